@@ -1,0 +1,30 @@
+"""edgec turns a trained vision network into verified artifacts for an edge device.
+
+    import edgec
+    run = edgec.compress("detector.yaml", overrides={"stages.prune.keep_params": 0.4})
+    print(run.report, run.gates)
+
+The names below are the Python twin of the command line. They are imported on first use, so that
+`import edgec` and `edgec --help` stay cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgec.pipeline import Run, compress
+    from edgec.recipe import Recipe, load
+
+__version__ = "0.1.0"
+__all__ = ["Recipe", "Run", "__version__", "compress", "load"]
+
+_HOME = {"compress": "edgec.pipeline", "Run": "edgec.pipeline", "Recipe": "edgec.recipe", "load": "edgec.recipe"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        from importlib import import_module
+
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'edgec' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""One kind of knowledge a file: what a teacher hands on to a student."""

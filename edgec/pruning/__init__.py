@@ -1,0 +1,1 @@
+"""Group channel pruning: which channels go together, which go, and what is left."""

@@ -1,0 +1,1 @@
+"""Post-training quantization: calibration, sensitivity and the int8 QDQ graph."""

@@ -1,0 +1,1 @@
+"""Events in, one self-contained HTML page, JSON and Markdown out."""

@@ -1,0 +1,1 @@
+"""One runtime a file, all behind one protocol."""

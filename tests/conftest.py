@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data and weights, or a skip when it is not there."""
+    root = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+    if not root.is_dir():
+        pytest.skip(f"no real data at {root}; set EDGEC_DATA")
+    return root
