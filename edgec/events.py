@@ -1,0 +1,142 @@
+"""Typed events: what happened, as JSON lines that progress bars, logs and the report all read."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events. `time` is seconds since the epoch."""
+
+    kind: ClassVar[str] = ""
+    time: float = field(default_factory=time.time, kw_only=True)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    kind: ClassVar[str] = "run_started"
+    recipe: str
+    command: str
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StageStarted(Event):
+    kind: ClassVar[str] = "stage_started"
+    stage: str
+    key: str
+    cached: bool
+    reason: str = ""  # why the cache missed
+
+
+@dataclass(frozen=True)
+class StageEnded(Event):
+    kind: ClassVar[str] = "stage_ended"
+    stage: str
+    seconds: float
+    cached: bool
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step(Event):
+    """Progress of a training: emitted every few steps."""
+
+    kind: ClassVar[str] = "step"
+    stage: str
+    step: int
+    steps: int  # in the whole stage
+    epoch: int
+    epochs: int
+    lr: float
+    losses: Mapping[str, float]  # weighted terms and "total"
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class EpochEnded(Event):
+    kind: ClassVar[str] = "epoch_ended"
+    stage: str
+    epoch: int
+    losses: Mapping[str, float]  # mean over the epoch
+    metrics: Mapping[str, float]  # empty when not evaluated
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Note(Event):
+    """A thing that a person should know: `level` is info, warning or error."""
+
+    kind: ClassVar[str] = "note"
+    level: str
+    message: str
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """Progress of work that is not a training: evaluating, calibrating, profiling."""
+
+    kind: ClassVar[str] = "progress"
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RunEnded(Event):
+    kind: ClassVar[str] = "run_ended"
+    status: str  # done, gate broken, interrupted, failed
+    gates: Mapping[str, Any]
+
+
+Listener = Callable[[Event], None]
+LIVE_ONLY = (Progress,)  # not worth a line on disk
+
+
+class Events:
+    """Hands each event to its listeners and, when a file is given, appends it there as one JSON line."""
+
+    def __init__(self, path: Path | None = None, listeners: tuple[Listener, ...] = ()) -> None:
+        self._listeners = list(listeners)
+        self._lock = threading.Lock()
+        self._file: IO[str] | None = path.open("a", encoding="utf-8") if path else None
+
+    def listen(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def emit(self, event: Event) -> None:
+        with self._lock:
+            if self._file and not isinstance(event, LIVE_ONLY):
+                self._file.write(json.dumps(event.to_json(), default=str) + "\n")
+                self._file.flush()
+        for listener in self._listeners:
+            listener(event)
+
+    def note(self, message: str, level: str = "info", stage: str = "") -> None:
+        self.emit(Note(level, message, stage))
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
+            self._file = None
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of a file, in order; a torn last line (kill -9) is left out."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue

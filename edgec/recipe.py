@@ -1,0 +1,410 @@
+"""The recipe: the whole YAML schema on one page. Never imports torch.
+
+A recipe is the task, its data, the network, the stages in order, and the gates. `edgec.yaml_source`
+reads the text strictly and knows the line of every key; this file says what may stand there.
+All models are frozen and closed: an unknown key is an error, with the nearest known key named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from edgec.errors import Problem, RecipeError
+from edgec.yaml_source import Source, apply_overrides, find_recipe, parse, problems_of, resolve_paths
+
+Ratio = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=4096)
+
+
+# --- data ------------------------------------------------------------------------------------------
+
+
+class Augment(Frozen):
+    """Training-time augmentation, drawn for each (seed, epoch, index)."""
+
+    mosaic: Fraction = 0.5
+    mosaic_off_epochs: Annotated[int, Field(ge=0)] = 2  # the last epochs see whole images
+    flip: Fraction = 0.5
+    hue: Fraction = 0.015
+    saturation: Fraction = 0.5
+    value: Fraction = 0.35
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    translate: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    rotate_degrees: Annotated[float, Field(ge=0, le=45)] = 0.0
+
+
+class DataBase(Frozen):
+    input: tuple[PositiveInt, PositiveInt] = (320, 320)  # height, width of the network input, pixels
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    problems: Literal["error", "skip"] = "error"  # stop at bad samples, or leave them out and report
+    augment: Augment = Augment()
+
+    @field_validator("input")
+    @classmethod
+    def _multiple_of_32(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if any(side % 32 or side > 4096 for side in value):
+            raise ValueError("height and width must be multiples of 32, at most 4096")
+        return value
+
+
+class SignsData(DataBase):
+    """The built-in set: drawn traffic signs on real photographs, deterministic by seed."""
+
+    format: Literal["signs"]
+    train: PositiveInt = 512  # number of images
+    val: PositiveInt = 128
+    test: PositiveInt = 128
+    image_seed: int = 1
+    photograph_size: PositiveInt = 288  # pixels, both sides
+
+
+class VocData(DataBase):
+    """PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/<name>.txt."""
+
+    format: Literal["voc"]
+    root: Path
+    classes: tuple[str, ...]
+    train: str = "train"
+    val: str = "val"
+    test: str | None = None
+
+
+class CocoSplit(Frozen):
+    images: Path
+    annotations: Path
+
+
+class CocoData(DataBase):
+    """COCO instances JSON, one file and one image folder a split."""
+
+    format: Literal["coco"]
+    classes: tuple[str, ...] = ()  # empty: all categories of the training file, by id
+    train: CocoSplit
+    val: CocoSplit
+    test: CocoSplit | None = None
+
+
+class YoloData(DataBase):
+    """YOLO txt: a folder of images (or a list file) a split; labels/ beside images/."""
+
+    format: Literal["yolo"]
+    root: Path
+    classes: tuple[str, ...]
+    train: str = "images/train"
+    val: str = "images/val"
+    test: str | None = None
+
+
+Data = Annotated[SignsData | VocData | CocoData | YoloData, Field(discriminator="format")]
+
+
+# --- network ---------------------------------------------------------------------------------------
+
+
+class NetworkSource(Frozen):
+    """Where the network comes from: a shipped architecture, a Darknet cfg, or the user's own factory."""
+
+    arch: str  # "yolov4_tiny", "yolov4", "darknet", or "package.module:factory" with --allow-code
+    args: dict[str, JsonValue] = {}
+    cfg: Path | None = None  # arch: darknet
+    weights: Path | None = None  # .safetensors, .weights (Darknet), .pt/.pth (weights_only), a network folder
+    anchors: Literal["own", "kmeans"] = "own"
+
+    @model_validator(mode="after")
+    def _cfg_with_darknet(self) -> Self:
+        if (self.arch == "darknet") != (self.cfg is not None):
+            raise ValueError("arch: darknet needs cfg, and only darknet has one")
+        return self
+
+
+class Loss(Frozen):
+    """Weights of the YOLOv4 loss terms, each summed over a batch and divided by its positives."""
+
+    box: NonNegative = 5.0
+    objectness: NonNegative = 1.0
+    classes: NonNegative = 1.0
+    ignore_iou: Ratio = 0.7
+
+
+# --- stages ----------------------------------------------------------------------------------------
+
+
+class Training(Frozen):
+    """What the training loop needs; shared by every stage that trains."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch: PositiveInt = 16
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: PositiveFloat = 0.01
+    final_lr: Fraction = 0.02  # of lr, at the end of the cosine
+    momentum: Fraction = 0.937
+    weight_decay: NonNegative = 5e-4
+    warmup_epochs: NonNegative = 1.0
+    clip_norm: PositiveFloat = 10.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998  # 0: no averaging
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    evaluate_every: Annotated[int, Field(ge=0)] = 0  # epochs; 0: at the end only
+    workers: Annotated[int, Field(ge=0, le=64)] = 0  # processes that read and augment images
+
+
+class Train(Training):
+    """Ordinary training with the task's loss: from scratch, or fine-tuning."""
+
+    kind: Literal["train"] = "train"
+
+
+class Sparsify(Training):
+    """Training with an L1 pull on batch-norm scales (dynamic sparse training, arXiv 2306.01526)."""
+
+    kind: Literal["sparsify"] = "sparsify"
+    rate: PositiveFloat = 1e-3
+    schedule: Literal["paper", "constant", "linear", "cosine"] = "paper"
+    knee: Ratio = 0.4  # paper: share of the epochs with the full rate on all channels
+    percentile: Annotated[float, Field(gt=0, lt=100)] = 65.0  # paper: above it the pull is relieved
+    relief: Fraction = 0.01  # paper: what is left of the rate for those channels
+    ignore: tuple[str, ...] = ()
+
+
+class Prune(Frozen):
+    """Group channel pruning with a threshold per scale group (arXiv 2306.01526)."""
+
+    kind: Literal["prune"] = "prune"
+    groups: Literal["auto"] | dict[Name, tuple[str, ...]] = "auto"  # scale groups: name -> module patterns
+    threshold: Literal["group", "global"] = "group"  # global: one threshold for all, as a comparison
+    ratios: dict[Name, Annotated[float, Field(ge=0, lt=1)]] = {}  # share of channels removed, by group
+    ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5  # groups that `ratios` does not name
+    keep_params: Ratio | None = None  # solve: parameters left / parameters before
+    keep_macs: Ratio | None = None
+    keep_padded_macs: Ratio | None = None  # MACs with channels padded to `block`
+    block: PositiveInt = 16  # channel block of the target runtime
+    round_to: PositiveInt = 8
+    min_channels: PositiveInt = 8
+    min_share: Fraction = 0.01  # of a layer's channels
+    ignore: tuple[str, ...] = ()
+    fold_bias: bool = True  # constant output of removed channels goes into the next layer
+    recalibrate_batches: Annotated[int, Field(ge=0)] = 16
+    tolerance: Ratio = 0.05  # how far from the target the solved result may lie (share of the dense cost)
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        named = [n for n in ("keep_params", "keep_macs", "keep_padded_macs") if getattr(self, n) is not None]
+        if len(named) > 1:
+            raise ValueError(f"give one target, not {' and '.join(named)}")
+        return self
+
+
+class Tap(Frozen):
+    """A named module of the teacher and the one of the student that answers it."""
+
+    teacher: str
+    student: str
+
+
+class Term(Frozen):
+    weight: NonNegative = 1.0
+    schedule: Literal["constant", "linear_down", "cosine_down", "linear_up"] = "constant"
+
+
+class TappedTerm(Term):
+    taps: Literal["auto"] | tuple[str | Tap, ...] = "auto"  # auto: the end of every scale group
+
+
+class SpatialAttention(TappedTerm):
+    kind: Literal["spatial_attention"]
+    weight: NonNegative = 1000.0
+    mask: Literal["none", "boxes"] = "none"
+
+
+class Logits(Term):
+    kind: Literal["logits"]  # class (and objectness) logits of the heads
+    temperature: PositiveFloat = 3.0
+
+
+class Boxes(Term):
+    kind: Literal["boxes"]  # regression outputs where the teacher sees an object
+
+
+class FitNet(TappedTerm):
+    kind: Literal["fitnet"]
+    weight: NonNegative = 10.0
+
+
+class ChannelWise(TappedTerm):
+    kind: Literal["cwd"]
+    temperature: PositiveFloat = 1.0
+
+
+class Pearson(TappedTerm):
+    kind: Literal["pkd"]
+    weight: NonNegative = 10.0
+
+
+class CustomTerm(TappedTerm):
+    """The user's own distiller: `package.module:function`, behind --allow-code."""
+
+    kind: Literal["custom"]
+    function: str
+    options: dict[str, JsonValue] = {}
+
+
+Distiller = Annotated[
+    SpatialAttention | Logits | Boxes | FitNet | ChannelWise | Pearson | CustomTerm, Field(discriminator="kind")
+]
+
+
+class Distill(Training):
+    """Training from a teacher, declared as in torchdistill: terms on named taps, beside the task's loss."""
+
+    kind: Literal["distill"] = "distill"
+    teacher: Literal["dense"] | Path = "dense"  # the network before compression, or a network folder
+    task_loss: NonNegative = 1.0
+    terms: tuple[Distiller, ...] = ()
+
+
+class Quantize(Frozen):
+    """Post-training int8: calibrated ranges, per-channel weights, sensitive layers kept in float."""
+
+    kind: Literal["quantize"] = "quantize"
+    images: PositiveInt = 128  # of the training split, for calibration
+    batch: PositiveInt = 16
+    calibration: Literal["minmax", "percentile", "mse"] = "percentile"
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    max_drop: Fraction = 0.003  # of the metric; layers return to float until it is kept
+    max_float_layers: Annotated[int, Field(ge=0)] = 8
+    sensitivity_images: PositiveInt = 16
+    keep_float: tuple[str, ...] = ()  # patterns of layers that stay in float in any case
+
+
+class Export(Frozen):
+    """ONNX artifacts with their contract and golden files."""
+
+    kind: Literal["export"] = "export"
+    precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32", "fp16", "int8")
+    output: Literal["raw", "boxes"] = "raw"  # head maps, or decoded boxes after NMS inside the graph
+    dynamic_batch: bool = False
+    opset: Annotated[int, Field(ge=18, le=23)] = 18
+    score_threshold: Fraction = 0.25  # boxes: what the graph keeps
+    iou_threshold: Fraction = 0.45
+    max_detections: PositiveInt = 300
+    dense: bool = True  # also export the network before compression, to compare with
+
+
+class Profile(Frozen):
+    """Latency of every artifact, interleaved, in fresh processes."""
+
+    kind: Literal["profile"] = "profile"
+    runtimes: tuple[Literal["onnxruntime", "torch", "null"], ...] = ("onnxruntime", "torch")
+    threads: tuple[PositiveInt, ...] = ()  # empty: 1 and the number of cores
+    processes: PositiveInt = 3
+    warmup_seconds: NonNegative = 0.3
+    min_seconds: PositiveFloat = 0.5  # a process and artifact
+    max_seconds: PositiveFloat = 3.0
+    interval: Ratio = 0.05  # stop when the 95 % interval of the median is this narrow (share of the median)
+
+
+class Custom(Frozen):
+    """The user's own stage: `package.module:function`, behind --allow-code."""
+
+    kind: Literal["custom"]
+    function: str
+    options: dict[str, JsonValue] = {}
+
+
+Stage = Annotated[
+    Train | Sparsify | Prune | Distill | Quantize | Export | Profile | Custom, Field(discriminator="kind")
+]
+STAGE_KINDS = ("train", "sparsify", "prune", "distill", "quantize", "export", "profile", "custom")
+
+
+# --- gates and the whole ---------------------------------------------------------------------------
+
+
+class Gates(Frozen):
+    """Promises that the shipped artifact must keep against the dense fp32 artifact."""
+
+    artifact: Literal["fp32", "fp16", "int8"] | None = None  # None: the smallest precision exported
+    split: Literal["val", "test"] = "val"
+    max_drop: Annotated[float, Field(ge=0, le=1)] | None = None  # of the metric, absolute (0.01 = 1 point)
+    min_metric: Fraction | None = None
+    min_speedup: PositiveFloat | None = None  # with 1 thread, in onnxruntime
+    max_latency_ms: PositiveFloat | None = None
+    max_bytes: PositiveInt | None = None
+    max_params: PositiveInt | None = None
+
+
+class Recipe(Frozen):
+    """One recipe, checked."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]
+    task: Literal["detection"]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: Data
+    network: NetworkSource
+    loss: Loss = Loss()
+    stages: dict[Name, Stage] = Field(min_length=1, max_length=32)
+    gates: Gates = Gates()
+    pictures: Annotated[int, Field(ge=0, le=32)] = 4  # images drawn in the report
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _kind_from_name(cls, stages: Any) -> Any:
+        """A stage whose name is a kind needs no `kind:` key."""
+        if not isinstance(stages, Mapping):
+            return stages
+        filled: dict[Any, Any] = {}
+        for name, body in stages.items():
+            body = {} if body is None else body
+            if isinstance(body, Mapping) and "kind" not in body and name in STAGE_KINDS:
+                body = {"kind": name, **body}
+            filled[name] = body
+        return filled
+
+
+def load(
+    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | Sequence[str] = ()
+) -> Recipe:
+    """Read, override and check a recipe.
+
+    `source` is a path, the name of a shipped recipe (`detector.yaml` or `detector`), or a mapping.
+    `overrides` are `key=value` texts with dotted paths, or a mapping of dotted path to value.
+    Raises RecipeError with every problem at once, each with file, line, value and remedy.
+    """
+    text = Source({}, {}, "recipe", None) if isinstance(source, Mapping) else parse(find_recipe(source))
+    tree: Any = dict(source) if isinstance(source, Mapping) else text.tree
+    tree, text = apply_overrides(tree, text, overrides)
+    tree = resolve_paths(tree, text)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(problems_of(error, text, Recipe)) from None
+
+
+def check_unique_classes(classes: Sequence[str], place: str) -> list[Problem]:
+    """Problems of a class list: empty or repeated names."""
+    seen: set[str] = set()
+    problems: list[Problem] = []
+    for index, name in enumerate(classes):
+        if not name.strip() or name in seen:
+            problems.append(Problem(f"{place}[{index}]", f"class {name!r} is empty or repeated", "name each class once"))
+        seen.add(name)
+    return problems
