@@ -13,13 +13,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgec.artifacts import detect, evaluate, profile
     from edgec.pipeline import Run, compress
     from edgec.recipe import Recipe, load
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "Run", "__version__", "compress", "load"]
+__all__ = ["Recipe", "Run", "__version__", "compress", "detect", "evaluate", "load", "profile"]
 
-_HOME = {"compress": "edgec.pipeline", "Run": "edgec.pipeline", "Recipe": "edgec.recipe", "load": "edgec.recipe"}
+_HOME = {
+    "compress": "edgec.pipeline",
+    "Run": "edgec.pipeline",
+    "detect": "edgec.artifacts",
+    "evaluate": "edgec.artifacts",
+    "profile": "edgec.artifacts",
+    "Recipe": "edgec.recipe",
+    "load": "edgec.recipe",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -64,6 +64,14 @@ class Task(Protocol):
         """sha256 of everything in the data and the task's settings that a stage's result depends on."""
         ...
 
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that the data has: train, val and perhaps test."""
+        ...
+
+    def size(self, split: Split) -> int:
+        """Number of images of a split, after bad ones were left out."""
+        ...
+
     def network_args(self, source: NetworkSource) -> dict[str, Any]:
         """The arguments of the architecture, completed from the data (classes, anchors)."""
         ...

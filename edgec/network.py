@@ -182,6 +182,14 @@ def resolve_dotted(name: str) -> Callable[..., Any]:
     return found
 
 
+def load_darknet_weights(module: nn.Module, path: Path) -> None:
+    """Load a Darknet .weights file into a module of `arch: darknet`, in place."""
+    try:
+        import_module(f"{SHIPPED}.darknet").load_weights(module, path.read_bytes())
+    except (TypeError, AttributeError, ValueError) as error:
+        raise NetworkError(f"{path}: {error}") from error
+
+
 def load_into(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
     """Load weights strictly. Raises NetworkError that names every tensor that does not fit."""
     wanted = module.state_dict()

@@ -1,0 +1,160 @@
+"""What one does with artifacts outside a run: evaluate, detect, profile. Twins of the commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec.env import Predictor, torch_predictor
+from edgec.errors import DataError, Problem, RecipeError
+from edgec.events import Events, Listener
+from edgec.files import write_atomic
+from edgec.network import Network
+from edgec.pipeline import make_task
+from edgec.recipe import Profile, load
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+def artifacts_of(subject: Path) -> list[Path]:
+    """The .onnx files that a path means: itself, or those of a run's folder."""
+    if subject.is_file():
+        return [subject]
+    for folder in (subject / "artifacts", subject / "rejected", subject):
+        found = sorted(folder.glob("*.onnx")) if folder.is_dir() else []
+        if found:
+            return found
+    raise RecipeError([Problem(str(subject), "holds no .onnx file", "give an artifact, or the folder of a finished run")])
+
+
+def evaluate(
+    subject: str | Path,
+    recipe: str | Path | Mapping[str, Any],
+    *,
+    runtime: str = "onnxruntime",
+    split: str = "val",
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    threads: int = 2,
+    listeners: Sequence[Listener] = (),
+) -> dict[str, dict[str, float]]:
+    """Metrics by artifact name, measured in `runtime` on a split of the recipe's data.
+
+    `subject` is an .onnx file, a run's folder, or with runtime "torch" the folder of a network at rest.
+    """
+    from edgec.runtimes.artifact import predictor
+
+    if split not in ("train", "val", "test"):
+        raise RecipeError([Problem("--split", f"{split!r}", "give train, val or test")])
+    task = make_task(load(recipe, overrides), Events(listeners=tuple(listeners)))
+    subject = Path(subject)
+    if runtime == "torch":
+        folder = next((f for f in (subject, subject / "artifacts" / "network", subject / "rejected" / "network")
+                       if (f / "network.json").is_file()), subject)  # fmt: skip
+        module = Network.load(folder).build()
+        return {folder.name: task.evaluate(torch_predictor(module, task), split)}
+    return {
+        path.stem: task.evaluate(predictor(path, threads=threads, runtime=runtime), split)
+        for path in artifacts_of(subject)
+    }
+
+
+def detect(
+    artifact: str | Path,
+    images: Sequence[str | Path],
+    output: str | Path,
+    *,
+    score: float = 0.25,
+    threads: int = 1,
+) -> dict[str, list[dict[str, Any]]]:
+    """Draw the detections of an artifact on images, and write them to `output`/detections.json.
+
+    The artifact's contract alone says how: input size, letterbox, scaling, classes, decoding. Boxes are xyxy in
+    pixels of the image. Raises DataError that lists every image that cannot be read, after the others are done.
+    """
+    from edgec.runtimes.artifact import predictor
+    from edgec.tasks.detection.draw import draw_detections, encode_jpeg
+    from edgec.tasks.detection.images import read_image
+    from edgec.tasks.detection.task import postprocess, preprocess
+
+    model = predictor(Path(artifact), threads=threads)
+    classes = list(model.contract["classes"])
+    output = Path(output)
+    found: dict[str, list[dict[str, Any]]] = {}
+    problems: list[Problem] = []
+    paths = _image_paths(images)
+    for path, name in zip(paths, _unique_names(paths), strict=True):
+        try:
+            image = read_image(path)
+        except DataError as error:
+            problems += error.problems
+            continue
+        tensor, mapping = preprocess(image, model.contract)
+        outputs = _run_one(model, tensor)
+        detections = postprocess(outputs, model.contract, mapping, score_threshold=score)
+        found[str(path)] = [
+            {"class": classes[int(label)], "score": round(float(s), 5), "box": [round(float(v), 2) for v in box]}
+            for box, s, label in zip(detections.boxes, detections.scores, detections.labels, strict=True)
+        ]
+        write_atomic(output / name, encode_jpeg(draw_detections(image, detections, classes)))
+    text = json.dumps({"artifact": str(artifact), "images": found}, indent=1)
+    write_atomic(output / "detections.json", text.encode())
+    if problems:
+        raise DataError(problems)
+    return found
+
+
+def _run_one(model: Predictor, tensor: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """The outputs for one image, of an artifact that may insist on a larger batch."""
+    batch = np.repeat(tensor[None], model.batch or 1, axis=0)
+    return [output[:1] for output in model.run(batch)]
+
+
+def _image_paths(images: Sequence[str | Path]) -> list[Path]:
+    paths: list[Path] = []
+    problems: list[Problem] = []
+    for item in map(Path, images):
+        if item.is_dir():
+            inside = sorted(p for p in item.iterdir() if p.suffix.lower() in IMAGES)
+            if not inside:
+                problems.append(Problem(str(item), "holds no image", f"images end in {', '.join(IMAGES)}"))
+            paths += inside
+        elif item.is_file():
+            paths.append(item)
+        else:
+            problems.append(Problem(str(item), "does not exist", "check the path"))
+    if problems:
+        raise DataError(problems)
+    return paths
+
+
+def _unique_names(paths: Sequence[Path]) -> list[str]:
+    """A .jpg name for each image, told apart by number where two share one."""
+    seen: dict[str, int] = {}
+    names: list[str] = []
+    for path in paths:
+        count = seen[path.stem] = seen.get(path.stem, 0) + 1
+        names.append(f"{path.stem}.jpg" if count == 1 else f"{path.stem}-{count}.jpg")
+    return names
+
+
+def profile(
+    artifacts: str | Path | Sequence[str | Path],
+    *,
+    threads: Sequence[int] = (),
+    config: Profile | None = None,
+    listeners: Sequence[Listener] = (),
+) -> dict[str, Any]:
+    """Latency figures of .onnx files (any, also ones that edgec did not make), measured side by side."""
+    from edgec.stages.profile import profile_artifacts
+
+    given = [artifacts] if isinstance(artifacts, str | Path) else list(artifacts)
+    missing = [Problem(str(p), "does not exist", "check the path") for p in given if not Path(p).exists()]
+    if missing:
+        raise RecipeError(missing)
+    paths = [path for item in given for path in artifacts_of(Path(item))]
+    chosen = config or Profile(threads=tuple(threads), runtimes=("onnxruntime",))
+    return profile_artifacts(paths, chosen, Events(listeners=tuple(listeners)))

@@ -1,0 +1,263 @@
+"""The command line: parse and print. No work of its own; torch is imported only inside commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edgec.errors import EdgecError, ProblemsError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Compress a trained vision network for an edge device, and prove it on the artifact.",
+    epilog="Exit codes: 0 done, 1 a bug, 2 recipe or usage, 3 a gate broken, 4 something is missing, "
+    "5 bad data, 130 interrupted (the same command resumes).",
+)
+out = Console()
+err = Console(stderr=True)
+
+RecipeArg = Annotated[str, typer.Argument(metavar="RECIPE", help="A path, or the name of a shipped recipe.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+CodeOption = Annotated[bool, typer.Option("--allow-code", help="Run the Python code that the recipe names.")]
+ThreadsOption = Annotated[str, typer.Option(help="Thread counts, such as 1,2. Default: 1 and all cores.")]
+
+
+def main() -> None:
+    """Entry point: errors become a message on stderr and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except EdgecError as error:
+        show_error(error)
+        sys.exit(error.exit_code)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        err.print("interrupted; the same command goes on where it was")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if _is_usage_error(error):
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(2)
+        raise
+
+
+def _is_usage_error(error: Exception) -> bool:
+    return hasattr(error, "show") and hasattr(error, "exit_code")
+
+
+def show_error(error: EdgecError) -> None:
+    """Every problem on a line of its own."""
+    kind = type(error).__name__
+    problems = error.problems if isinstance(error, ProblemsError) else []
+    if len(problems) > 1:
+        err.print(f"[bold red]{kind}[/]: {len(problems)} problems")
+        for problem in problems[:200]:
+            err.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
+        if len(problems) > 200:
+            err.print(f"  and {len(problems) - 200} more")
+    else:
+        err.print(f"[bold red]{kind}[/]: ", end="")
+        err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compress(
+    recipe: RecipeArg,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    run: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/<recipe>-<n>.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")] = False,
+    device: DeviceOption = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Take nothing from the cache.")] = False,
+    allow_code: CodeOption = False,
+) -> None:
+    """Run a recipe: compress the network, export it, measure it, and write the report."""
+    from edgec.progress import live
+
+    if dry_run:
+        from edgec.plan import plan
+
+        for line in plan(recipe, overrides=overrides or (), allow_code=allow_code):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
+        return
+    with live(err) as listener:
+        import edgec
+
+        done = edgec.compress(
+            recipe, overrides=overrides or (), run=run, device=device, fresh=fresh, allow_code=allow_code,
+            listeners=[listener],
+        )  # fmt: skip
+    if int(os.environ.get("RANK", "0")) == 0:
+        for verdict in done.gates:
+            out.print(f"kept: {verdict.promise} {verdict.limit:g} (measured {verdict.measured:.4g})", highlight=False)
+        out.print(f"artifacts {done.artifacts}\nreport    {done.report}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    subject: Annotated[Path, typer.Argument(metavar="ARTIFACT|RUN", help="An .onnx file of edgec, or a run's folder.")],
+    recipe: Annotated[str, typer.Option(help="The recipe that names the data.")],
+    runtime: Annotated[str, typer.Option(help="onnxruntime, or torch for a network folder.")] = "onnxruntime",
+    split: Annotated[str, typer.Option(help="val or test.")] = "val",
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value on the recipe.")] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Accuracy of an artifact in its runtime."""
+    import edgec
+    from edgec.progress import live
+
+    with live(err) as listener:
+        rows = edgec.evaluate(
+            subject, recipe, runtime=runtime, split=split, overrides=overrides or (), listeners=[listener]
+        )
+    if json_out:
+        import json
+
+        print(json.dumps(rows, indent=1))
+        return
+    for name, metrics in rows.items():
+        table = Table(title=f"{name} on {split}, in {runtime}")
+        table.add_column("metric")
+        table.add_column("value", justify="right")
+        for key, value in metrics.items():
+            table.add_row(key, f"{value:.4f}" if isinstance(value, float) else str(value))
+        out.print(table)
+
+
+@app.command()
+def detect(
+    artifact: Annotated[Path, typer.Argument(help="An .onnx file of edgec; its contract says how to use it.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the drawn images and detections.json.")],
+    score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score that is drawn.")] = 0.25,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Boxes drawn and as JSON, from the artifact alone."""
+    import edgec
+
+    found = edgec.detect(artifact, images, output, score=score, threads=threads)
+    for name, boxes in found.items():
+        out.print(f"{name}: {len(boxes)} objects", highlight=False, markup=False)
+    out.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def profile(
+    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Any .onnx files, or a run's folder.")],
+    threads: ThreadsOption = "",
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Latency of artifacts, measured in fresh processes that take turns."""
+    import edgec
+    from edgec.progress import live
+
+    with live(err) as listener:
+        figures = edgec.profile(artifacts, threads=_threads(threads), listeners=[listener])
+    if json_out:
+        import json
+
+        print(json.dumps(figures, indent=1))
+        return
+    table = Table(title=f"latency on this machine: {figures['verdict']}")
+    for column in ("artifact", "runtime", "threads", "median ms", "95 % interval", "p90", "p99", "peak MB", "runs"):
+        table.add_column(column, justify="left" if column in ("artifact", "runtime") else "right")
+    for cell in figures["cells"]:
+        table.add_row(
+            cell["artifact"], cell["runtime"], str(cell["threads"]), f"{cell['median_ms']:.2f}",
+            f"{cell['ci_low_ms']:.2f}-{cell['ci_high_ms']:.2f}", f"{cell['p90_ms']:.2f}", f"{cell['p99_ms']:.2f}",
+            f"{cell['peak_rss_bytes'] / 1e6:.0f}", str(cell["runs"]),
+        )  # fmt: skip
+    out.print(table)
+    for ratio in figures.get("speedups", []):
+        out.print(
+            f"{ratio['artifact']} is {ratio['ratio']:.2f} ({ratio['ci_low']:.2f}-{ratio['ci_high']:.2f}) times as fast as "
+            f"{ratio['against']} with {ratio['threads']} thread(s) in {ratio['runtime']}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _threads(text: str) -> tuple[int, ...]:
+    from edgec.errors import Problem, RecipeError
+
+    try:
+        counts = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        counts = (0,)
+    if any(not 1 <= count <= 1024 for count in counts):
+        raise RecipeError([Problem("--threads", f"{text!r} is not a list of counts", "write 1,2")])
+    return counts
+
+
+@app.command()
+def recipes() -> None:
+    """The recipes that edgec ships."""
+    from edgec.yaml_source import find_recipe, shipped_recipes
+
+    for name in shipped_recipes():
+        first = find_recipe(name)[0].splitlines()[0].lstrip("# ")
+        out.print(f"{name:32} {first}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def models() -> None:
+    """The architectures and the weights that edgec ships."""
+    from importlib import resources
+    from inspect import signature
+
+    from edgec.network import resolve_arch, shipped_archs
+
+    for name in shipped_archs():
+        out.print(f"{name:16} {signature(resolve_arch(name, False))}", highlight=False, soft_wrap=True, markup=False)
+    for file in sorted(f.name for f in resources.files("edgec.models").iterdir() if f.name.endswith(".safetensors")):
+        out.print(f"edgec:{file}", highlight=False)
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, what this machine can do, and what is missing."""
+    from edgec.doctor import report
+
+    table = Table()
+    for column in ("what", "found", "remedy"):
+        table.add_column(column)
+    for row in report():
+        table.add_row(*(str(cell) for cell in row))
+    out.print(table)
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Option(help="The folder of the data set: VOC, COCO or YOLO.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the recipe.")] = Path("detector.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
+) -> None:
+    """Write a recipe for your data."""
+    from edgec.init import write_recipe
+
+    for line in write_recipe(data, output, force):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from edgec import __version__
+
+        out.print(f"edgec {__version__}", highlight=False)
+        raise typer.Exit()
