@@ -1,0 +1,1 @@
+"""What a network is for: data, losses, metrics, decoding, pictures."""
