@@ -78,7 +78,7 @@ def detect(
     from edgec.runtimes.artifact import predictor
     from edgec.tasks.detection.draw import draw_detections, encode_jpeg
     from edgec.tasks.detection.images import read_image
-    from edgec.tasks.detection.task import postprocess, preprocess
+    from edgec.tasks.detection.contract import postprocess, preprocess
 
     model = predictor(Path(artifact), threads=threads)
     classes = list(model.contract["classes"])

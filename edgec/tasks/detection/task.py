@@ -1,0 +1,265 @@
+"""The detection task: data, losses, metrics, decoding and pictures behind `env.Task`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgec.env import Picture, Predictor, Split
+from edgec.errors import DataError, Problem
+from edgec.events import Events, Progress
+from edgec.files import sha256_of
+from edgec.recipe import CocoData, CocoSplit, Loss, NetworkSource, SignsData, VocData, YoloData
+from edgec.tasks.detection import signs
+from edgec.tasks.detection.anchors import anchors_for_heads
+from edgec.tasks.detection.coco import coco_classes, read_coco
+from edgec.tasks.detection.contract import detect_batch
+from edgec.tasks.detection.decode import Detections, split_map
+from edgec.tasks.detection.draw import draw_detections, encode_jpeg, side_by_side
+from edgec.tasks.detection.heads import heads_of
+from edgec.tasks.detection.images import PAD_VALUE, fit_mapping
+from edgec.tasks.detection.loader import DetectionBatches, Fitted
+from edgec.tasks.detection.loss import yolo_loss
+from edgec.tasks.detection.metrics import Truth, evaluate_detections
+from edgec.tasks.detection.samples import Raw, Sample, check
+from edgec.tasks.detection.voc import read_voc
+from edgec.tasks.detection.yolo import read_yolo
+
+ANCHORS_EACH = 3  # per head, when they come from the data
+STRIDES = {"yolov4_tiny": [32, 16], "yolov4": [8, 16, 32]}
+
+
+class Detection:
+    """env.Task for detectors with YOLO heads."""
+
+    name = "detection"
+    metric = "map50"
+
+    def __init__(
+        self, data: SignsData | VocData | CocoData | YoloData, loss: Loss, seed: int, events: Events | None = None
+    ) -> None:
+        self.data, self.loss, self.seed = data, loss, seed
+        self.events = events or Events()
+        self._samples: dict[str, list[Sample]] = {}
+        self._fitted: dict[str, Fitted] = {}
+        self.samples("train")
+        self.samples("val")
+
+    # --- data
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        match self.data:
+            case SignsData():
+                return signs.CLASSES
+            case CocoData(classes=()):
+                return coco_classes(self.data.train.annotations)
+            case _:
+                return self.data.classes
+
+    def splits(self) -> tuple[Split, ...]:
+        return ("train", "val", "test") if self.data.test is not None else ("train", "val")
+
+    def size(self, split: Split) -> int:
+        return len(self.samples(split))
+
+    def samples(self, split: Split) -> list[Sample]:
+        """The checked samples of a split. Raises DataError that lists every problem."""
+        if split not in self._samples:
+            self._samples[split] = self._load(split)
+        return self._samples[split]
+
+    def _load(self, split: Split) -> list[Sample]:
+        named: Any = getattr(self.data, split)
+        if named is None:
+            raise DataError([Problem(f"data.{split}", "the recipe names no such split", f"add data.{split}")])
+        raws: list[Raw]
+        match self.data:
+            case SignsData():
+                with ThreadPoolExecutor(2) as pool:
+                    make = pool.map(
+                        lambda i: signs.render(split, i, self.data.image_seed, self.data.photograph_size),  # type: ignore[union-attr]
+                        range(named),
+                    )
+                    return list(make)
+            case VocData():
+                raws, problems = read_voc(self.data.root, named)
+            case CocoData():
+                assert isinstance(named, CocoSplit)
+                raws, problems = read_coco(named.images, named.annotations)
+            case YoloData():
+                raws, problems = read_yolo(self.data.root, named)
+        samples, more = check(raws, self.classes)
+        problems = [*problems, *more]
+        if problems and self.data.problems == "error":
+            raise DataError([*problems, Problem(f"data.{split}", f"{len(problems)} problems", "mend them, or set data.problems: skip")])
+        for problem in problems:
+            self.events.note(f"left out: {problem}", level="warning")
+        if not samples:
+            raise DataError([Problem(f"data.{split}", "holds no usable image", "check data.root and the split's name")])
+        return samples
+
+    def fitted(self, split: Split) -> Fitted:
+        if split not in self._fitted:
+            self._fitted[split] = Fitted(self.samples(split), self.data.input, self.data.fit)
+        return self._fitted[split]
+
+    @cached_property
+    def _digest(self) -> str:
+        digest = hashlib.sha256(json.dumps([self.data.model_dump(mode="json"), self.loss.model_dump()]).encode())
+        digest.update(json.dumps([self.classes, signs.VERSION]).encode())
+        for split in self.splits():
+            for sample in self.samples(split):
+                digest.update(sample.name.encode() + sample.boxes.tobytes() + sample.labels.tobytes() + sample.difficult.tobytes())
+                if isinstance(sample.image, Path):
+                    digest.update(sha256_of(sample.image).encode())
+        return digest.hexdigest()
+
+    def digest(self) -> str:
+        return self._digest
+
+    # --- network
+
+    def network_args(self, source: NetworkSource) -> dict[str, Any]:
+        args: dict[str, Any] = dict(source.args)
+        if source.arch in STRIDES:
+            args.setdefault("classes", len(self.classes))
+        if source.anchors == "kmeans":
+            strides = STRIDES.get(source.arch)
+            if strides is None:
+                message = f"anchors by k-means are known for {', '.join(STRIDES)}, not for {source.arch}"
+                raise DataError([Problem("network.anchors", message, "use own, or give args")])
+            args["anchors"] = anchors_for_heads(self.object_sizes(), strides, ANCHORS_EACH, self.seed)
+        return args
+
+    def object_sizes(self) -> np.ndarray:
+        """Widths and heights [m, 2] of the training objects, in pixels of the network input."""
+        boxes = [self.fitted("train")(i)[1] for i in range(self.size("train"))]
+        pooled = np.concatenate(boxes)
+        return pooled[:, 2:] - pooled[:, :2]
+
+    def example(self) -> Tensor:
+        return torch.zeros(1, 3, *self.data.input)
+
+    def contract(self, net: nn.Module) -> dict[str, Any]:
+        heads = heads_of(net)
+        wrong = [h.classes for h in heads if h.classes != len(self.classes)]
+        if wrong:
+            remedy = f"set network.args.classes: {len(self.classes)}, or name the classes of the network in data.classes"
+            raise DataError([Problem("data.classes", f"{len(self.classes)} names, the network has {wrong[0]}", remedy)])
+        return {
+            "task": self.name,
+            "input": {
+                "name": "images",
+                "shape": [1, 3, *self.data.input],
+                "layout": "NCHW",
+                "color": "RGB",
+                "scale": 1 / 255,
+                "fit": self.data.fit,
+                "pad_value": PAD_VALUE,
+            },
+            "output": "raw",
+            "classes": list(self.classes),
+            "heads": [head.to_json() for head in heads],
+        }
+
+    # --- training
+
+    def batches(
+        self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> DetectionBatches:
+        return DetectionBatches(self.fitted("train"), self.data.augment, batch, epochs, seed, workers, rank, world)
+
+    def losses(self, outputs: Any, batch: Any, net: nn.Module) -> dict[str, Tensor]:
+        return yolo_loss(
+            outputs,
+            batch.targets,
+            heads_of(net),
+            box_weight=self.loss.box,
+            objectness_weight=self.loss.objectness,
+            class_weight=self.loss.classes,
+            ignore_iou=self.loss.ignore_iou,
+        )
+
+    def knowledge(self, outputs: Any, net: nn.Module) -> dict[str, list[Tensor]]:
+        raws = [split_map(output, head) for output, head in zip(outputs, heads_of(net), strict=True)]
+        return {
+            "classes": [raw[..., 5:] for raw in raws],
+            "objectness": [raw[..., 4] for raw in raws],
+            "boxes": [torch.cat([raw[..., 0:2].sigmoid(), raw[..., 2:4]], -1) for raw in raws],
+        }
+
+    def regions(self, batch: Any, size: tuple[int, int]) -> Tensor:
+        n, _, height, width = batch.images.shape
+        mask = torch.zeros(n, *size, device=batch.images.device)
+        scale = torch.tensor([size[1] / width, size[0] / height] * 2, device=mask.device)
+        for row in batch.targets:
+            x1, y1, x2, y2 = (row[2:6] * scale).tolist()
+            mask[int(row[0]), int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = 1
+        empty = mask.sum((1, 2)) == 0
+        mask[empty] = 1
+        return mask
+
+    # --- evaluation
+
+    def images(self, split: Split, count: int) -> np.ndarray:
+        fitted = self.fitted(split)
+        chosen = [fitted(i)[0] for i in range(min(count, len(fitted)))]
+        return np.stack(chosen).transpose(0, 3, 1, 2).astype(np.float32) / 255
+
+    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> dict[str, float]:
+        samples = self.samples(split)[:limit]
+        found: list[Detections] = []
+        truths: list[Truth] = []
+        size = predictor.batch or 16
+        for start in range(0, len(samples), size):
+            group = samples[start : start + size]
+            found += self._predict(predictor, split, start, group)
+            truths += [Truth(s.boxes, s.labels, s.difficult) for s in group]
+            self.events.emit(Progress(f"evaluating on {split}", len(truths), len(samples)))
+        return evaluate_detections(found, truths, self.classes).to_json()
+
+    def _predict(
+        self, predictor: Predictor, split: Split, start: int, group: list[Sample], score_threshold: float = 0.005
+    ) -> list[Detections]:
+        """Detections in pixels of the images, for consecutive samples of a split."""
+        fitted = self.fitted(split)
+        prepared = [fitted(start + k)[0] for k in range(len(group))]
+        images = np.stack(prepared).transpose(0, 3, 1, 2).astype(np.float32) / 255
+        missing = (predictor.batch or len(group)) - len(group)
+        if missing > 0:
+            images = np.concatenate([images, np.repeat(images[-1:], missing, 0)])
+        outputs = predictor.run(np.ascontiguousarray(images))
+        each = detect_batch([o[: len(group)] for o in outputs], predictor.contract, score_threshold)
+        placed: list[Detections] = []
+        for one, sample in zip(each, group, strict=True):
+            mapping = fit_mapping(*sample.size, self.data.input, self.data.fit)
+            placed.append(Detections(mapping.to_image(one.boxes), one.scores, one.labels))
+        return placed
+
+    def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]:
+        samples = self.samples("val")
+        order = np.argsort([-len(s.boxes) for s in samples], kind="stable")
+        chosen = [int(order[int(q * (len(order) - 1))]) for q in np.linspace(0.05, 0.75, count)] if count else []
+        pictures: list[Picture] = []
+        for index in chosen:
+            sample = samples[index]
+            image = sample.read()
+            truth = Detections(sample.boxes, np.ones(len(sample.boxes), np.float32), sample.labels)
+            panels, captions = [draw_detections(image, truth, self.classes, scores=False)], ["annotated"]
+            for name, predictor in predictors.items():
+                found = self._predict(predictor, "val", index, [sample], score_threshold=0.3)[0]
+                panels.append(draw_detections(image, found, self.classes))
+                captions.append(name)
+            data = encode_jpeg(side_by_side(panels, captions))
+            pictures.append(Picture(sample.name, f"{sample.name}: {', '.join(captions)}", data))
+        return pictures

@@ -1,0 +1,64 @@
+"""YOLO txt: a line `class cx cy w h` an object, in shares of the image; labels/ mirrors images/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgec.errors import DataError, Problem
+from edgec.tasks.detection.images import read_image
+from edgec.tasks.detection.samples import Object, Raw, inside
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+def read_yolo(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
+    """The images of a folder (or of a list file) under `root`, and every problem of their labels."""
+    place = inside(root, split, "data")
+    problems: list[Problem] = []
+    images: list[Path] = []
+    if place.is_dir():
+        images = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
+    elif place.is_file():
+        for number, line in enumerate(place.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                images.append(inside(root, line.strip(), f"{place}:{number}"))
+            except DataError as error:
+                problems += error.problems
+    else:
+        raise DataError([Problem(str(place), "is neither a folder nor a list file", "check data.root and the split")])
+    raws: list[Raw] = []
+    for path in images:
+        try:
+            raws.append(_read_one(root, path))
+        except DataError as error:
+            problems += error.problems
+    return raws, problems
+
+
+def _read_one(root: Path, path: Path) -> Raw:
+    relative = path.resolve().relative_to(root.resolve()) if path.exists() else path.relative_to(root)
+    parts = list(relative.parts)
+    if "images" in parts:
+        parts[parts.index("images")] = "labels"
+    label = root.joinpath(*parts).with_suffix(".txt")
+    height, width = read_image(path).shape[:2]
+    objects: list[Object] = []
+    problems: list[Problem] = []
+    lines = label.read_text(encoding="utf-8", errors="replace").splitlines() if label.is_file() else []
+    for number, line in enumerate(lines, 1):
+        place = f"{label}:{number}"
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            kind, (x, y, w, h) = int(fields[0]), (float(v) for v in fields[1:])
+        except ValueError:
+            problems.append(Problem(place, f"{line.strip()!r} is not `class cx cy w h`", "correct the line"))
+            continue
+        box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+        objects.append(Object(place, kind, box))
+    if problems:
+        raise DataError(problems)
+    return Raw(str(relative), path, objects, str(label))
