@@ -1,0 +1,38 @@
+"""Several processes training one network, as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from edgec.env import World
+
+TIMEOUT = timedelta(hours=3)  # rank 0 prunes, exports and profiles alone while the others wait
+
+
+def init_from_environment(device: str) -> World:
+    """Join the process group that torchrun describes in RANK, WORLD_SIZE and LOCAL_RANK."""
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if not dist.is_initialized():
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
+    return World(rank, size)
+
+
+def barrier(world: World) -> None:
+    """Wait for the other processes, if there are any."""
+    if world.size > 1:
+        dist.barrier()
+
+
+def average(values: list[float], world: World) -> list[float]:
+    """Mean over the processes, element by element."""
+    if world.size == 1:
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(tensor.cuda() if dist.get_backend() == "nccl" else tensor)
+    return (tensor / world.size).tolist()

@@ -1,0 +1,319 @@
+"""The only training loop. Stages hand it a loss; it owns everything that keeps a training alive.
+
+Mixed precision, gradient clipping, warm-up and cosine, the moving average, a guard against NaN with rollback,
+a checkpoint after every epoch, resume (bit-identical on the CPU), several processes, events and TensorBoard files.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgec.env import Env, torch_predictor
+from edgec.errors import StageError
+from edgec.events import EpochEnded, Step
+from edgec.recipe import Training
+from edgec.training import checkpoint
+from edgec.training.checkpoint import State
+from edgec.training.distributed import average, barrier
+from edgec.training.ema import Ema
+from edgec.training.schedules import Position, learning_rate
+
+LossFn = Callable[[nn.Module, Any, Position], Mapping[str, Tensor]]
+BAD_STEPS = 3  # in a row, before the training goes back to the last epoch
+ROLLBACKS = 3  # each with half the learning rate
+EVENT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training came to. `curves` has a row an epoch: mean losses, metrics when evaluated."""
+
+    curves: list[dict[str, Any]]
+    final: dict[str, float]
+    seconds: float
+    images_per_second: float
+    skipped_steps: int
+    rollbacks: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "curves": self.curves,
+            "final": self.final,
+            "train_seconds": round(self.seconds, 2),
+            "images_per_second": round(self.images_per_second, 2),
+            "skipped_steps": self.skipped_steps,
+            "rollbacks": self.rollbacks,
+        }
+
+
+@dataclass
+class _Tally:
+    """Counters that a checkpoint carries."""
+
+    epoch: int = 0  # the next one
+    lr_scale: float = 1.0
+    skipped: int = 0
+    rollbacks: int = 0
+    seconds: float = 0.0
+    images: int = 0
+    curves: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+def fit(
+    net: nn.Module,
+    loss: LossFn,
+    config: Training,
+    env: Env,
+    *,
+    after_backward: Callable[[Position], None] | None = None,
+    helpers: nn.Module | None = None,
+) -> FitResult:
+    """Train `net` in place; it ends with the averaged weights, on the CPU, in eval mode.
+
+    `loss(model, batch, position)` gives named scalar terms, already weighted; it calls `model` (which may be wrapped
+    for several processes) on the batch. `after_backward` may change gradients, after clipping. `helpers` are modules
+    that train beside the network (connectors of distillers) and are not part of it.
+
+    Raises StageError when the loss stays NaN or infinite after all rollbacks.
+    """
+    net.to(env.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if helpers is not None:
+        helpers.to(env.device)
+    precision = choose_precision(config.precision, env.device)
+    scaler = torch.amp.GradScaler(env.device, enabled=precision == "fp16")
+    optimizer = make_optimizer(net, helpers, config)
+    ema = Ema(net, config.ema_decay) if config.ema_decay else None
+    state = State(net, optimizer, ema, scaler, helpers)
+    batches = env.task.batches(
+        config.batch, config.epochs, env.seed, config.workers, env.world.rank, env.world.size
+    )
+    tally = _resume(state, env)
+    barrier(env.world)
+    with closing(batches):
+        loop = _Loop(state, loss, config, env, after_backward, precision, len(batches))
+        while tally.epoch < config.epochs:
+            if not loop.run_epoch(batches, tally):
+                _roll_back(state, tally, env)
+    if ema is not None:
+        net.load_state_dict(ema.average)
+    net.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    for parameter in net.parameters():
+        parameter.grad = None
+    final = tally.curves[-1]["metrics"] if tally.curves and tally.curves[-1]["metrics"] else {}
+    speed = tally.images / tally.seconds if tally.seconds else 0.0
+    return FitResult(tally.curves, dict(final), tally.seconds, speed, tally.skipped, tally.rollbacks)
+
+
+def choose_precision(asked: str, device: str) -> str:
+    """auto: bf16 (or fp16) on CUDA; fp32 on the CPU, where bf16 without AMX was measured slower."""
+    if asked != "auto":
+        return "fp32" if asked == "fp16" and device == "cpu" else asked
+    if device != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def make_optimizer(net: nn.Module, helpers: nn.Module | None, config: Training) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW; norms and biases carry no weight decay."""
+    parameters = [p for m in (net, helpers) if m is not None for p in m.parameters() if p.requires_grad]
+    decayed = [p for p in parameters if p.ndim > 1]
+    plain = [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [g for g in groups if g["params"]]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), foreach=True)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, foreach=True)
+
+
+def _resume(state: State, env: Env) -> _Tally:
+    """Go on from the last checkpoint, or write the one to roll back to."""
+    progress = checkpoint.load_last(env.scratch, state, lambda text: env.events.note(text, "warning", env.stage))
+    if progress is None:
+        if env.world.rank == 0:
+            checkpoint.save(env.scratch, 0, state, vars(_Tally()) | {"epoch": 0})
+        return _Tally()
+    tally = _Tally(**{name: progress[name] for name in vars(_Tally())})
+    if tally.epoch:
+        env.events.note(f"{env.stage}: goes on after epoch {tally.epoch}", stage=env.stage)
+    return tally
+
+
+def _roll_back(state: State, tally: _Tally, env: Env) -> None:
+    """Back to the last epoch's end with half the learning rate."""
+    if tally.rollbacks >= ROLLBACKS:
+        raise StageError(
+            f"{env.stage}: the loss is NaN or infinite after {ROLLBACKS} rollbacks (learning rate x{tally.lr_scale:g}); "
+            "lower stages." + env.stage + ".lr, or look at the loss terms in the events"
+        )
+    progress = checkpoint.load_last(env.scratch, state, lambda text: env.events.note(text, "warning", env.stage))
+    if progress is not None:
+        tally.epoch, tally.curves = progress["epoch"], progress["curves"]
+    tally.rollbacks += 1
+    tally.lr_scale *= 0.5
+    message = f"{env.stage}: {BAD_STEPS} steps in a row were NaN or infinite; back to epoch {tally.epoch}, half the learning rate"
+    env.events.note(message, "warning", env.stage)
+
+
+class _Loop:
+    """One epoch after the other; holds what does not change between them."""
+
+    def __init__(
+        self, state: State, loss: LossFn, config: Training, env: Env, after_backward: Callable[[Position], None] | None,
+        precision: str, steps: int,
+    ) -> None:  # fmt: skip
+        self.state, self.loss, self.config, self.env = state, loss, config, env
+        self.after_backward, self.steps = after_backward, steps
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self.model = _wrap(state.net, env)
+        self.trained = [p for group in state.optimizer.param_groups for p in group["params"]]
+        self.buffers = [b for b in state.net.buffers() if b.is_floating_point()]
+        self.saved = [b.clone() for b in self.buffers]
+        self.board = _Board(env) if env.world.rank == 0 else None
+        self.last_event = 0.0
+        self.bad = 0
+
+    def run_epoch(self, batches: Any, tally: _Tally) -> bool:
+        """Train one epoch, evaluate, checkpoint. False when too many steps in a row were bad."""
+        env, config, epoch = self.env, self.config, tally.epoch
+        began = time.monotonic()
+        if self.board and epoch and not self.board.replayed:
+            self.board.replay(tally.curves)
+        self.state.net.train()
+        sums: dict[str, float] = {}
+        good = images = 0
+        for index, batch in enumerate(batches.epoch(epoch)):
+            at = Position(epoch, config.epochs, epoch * self.steps + index, self.steps * config.epochs)
+            terms = self._step(batch.to(env.device), at, tally)
+            images += len(batch) * env.world.size
+            if terms is None:
+                if self.bad >= BAD_STEPS:
+                    self.bad = 0
+                    return False
+                continue
+            good += 1
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value
+            self._tell(at, terms, began, index)
+        names = sorted(sums)
+        means = dict(zip(names, average([sums[n] / max(1, good) for n in names], env.world), strict=True))
+        tally.seconds += time.monotonic() - began
+        tally.images += images
+        tally.epoch += 1
+        last = tally.epoch == config.epochs
+        due = last or (config.evaluate_every and tally.epoch % config.evaluate_every == 0)
+        metrics = self._evaluate() if due and env.world.rank == 0 else {}
+        tally.curves.append({"epoch": epoch, "losses": means, "metrics": metrics})
+        seconds = time.monotonic() - began
+        env.events.emit(EpochEnded(env.stage, epoch, means, _headline(metrics), seconds))
+        if env.world.rank == 0:
+            checkpoint.save(env.scratch, tally.epoch, self.state, vars(tally))
+            if self.board:
+                self.board.epoch(epoch, means, metrics)
+        barrier(env.world)
+        return True
+
+    def _step(self, batch: Any, at: Position, tally: _Tally) -> dict[str, float] | None:
+        """One optimizer step; None when it was skipped because a gradient was not finite."""
+        state, config = self.state, self.config
+        rate = learning_rate(at, config.lr, config.final_lr, config.warmup_epochs) * tally.lr_scale
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        torch._foreach_copy_(self.saved, self.buffers)
+        with torch.autocast(self.env.device, dtype=self.dtype, enabled=self.dtype is not None):
+            terms = self.loss(self.model, batch, at)
+        total = torch.stack(list(terms.values())).sum()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.scaler.scale(total).backward()
+        state.scaler.unscale_(state.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, config.clip_norm, foreach=True)
+        # the gradients of all processes are one, so all come to the same decision
+        if not math.isfinite(float(norm)):
+            return self._skip(terms, at, tally)
+        if self.after_backward is not None:
+            self.after_backward(at)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        if state.ema is not None:
+            state.ema.update()
+        self.bad = 0
+        values = torch.stack([t.detach().float() for t in (*terms.values(), total)]).tolist()
+        return dict(zip((*terms, "total"), values, strict=True))
+
+    def _skip(self, terms: Mapping[str, Tensor], at: Position, tally: _Tally) -> None:
+        """Forget a bad step: neither weights nor statistics nor averages have seen it."""
+        torch._foreach_copy_(self.buffers, self.saved)
+        self.state.optimizer.zero_grad(set_to_none=True)
+        self.state.scaler.update()
+        tally.skipped += 1
+        if self.dtype is torch.float16 and all(bool(torch.isfinite(t)) for t in terms.values()):
+            return  # the loss scale was too high: part of mixed precision, not a fault
+        self.bad += 1
+        named = ", ".join(f"{n} {float(t.detach()):g}" for n, t in terms.items())
+        self.env.events.note(f"{self.env.stage}: step {at.step} skipped, not finite ({named})", "warning", self.env.stage)
+
+    def _evaluate(self) -> dict[str, float]:
+        """Metrics on the validation split, with the averaged weights."""
+        net = copy.deepcopy(self.state.net)
+        if self.state.ema is not None:
+            net.load_state_dict(self.state.ema.average)
+        return self.env.task.evaluate(torch_predictor(net, self.env.task, self.env.device), "val")
+
+    def _tell(self, at: Position, terms: Mapping[str, float], began: float, index: int) -> None:
+        now = time.monotonic()
+        if now - self.last_event < EVENT_SECONDS:
+            return
+        self.last_event = now
+        left = (now - began) / (index + 1) * (at.steps - at.step - 1)
+        rate = self.state.optimizer.param_groups[0]["lr"]
+        self.env.events.emit(Step(self.env.stage, at.step, at.steps, at.epoch, at.epochs, rate, dict(terms), left))
+        if self.board:
+            self.board.step(at.step, terms, rate)
+
+
+def _headline(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if "/" not in name}
+
+
+def _wrap(net: nn.Module, env: Env) -> nn.Module:
+    if env.world.size == 1:
+        return net
+    devices = [torch.cuda.current_device()] if env.device == "cuda" else None
+    return nn.parallel.DistributedDataParallel(net, device_ids=devices)
+
+
+class _Board:
+    """TensorBoard event files of a training, under the stage's files."""
+
+    def __init__(self, env: Env) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(env.out / "tensorboard"))
+        self.replayed = False
+
+    def replay(self, curves: list[dict[str, Any]]) -> None:
+        """After a resume: the epochs that went before."""
+        self.replayed = True
+        for row in curves:
+            self.epoch(row["epoch"], row["losses"], row["metrics"])
+
+    def step(self, step: int, terms: Mapping[str, float], rate: float) -> None:
+        for name, value in terms.items():
+            self.writer.add_scalar(f"step/{name}", value, step)
+        self.writer.add_scalar("step/lr", rate, step)
+
+    def epoch(self, epoch: int, losses: Mapping[str, float], metrics: Mapping[str, float]) -> None:
+        self.replayed = True
+        for name, value in losses.items():
+            self.writer.add_scalar(f"loss/{name}", value, epoch)
+        for name, value in _headline(metrics).items():
+            self.writer.add_scalar(f"metric/{name}", value, epoch)
+        self.writer.flush()
