@@ -135,9 +135,11 @@ class YOLOv4(nn.Module):
         p5 = self.spp_out(self.spp(self.spp_in(p5)))
         p4 = self.top_down4(self.concat4(self.lateral4(p4), self.upsample5(self.up5(p5))))
         p3 = self.top_down3(self.concat3(self.lateral3(p3), self.upsample4(self.up4(p4))))
+        out8 = self.head8(p3)
         n4 = self.bottom_up4(self.concat_up4(self.down3(p3), p4))
+        out16 = self.head16(n4)
         n5 = self.bottom_up5(self.concat_up5(self.down4(n4), p5))
-        return [self.head8(p3), self.head16(n4), self.head32(n5)]
+        return [out8, out16, self.head32(n5)]
 
 
 def build(

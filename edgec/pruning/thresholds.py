@@ -1,0 +1,124 @@
+"""Which channels stay: a threshold for each scale group, ranked within the group (arXiv 2306.01526)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgec.errors import StageError
+from edgec.pruning.cost import Cost
+from edgec.pruning.groups import Coupling
+from edgec.recipe import Prune
+
+Kept = dict[str, np.ndarray]  # coupling -> which channels stay, bool [size]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`kept` by coupling; the threshold and the share removed by scale group; couplings held up by a floor."""
+
+    kept: Kept
+    thresholds: dict[str, float]
+    ratios: dict[str, float]
+    at_floor: tuple[str, ...]
+
+
+def rounded(kept: int, size: int, floor: int, multiple: int) -> int:
+    """`kept` channels of `size`, rounded to a multiple, never under the floor, never over the size."""
+    floor = min(floor, size)
+    nearest = round(kept / multiple) * multiple
+    lowest = min(-(-floor // multiple) * multiple, size)
+    return min(max(nearest, lowest), size)
+
+
+def decide(
+    couplings: Sequence[Coupling],
+    scores: Mapping[str, np.ndarray],
+    scales: Mapping[str, str],
+    ratios: Mapping[str, float],
+    config: Prune,
+) -> Decision:
+    """Cut each scale group at its own quantile; with `threshold: global`, all at one."""
+    pools: dict[str, list[str]] = {}
+    for coupling in couplings:
+        pools.setdefault("all" if config.threshold == "global" else scales[coupling.name], []).append(coupling.name)
+    cuts = {
+        pool: float(np.quantile(np.concatenate([scores[n] for n in names]), ratios[pool], method="lower"))
+        for pool, names in pools.items()
+    }
+    pool_of = {name: pool for pool, names in pools.items() for name in names}
+    kept: Kept = {}
+    held: list[str] = []
+    for coupling in couplings:
+        score = scores[coupling.name]
+        pool = pool_of[coupling.name]
+        above = int((score > cuts[pool]).sum()) if ratios[pool] > 0 else coupling.size
+        floor = max(1, config.min_channels, int(np.ceil(config.min_share * coupling.size)))
+        count = rounded(above, coupling.size, floor, config.round_to)
+        if above < min(floor, coupling.size):
+            held.append(coupling.name)
+        stay = np.zeros(coupling.size, bool)
+        stay[np.argsort(-score, kind="stable")[:count]] = True
+        kept[coupling.name] = stay
+    return Decision(kept, cuts, dict(ratios), tuple(held))
+
+
+def base_ratios(config: Prune, scales: Mapping[str, str]) -> dict[str, float]:
+    """The share to remove by scale group, as the recipe gives it. Raises StageError for a group that is not there."""
+    groups = sorted(set(scales.values()))
+    unknown = [name for name in config.ratios if name not in groups]
+    if unknown:
+        raise StageError(f"prune.ratios: no scale group is called {', '.join(unknown)}; there are {', '.join(groups)}")
+    named = ["all"] if config.threshold == "global" else groups
+    return {group: config.ratios.get(group, config.ratio) for group in named}
+
+
+def target_of(config: Prune) -> tuple[str, float] | None:
+    """("params" | "macs" | "padded_macs", share to keep), or None when ratios alone decide."""
+    for name in ("params", "macs", "padded_macs"):
+        share = getattr(config, f"keep_{name}")
+        if share is not None:
+            return name, share
+    return None
+
+
+def solve(
+    couplings: Sequence[Coupling],
+    scores: Mapping[str, np.ndarray],
+    scales: Mapping[str, str],
+    config: Prune,
+    cost: Callable[[Kept], Cost],
+) -> Decision:
+    """The decision that reaches the recipe's target: the share kept in group g is (1 - ratio_g) ** k, k by bisection.
+
+    `cost` tells what a choice would cost. Raises StageError with what was reached when floors or rounding forbid it.
+    """
+    ratios = base_ratios(config, scales)
+    target = target_of(config)
+    if target is None:
+        return decide(couplings, scores, scales, ratios, config)
+    name, share = target
+    dense = getattr(cost({c.name: np.ones(c.size, bool) for c in couplings}), name)
+    low, high = 0.0, 24.0
+    best: Decision | None = None
+    for _ in range(40):
+        k = (low + high) / 2
+        powered = {g: 1 - (1 - r) ** k for g, r in ratios.items()}
+        decision = decide(couplings, scores, scales, powered, config)
+        if getattr(cost(decision.kept), name) <= share * dense:
+            best, high = decision, k
+        else:
+            low = k
+    reached = getattr(cost(best.kept), name) / dense if best else None
+    if best is None or share - (reached or 0) > config.tolerance:
+        floors = decide(couplings, scores, scales, {g: 1 - (1 - r) ** 24 for g, r in ratios.items()}, config)
+        least = getattr(cost(floors.kept), name) / dense
+        held = ", ".join(floors.at_floor[:6]) + (", ..." if len(floors.at_floor) > 6 else "")
+        found = f"nearest below is {reached:.3f}" if reached is not None else f"the least possible is {least:.3f}"
+        raise StageError(
+            f"prune: keep_{name}: {share} cannot be reached, {found}; at their floor: {held or 'none'}. Lower "
+            f"min_channels ({config.min_channels}) or round_to ({config.round_to}), raise ratios, or ask for less"
+        )
+    return best

@@ -1,0 +1,128 @@
+"""The prune stage: group channel pruning with a threshold for each scale group (arXiv 2306.01526)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgec.env import Env, Task, torch_predictor
+from edgec.errors import StageError
+from edgec.network import Network
+from edgec.pruning.cost import Cost, LayerShape, cost_of, shapes_of, total
+from edgec.pruning.fold import fold, recalibrate
+from edgec.pruning.groups import Coupling, coupling_groups, masks_of, scale_groups
+from edgec.pruning.importance import importance
+from edgec.pruning.surgery import prune_channels
+from edgec.pruning.thresholds import Decision, solve, target_of
+from edgec.recipe import Prune
+
+FOLD_IMAGES = 32
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to go: the groups, what stays of each, and what that costs."""
+
+    couplings: list[Coupling]
+    scales: dict[str, str]
+    decision: Decision
+    shapes: list[LayerShape]
+    before: Cost
+    after: Cost
+
+
+def prune(config: Prune, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
+    """Remove channels. Metrics: cost before and after, kept channels by layer and by scale group, accuracy."""
+    net = network.build()
+    plan = make_plan(config, net, env.task)
+    outs, ins = masks_of(plan.couplings, plan.decision.kept, net)
+    images = env.task.images("train", max(FOLD_IMAGES, config.recalibrate_batches * BATCH))
+    biases = fold(net, outs, ins, images[:FOLD_IMAGES]) if config.fold_bias else {}
+    pruned = prune_channels(network, net, outs, ins, biases)
+    module = pruned.build()
+    _same_outputs(net, module, env.task)
+    if config.recalibrate_batches:
+        recalibrate(module, images[: config.recalibrate_batches * BATCH], BATCH)
+        pruned = pruned.with_weights(module)
+    reached = cost_of(module, env.task.example(), config.block)
+    if reached.macs != plan.after.macs:
+        raise StageError(f"prune: {plan.after.macs} MACs were planned, {reached.macs} came out; this is a bug, please report it")
+    metrics = summary(plan) | {"final": env.task.evaluate(torch_predictor(module, env.task, env.device), "val")}
+    target = target_of(config)
+    if target is not None:
+        share = getattr(reached, target[0]) / getattr(plan.before, target[0])
+        metrics["target"] = {"of": target[0], "asked": target[1], "reached": share}
+    return pruned, metrics
+
+
+def make_plan(config: Prune, net: nn.Module, task: Task) -> Plan:
+    """Groups, ranking and thresholds for a network, without changing it."""
+    example = task.example()
+    couplings = coupling_groups(net, example, config.ignore)
+    if not couplings:
+        raise StageError("prune: no channels may be removed; check prune.ignore and the network's outputs")
+    scales = scale_groups(net, example, couplings, config.groups)
+    shapes = shapes_of(net, example)
+    before = cost_of(net, example, config.block)
+    other = before.params - total(shapes, {}, {}, config.block).params
+
+    def cost(kept: Mapping[str, np.ndarray]) -> Cost:
+        outs, ins = masks_of(couplings, kept, net)
+        return total(shapes, _counts(outs), _counts(ins), config.block, other)
+
+    decision = solve(couplings, importance(net, couplings), scales, config, cost)
+    return Plan(couplings, scales, decision, shapes, before, cost(decision.kept))
+
+
+def _counts(masks: Mapping[str, np.ndarray]) -> dict[str, int]:
+    return {name: int(mask.sum()) for name, mask in masks.items()}
+
+
+def plan_summary(config: Prune, network: Network, task: Task) -> dict[str, Any]:
+    """What pruning this network now would leave: groups, parameters, MACs."""
+    return summary(make_plan(config, network.build(), task))
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON, for metrics and for `--dry-run`."""
+    kept = {c.name: int(plan.decision.kept[c.name].sum()) for c in plan.couplings}
+    groups: list[dict[str, Any]] = []
+    for group in dict.fromkeys(plan.scales[c.name] for c in plan.couplings):
+        mine = [c for c in plan.couplings if plan.scales[c.name] == group]
+        pool = group if group in plan.decision.thresholds else "all"
+        groups.append(
+            {
+                "name": group,
+                "before": sum(c.size for c in mine),
+                "kept": sum(kept[c.name] for c in mine),
+                "threshold": plan.decision.thresholds[pool],
+                "ratio": plan.decision.ratios[pool],
+            }
+        )
+    layers = [
+        {
+            "name": c.name,
+            "group": plan.scales[c.name],
+            "before": c.size,
+            "kept": kept[c.name],
+            "at_floor": c.name in plan.decision.at_floor,
+            "layers": sorted({m.module for m in c.outs() if m.module.rpartition(".")[2] != "bn"}),
+        }
+        for c in plan.couplings
+    ]
+    return {"groups": groups, "layers": layers, "before": asdict(plan.before), "after": asdict(plan.after)}
+
+
+def _same_outputs(before: nn.Module, after: nn.Module, task: Task) -> None:
+    """The outputs must have the shapes they had: a head that lost channels would be read wrongly."""
+    with torch.no_grad():
+        old, new = before(task.example()), after(task.example())
+    old, new = ([o] if isinstance(o, torch.Tensor) else list(o) for o in (old, new))
+    if [o.shape for o in old] != [o.shape for o in new]:
+        raise StageError("prune: output channels were removed; add the output layers to prune.ignore")
