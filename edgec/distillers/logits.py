@@ -1,0 +1,37 @@
+"""Knowledge distillation of logits (Hinton, Vinyals, Dean, arXiv 1503.02531), for heads with a sigmoid a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def binary_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 * KL(sigmoid(teacher / T) || sigmoid(student / T)), element by element."""
+    s, t = student.float() / temperature, teacher.float() / temperature
+    p = t.sigmoid()
+    return temperature**2 * (p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s)))
+
+
+def logits(
+    student_classes: Sequence[Tensor],
+    student_objectness: Sequence[Tensor],
+    teacher_classes: Sequence[Tensor],
+    teacher_objectness: Sequence[Tensor],
+    temperature: float,
+) -> Tensor:
+    """A scalar: class KL where the teacher sees an object, plus objectness KL everywhere.
+
+    Lists have one tensor a head: classes [n, a, h, w, c], objectness [n, a, h, w]. Both sums are divided by the
+    teacher's total objectness, the soft count of its objects (at least one an image), so that empty cells don't drown them.
+    """
+    total = torch.zeros((), device=student_classes[0].device)
+    seen = torch.zeros((), device=total.device)
+    for sc, so, tc, to in zip(student_classes, student_objectness, teacher_classes, teacher_objectness, strict=True):
+        weight = to.float().sigmoid()
+        total = total + (binary_kl(sc, tc, temperature).sum(-1) * weight).sum() + binary_kl(so, to, temperature).sum()
+        seen = seen + weight.sum()
+    return total / seen.clamp(min=float(student_classes[0].shape[0]))
