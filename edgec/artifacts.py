@@ -109,8 +109,8 @@ def detect(
 
 def _run_one(model: Predictor, tensor: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """The outputs for one image, of an artifact that may insist on a larger batch."""
-    batch = np.repeat(tensor[None], model.batch or 1, axis=0)
-    return [output[:1] for output in model.run(batch)]
+    outputs = model.run(np.repeat(tensor[None], model.batch or 1, axis=0))
+    return [output[:1] for output in outputs] if model.contract["output"] == "raw" else outputs
 
 
 def _image_paths(images: Sequence[str | Path]) -> list[Path]:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
 from edgec.events import Events
 from edgec.network import Network
-from edgec.recipe import NetworkSource
+from edgec.recipe import Export, NetworkSource
 
 Split = Literal["train", "val", "test"]
 Array = np.ndarray[Any, Any]
@@ -82,6 +83,14 @@ class Task(Protocol):
 
     def contract(self, net: nn.Module) -> dict[str, Any]:
         """What a device must know to use the network: input, scaling, classes, decoding."""
+        ...
+
+    def exported(self, net: nn.Module, config: Export) -> tuple[nn.Module, list[str]]:
+        """The module whose graph is exported, and the names of its outputs."""
+        ...
+
+    def finish(self, model: onnx.ModelProto, config: Export) -> onnx.ModelProto:
+        """Append to an exported graph what torch cannot express (non-maximum suppression)."""
         ...
 
     def batches(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgec.norms import norms_behind
 from edgec.pruning.groups import is_depthwise
 
 
@@ -82,32 +83,6 @@ def fold(net: nn.Module, outs: Mapping[str, np.ndarray], ins: Mapping[str, np.nd
             else:
                 new[name] = delta
     return new
-
-
-def norms_behind(net: nn.Module, example: Tensor) -> dict[str, str]:
-    """The batch norm that directly takes a convolution's output, by the convolution's name."""
-    made: dict[int, str] = {}
-    kept: list[Tensor] = []
-    found: dict[str, str] = {}
-    names = {m: n for n, m in net.named_modules()}
-
-    def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        kept.append(output)
-        made[id(output)] = names[module]
-
-    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in made:
-            found[made[id(inputs[0])]] = names[module]
-
-    handles = [m.register_forward_hook(after) for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    handles += [m.register_forward_pre_hook(before) for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    try:
-        with torch.no_grad():
-            net(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
 
 
 def recalibrate(net: nn.Module, images: np.ndarray, batch: int = 16) -> None:

@@ -25,26 +25,31 @@ def preprocess(image: np.ndarray, contract: Contract[str, Any]) -> tuple[np.ndar
 def detect_batch(
     outputs: Sequence[np.ndarray],
     contract: Contract[str, Any],
+    images: int,
     score_threshold: float = 0.005,
     iou_threshold: float = 0.45,
     max_detections: int = 300,
 ) -> list[Detections]:
-    """Detections of each image, in pixels of the network input, from raw maps or from the graph's own boxes."""
+    """Detections of each of `images` images, in pixels of the network input, from raw maps or the graph's own boxes."""
     if contract["output"] == "boxes":
-        return [
-            Detections(boxes[keep], scores[keep], labels[keep].astype(np.int64))
-            for boxes, scores, labels in zip(*outputs[:3], strict=True)
-            for keep in [(labels >= 0) & (scores >= score_threshold)]
-        ]
+        return [_of_image(outputs, index, score_threshold) for index in range(images)]
     heads = [head_of(item, f"contract heads[{i}]") for i, item in enumerate(contract["heads"])]
     with torch.inference_mode():
         boxes, scores = decode([torch.from_numpy(np.ascontiguousarray(o)) for o in outputs], heads)
     return detections(boxes.numpy(), scores.numpy(), score_threshold, iou_threshold, max_detections)
 
 
+def _of_image(outputs: Sequence[np.ndarray], index: int, score_threshold: float) -> Detections:
+    """The detections of one image, from a graph that suppresses by itself: boxes, scores, labels, image; best first."""
+    boxes, scores, labels, image = outputs[:4]
+    keep = np.flatnonzero((image == index) & (scores >= score_threshold))
+    keep = keep[np.argsort(-scores[keep], kind="stable")]
+    return Detections(boxes[keep].astype(np.float32), scores[keep].astype(np.float32), labels[keep].astype(np.int64))
+
+
 def postprocess(
     outputs: Sequence[np.ndarray], contract: Contract[str, Any], mapping: Mapping, score_threshold: float = 0.25
 ) -> Detections:
     """Detections of one image, in pixels of the image, from the outputs for a batch of one."""
-    found = detect_batch(outputs, contract, score_threshold)[0]
+    found = detect_batch(outputs, contract, 1, score_threshold)[0]
     return Detections(mapping.to_image(found.boxes), found.scores, found.labels)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -18,13 +19,14 @@ from edgec.env import Picture, Predictor, Split
 from edgec.errors import DataError, Problem
 from edgec.events import Events, Progress
 from edgec.files import sha256_of
-from edgec.recipe import CocoData, CocoSplit, Loss, NetworkSource, SignsData, VocData, YoloData
+from edgec.recipe import CocoData, CocoSplit, Export, Loss, NetworkSource, SignsData, VocData, YoloData
 from edgec.tasks.detection import signs
 from edgec.tasks.detection.anchors import anchors_for_heads
 from edgec.tasks.detection.coco import coco_classes, read_coco
 from edgec.tasks.detection.contract import detect_batch
 from edgec.tasks.detection.decode import Detections, split_map
 from edgec.tasks.detection.draw import draw_detections, encode_jpeg, side_by_side
+from edgec.tasks.detection.graph import BOXES, SCORES, Decoded, append_nms
 from edgec.tasks.detection.heads import heads_of
 from edgec.tasks.detection.images import PAD_VALUE, fit_mapping
 from edgec.tasks.detection.loader import DetectionBatches, Fitted
@@ -172,6 +174,18 @@ class Detection:
             "heads": [head.to_json() for head in heads],
         }
 
+    # --- export
+
+    def exported(self, net: nn.Module, config: Export) -> tuple[nn.Module, list[str]]:
+        if config.output == "boxes":
+            return Decoded(net), [BOXES, SCORES]
+        return net, [f"head{i}" for i in range(len(heads_of(net)))]
+
+    def finish(self, model: onnx.ModelProto, config: Export) -> onnx.ModelProto:
+        if config.output == "boxes":
+            return append_nms(model, config.score_threshold, config.iou_threshold, config.max_detections)
+        return model
+
     # --- training
 
     def batches(
@@ -239,7 +253,9 @@ class Detection:
         if missing > 0:
             images = np.concatenate([images, np.repeat(images[-1:], missing, 0)])
         outputs = predictor.run(np.ascontiguousarray(images))
-        each = detect_batch([o[: len(group)] for o in outputs], predictor.contract, score_threshold)
+        if predictor.contract["output"] == "raw":
+            outputs = [o[: len(group)] for o in outputs]
+        each = detect_batch(outputs, predictor.contract, len(group), score_threshold)
         placed: list[Detections] = []
         for one, sample in zip(each, group, strict=True):
             mapping = fit_mapping(*sample.size, self.data.input, self.data.fit)

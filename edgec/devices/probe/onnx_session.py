@@ -1,0 +1,196 @@
+"""An ONNX file opened in onnxruntime, with an input of the right shape, and its time per operator."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+MAX_ELEMENTS = 2**30
+TOP_OPERATORS = 40
+
+
+class ProbeError(Exception):
+    """`kind` is missing, artifact or input; the message names the remedy."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def open_session(path: Path, threads: int, profile_prefix: str | None = None) -> Any:
+    """An onnxruntime CPU session: sequential, `threads` in an operator, 1 between operators, spinning on."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ProbeError(
+            "missing", f"onnxruntime cannot be imported ({error}); pip install onnxruntime"
+        ) from error
+    if not path.is_file():
+        raise ProbeError("artifact", f"{path}: not found; check the path")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.log_severity_level = 4
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile_prefix
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class for each status, without a common public base
+        raise ProbeError(
+            "artifact", f"{path}: onnxruntime cannot open it ({_short(error)}); export it again"
+        ) from error
+
+
+def feeds_of(session: Any, shapes: Mapping[str, list[int]], seed: int = 0) -> dict[str, Any]:
+    """An input for every input of the graph. Sizes that the file leaves open are 1 unless `shapes` says more.
+
+    Floats are uniform in 0..1, uint8 over its range, other integers and booleans are 1.
+    """
+    rng = np.random.default_rng(seed)
+    feeds: dict[str, Any] = {}
+    for node in session.get_inputs():
+        if node.type not in DTYPES:
+            raise ProbeError("input", f"input {node.name!r} has type {node.type}, which has no random value here")
+        dtype = DTYPES[node.type]
+        shape = shapes.get(node.name) or [side if isinstance(side, int) and side > 0 else 1 for side in node.shape]
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise ProbeError("input", f"input {node.name!r} of shape {shape} is too large; export it with a smaller one")
+        if np.issubdtype(dtype, np.floating):
+            feeds[node.name] = rng.random(shape, dtype=np.float32).astype(dtype)
+        elif dtype is np.uint8:
+            feeds[node.name] = rng.integers(0, 256, shape, dtype=np.uint8)
+        else:
+            feeds[node.name] = np.ones(shape, dtype)
+    return feeds
+
+
+def open_onnxruntime(
+    path: Path, threads: int, shapes: Mapping[str, list[int]]
+) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """A call that runs the file once, and what is to be told about it. The call was tried once."""
+    began = time.perf_counter_ns()
+    session = open_session(path, threads)
+    load = time.perf_counter_ns() - began
+    feeds = feeds_of(session, shapes)
+    import onnxruntime
+
+    told = {
+        "load_ms": load / 1e6,
+        "inputs": {name: list(value.shape) for name, value in feeds.items()},
+        "providers": session.get_providers(),
+        "session": {"execution": "sequential", "intra_op": threads, "inter_op": 1, "spinning": True},
+        "versions": {"onnxruntime": onnxruntime.__version__, "numpy": np.__version__},
+    }
+
+    def run() -> Any:
+        return session.run(None, feeds)
+
+    def first() -> Any:
+        try:
+            return run()
+        except Exception as error:
+            raise _input_error(session, feeds, error) from error
+
+    return _first_guarded(first, run), told
+
+
+def _first_guarded(first: Callable[[], Any], later: Callable[[], Any]) -> Callable[[], Any]:
+    """A call that explains its error the first time, and costs one comparison afterwards."""
+    done = False
+
+    def call() -> Any:
+        nonlocal done
+        if done:
+            return later()
+        done = True
+        return first()
+
+    return call
+
+
+def _input_error(session: Any, feeds: Mapping[str, Any], error: Exception) -> ProbeError:
+    given = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
+    open_sizes = [
+        f"{node.name} {list(node.shape)}"
+        for node in session.get_inputs()
+        if any(not isinstance(side, int) for side in node.shape)
+    ]
+    remedy = (
+        f"the file leaves sizes open ({', '.join(open_sizes)}), which are taken as 1: export it with fixed sizes"
+        if open_sizes
+        else "the graph does not accept its own input shape: export it again"
+    )
+    return ProbeError("input", f"it does not run on {given} ({_short(error)}); {remedy}")
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + "..."
+
+
+def operators(path: Path, threads: int, shapes: Mapping[str, list[int]], seconds: float) -> dict[str, Any]:
+    """Median milliseconds of each operator of the optimised graph, and totals by type.
+
+    {"operators": [{"name", "type", "ms", "share"}] dearest first, at most 40, "types": {type: ms}, "total_ms"}.
+    """
+    with tempfile.TemporaryDirectory(prefix="probe-") as folder:
+        session = open_session(path, threads, str(Path(folder) / "trace"))
+        feeds = feeds_of(session, shapes)
+        try:
+            session.run(None, feeds)
+        except Exception as error:
+            raise _input_error(session, feeds, error) from error
+        start = time.perf_counter()
+        runs = 1
+        while (time.perf_counter() - start < seconds and runs < 200) or runs < 4:
+            session.run(None, feeds)
+            runs += 1
+        trace = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return summarise(trace)
+
+
+def summarise(trace: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of `operators` from an onnxruntime trace: events of cat Node, microseconds."""
+    times: dict[str, list[float]] = {}
+    types: dict[str, str] = {}
+    for event in trace:
+        name = str(event.get("name", ""))
+        if event.get("cat") != "Node" or not name.endswith("_kernel_time"):
+            continue
+        node = name.removesuffix("_kernel_time")
+        times.setdefault(node, []).append(float(event["dur"]) / 1e3)
+        types[node] = str(event.get("args", {}).get("op_name", "unknown"))
+    medians = {node: float(np.median(values)) for node, values in times.items()}
+    total = sum(medians.values())
+    by_type: dict[str, float] = {}
+    for node, value in medians.items():
+        by_type[types[node]] = by_type.get(types[node], 0.0) + value
+    rows = [
+        {"name": node, "type": types[node], "ms": round(value, 6), "share": value / total if total else 0.0}
+        for node, value in sorted(medians.items(), key=lambda item: -item[1])
+    ]
+    return {
+        "operators": rows[:TOP_OPERATORS],
+        "types": {name: round(value, 6) for name, value in sorted(by_type.items(), key=lambda item: -item[1])},
+        "total_ms": total,
+    }

@@ -1,0 +1,226 @@
+"""The int8 graph: quantize-dequantize pairs where an integer kernel can take them (QDQ format).
+
+Activations are unsigned and asymmetric, weights signed and symmetric for each output channel: the pairing with fast
+kernels on x86 and ARM. Activations other than ReLU get a pair before and after; pooling, resizing and the like carry
+the range of their input on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from edgec.errors import StageError
+from edgec.runtimes.onnx_export import check, initializers, layer_of
+
+CARRY = frozenset({"MaxPool", "Resize", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace", "Slice", "Split"})
+ELEMENTWISE = frozenset({"LeakyRelu", "Sigmoid", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "HardSigmoid", "HardSwish"})
+RECTIFIERS = frozenset({"Relu", "Clip"})
+Ranges = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which tensors get a pair, and whose range each uses."""
+
+    source: dict[str, str]  # tensor -> the tensor whose range it uses
+    integer: frozenset[str]  # outputs of the nodes that are to run in integers
+
+    @property
+    def needed(self) -> list[str]:
+        """The tensors whose range is used."""
+        return list(dict.fromkeys(self.source.values()))
+
+
+def convolutions(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """The convolutions with constant weights, by layer name."""
+    constant = {i.name for i in model.graph.initializer}
+    return {layer_of(n): n for n in model.graph.node if n.op_type == "Conv" and n.input[1] in constant}
+
+
+def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placement:
+    """Decide by rule which tensors are quantized when all convolutions but `float_layers` run in integers."""
+    constant = {i.name for i in model.graph.initializer}
+    chosen = {n.output[0] for name, n in convolutions(model).items() if name not in set(float_layers)}
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    integer: set[str] = set()
+    source: dict[str, str] = {}
+    for node in model.graph.node:  # in topological order
+        data = [name for name in node.input if name and name not in constant]
+        output = node.output[0] if node.output else ""
+        if node.op_type == "Conv" and output in chosen:
+            source.setdefault(node.input[0], node.input[0])
+            integer.add(output)
+            if not _rectified(users.get(output, []), output):
+                source[output] = output
+        elif node.op_type in RECTIFIERS and data and data[0] in integer:
+            integer.add(output)
+            source[output] = output
+        elif node.op_type in CARRY and data and data[0] in source:
+            for each in node.output:
+                integer.add(each)
+                source[each] = source[data[0]]
+        elif node.op_type in ELEMENTWISE and data and any(name in source for name in data) and _feeds(output, users, chosen):
+            for name in data:
+                source.setdefault(name, name)
+            integer.add(output)
+            source[output] = output
+    return Placement(source, frozenset(integer))
+
+
+def _rectified(users: list[onnx.NodeProto], output: str) -> bool:
+    """A rectifier alone takes the output: its kernel is part of the convolution's."""
+    return len(users) == 1 and users[0].op_type in RECTIFIERS
+
+
+def _feeds(output: str, users: Mapping[str, list[onnx.NodeProto]], chosen: Collection[str]) -> bool:
+    """Some integer convolution takes this tensor, perhaps through layers that run in integers too."""
+    seen: set[str] = set()
+    todo = [output]
+    while todo:
+        name = todo.pop()
+        for node in users.get(name, []):
+            if node.op_type == "Conv":
+                if node.output[0] in chosen and node.input[0] == name:
+                    return True
+            elif node.op_type in CARRY | ELEMENTWISE | RECTIFIERS and node.output[0] not in seen:
+                seen.add(node.output[0])
+                todo.extend(node.output)
+    return False
+
+
+def insert(
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    float_layers: Collection[str] = (),
+    only: Collection[str] | None = None,
+) -> onnx.ModelProto:
+    """The QDQ graph of a float graph. `only`: quantize just these layers (to measure one).
+
+    Raises StageError when a range is missing: the network's graph is not the one that was calibrated.
+    """
+    layers = convolutions(model)
+    kept_float = set(float_layers) if only is None else set(layers) - set(only)
+    placement = place(model, kept_float)
+    missing = [name for name in placement.needed if name not in ranges]
+    if missing:
+        raise StageError(
+            f"int8: no calibrated range for {', '.join(missing[:5])}; the graph has changed since, run the quantize stage again"
+        )
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    graph = made.graph
+    weights = initializers(model)
+    scales = {t: scale_and_zero(*ranges[s]) for t, s in placement.source.items()}
+    _pair_activations(graph, scales)
+    chosen = {n.output[0] for name, n in layers.items() if name not in kept_float}
+    for node in [n for n in graph.node if n.op_type == "Conv"]:
+        if _origin(node.output[0]) in chosen:
+            _quantize_weights(graph, node, weights, scales)
+    _sort(graph)
+    _drop_unused(graph)
+    check(made)
+    return made
+
+
+def scale_and_zero(low: float, high: float) -> tuple[np.float32, np.uint8]:
+    """Scale and zero point of uint8 for a range that holds zero."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32(max(high - low, 1e-8) / 255)
+    return scale, np.uint8(np.clip(round(-low / float(scale)), 0, 255))
+
+
+def _origin(name: str) -> str:
+    return name.removesuffix("_float")
+
+
+def _pair_activations(graph: onnx.GraphProto, scales: Mapping[str, tuple[np.float32, np.uint8]]) -> None:
+    """Put a pair behind every tensor of `scales`; whoever took the tensor takes the pair's output."""
+    outputs = {o.name for o in graph.output}
+    pairs: list[onnx.NodeProto] = []
+    renamed: dict[str, str] = {}  # what a consumer reads
+    produced: dict[str, str] = {}  # what the producer writes, where the graph's output keeps the name
+    for tensor, (scale, zero) in scales.items():
+        key = tensor.replace("/", "_")
+        graph.initializer.append(numpy_helper.from_array(scale, f"{key}_scale"))
+        graph.initializer.append(numpy_helper.from_array(zero, f"{key}_zero"))
+        is_output = tensor in outputs
+        start = f"{tensor}_float" if is_output else tensor
+        end = tensor if is_output else f"{tensor}_dq"
+        if is_output:
+            produced[tensor] = start
+        renamed[tensor] = end
+        parameters = [f"{key}_scale", f"{key}_zero"]
+        pairs.append(helper.make_node("QuantizeLinear", [start, *parameters], [f"{tensor}_q"], f"{key}_quantize"))
+        pairs.append(helper.make_node("DequantizeLinear", [f"{tensor}_q", *parameters], [end], f"{key}_dequantize"))
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = renamed.get(name, name)
+        for index, name in enumerate(node.output):
+            node.output[index] = produced.get(name, name)
+    graph.node.extend(pairs)
+
+
+def _quantize_weights(
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    weights: Mapping[str, np.ndarray],
+    scales: Mapping[str, tuple[np.float32, np.uint8]],
+) -> None:
+    """int8 weights for each output channel and an int32 bias, stored as integers, each behind a DequantizeLinear."""
+    name = node.input[1]
+    weight = weights[name].astype(np.float32)
+    scale = np.maximum(np.abs(weight.reshape(len(weight), -1)).max(1), 1e-8) / 127
+    integer = np.clip(np.round(weight / scale.reshape(-1, 1, 1, 1)), -127, 127).astype(np.int8)
+    _stored(graph, name, integer, scale.astype(np.float32))
+    node.input[1] = f"{name}_dq"
+    if len(node.input) > 2 and node.input[2] in weights:
+        bias_name = node.input[2]
+        own = f"{name}_bias"  # two layers may share a bias of zeros; their scales differ
+        source = node.input[0].removesuffix("_dq")
+        bias_scale = (float(scales[source][0]) * scale).astype(np.float32)
+        bias = np.clip(np.round(weights[bias_name].astype(np.float64) / bias_scale), -(2**31), 2**31 - 1).astype(np.int32)
+        _stored(graph, own, bias, bias_scale)
+        node.input[2] = f"{own}_dq"
+
+
+def _stored(graph: onnx.GraphProto, name: str, integer: np.ndarray, scale: np.ndarray) -> None:
+    graph.initializer.append(numpy_helper.from_array(integer, f"{name}_int"))
+    graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+    graph.initializer.append(numpy_helper.from_array(np.zeros(scale.shape, integer.dtype), f"{name}_zero"))
+    parameters = [f"{name}_int", f"{name}_scale", f"{name}_zero"]
+    graph.node.append(helper.make_node("DequantizeLinear", parameters, [f"{name}_dq"], f"{name}_dequantize", axis=0))
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put the nodes into topological order."""
+    ready = {i.name for i in graph.initializer} | {i.name for i in graph.input} | {""}
+    waiting = list(graph.node)
+    ordered: list[onnx.NodeProto] = []
+    while waiting:
+        later: list[onnx.NodeProto] = []
+        for node in waiting:
+            if all(name in ready for name in node.input):
+                ordered.append(node)
+                ready.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            raise StageError("int8: the graph has a cycle or an undefined tensor; this is a bug, please report it")
+        waiting = later
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input}
+    kept = [i for i in graph.initializer if i.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

@@ -1,0 +1,111 @@
+"""Calibration: the range of every tensor that is to be quantized, measured on images in onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from edgec.errors import StageError
+from edgec.runtimes.onnxruntime import OnnxSession
+
+BINS = 2048
+Method = Literal["minmax", "percentile", "mse"]
+Ranges = dict[str, tuple[float, float]]
+
+
+def calibrate(
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    images: np.ndarray,
+    method: Method = "percentile",
+    percentile: float = 99.99,
+    batch: int = 16,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Ranges:
+    """(low, high) of each tensor over images [n, c, h, w]; low <= 0 <= high, so that zero is exact.
+
+    minmax takes the extremes; percentile cuts both tails; mse takes the cut with the least 8-bit error. Two passes:
+    extremes, then histograms between them. Raises StageError that names the tensors that are constant or not finite.
+    """
+    if len(images) == 0:
+        raise StageError("quantize: the calibration set is empty; raise stages.quantize.images")
+    session = _watching(model, tensors)
+    fixed = session.inputs["images"][0]
+    size = fixed or batch
+    parts = [images[i : i + size] for i in range(0, len(images), size)]
+    parts = [p for p in parts if len(p) == size or fixed is None]
+    passes = len(parts) * (1 if method == "minmax" else 2)
+    low, high = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
+    for index, part in enumerate(parts):
+        for k, value in enumerate(session.run({"images": part})):
+            low[k], high[k] = min(low[k], float(value.min())), max(high[k], float(value.max()))
+        progress(index + 1, passes)
+    _refuse(tensors, low, high)
+    low, high = np.minimum(low, 0), np.maximum(high, 0)
+    if method == "minmax":
+        return {name: (float(low[k]), float(high[k])) for k, name in enumerate(tensors)}
+    histograms = np.zeros((len(tensors), BINS))
+    for index, part in enumerate(parts):
+        for k, value in enumerate(session.run({"images": part})):
+            histograms[k] += np.histogram(value, BINS, (low[k], high[k]))[0]
+        progress(len(parts) + index + 1, passes)
+    choose = _percentile if method == "percentile" else _least_error
+    return {name: choose(histograms[k], low[k], high[k], percentile) for k, name in enumerate(tensors)}
+
+
+def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> OnnxSession:
+    """A session whose outputs are the named tensors, in order. A graph input passes through an Identity."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    types = {v.name: v for v in (*inferred.value_info, *inferred.input, *inferred.output)}
+    inputs = {i.name for i in model.graph.input}
+    del copy.graph.output[:]
+    for name in tensors:
+        watched = onnx.ValueInfoProto()
+        watched.CopyFrom(types[name])
+        if name in inputs:
+            watched.name = f"{name}_seen"
+            copy.graph.node.append(helper.make_node("Identity", [name], [watched.name]))
+        copy.graph.output.append(watched)
+    return OnnxSession(copy.SerializeToString(), threads=2, optimise=False)
+
+
+def _refuse(tensors: Sequence[str], low: np.ndarray, high: np.ndarray) -> None:
+    wild = [n for n, a, b in zip(tensors, low, high, strict=True) if not (np.isfinite(a) and np.isfinite(b))]
+    if wild:
+        raise StageError(f"quantize: not finite on the calibration images: {', '.join(wild[:8])}; check the network's weights")
+    flat = [n for n, a, b in zip(tensors, low, high, strict=True) if a == b]
+    if flat:
+        raise StageError(
+            f"quantize: constant on all calibration images: {', '.join(flat[:8])}; use real images, or prune what is dead"
+        )
+
+
+def _percentile(histogram: np.ndarray, low: float, high: float, percentile: float) -> tuple[float, float]:
+    """The range that holds `percentile` percent, cutting both tails alike; zero stays inside."""
+    share = np.cumsum(histogram) / max(histogram.sum(), 1)
+    tail = (1 - percentile / 100) / 2
+    edges = np.linspace(low, high, BINS + 1)
+    first = int(np.searchsorted(share, tail, side="right"))
+    last = int(np.searchsorted(share, 1 - tail))
+    return min(float(edges[min(first, BINS)]), 0.0), max(float(edges[min(last + 1, BINS)]), 0.0)
+
+
+def _least_error(histogram: np.ndarray, low: float, high: float, percentile: float) -> tuple[float, float]:
+    """Of 40 cuts of both ends together, the one whose 8-bit rounding and clipping errs least in mean square."""
+    edges = np.linspace(low, high, BINS + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    best, best_error = (low, high), np.inf
+    for share in np.linspace(0.2, 1.0, 40):
+        a, b = low * share, high * share
+        step = (b - a) / 255
+        rounded = np.clip(np.round((centres - a) / step), 0, 255) * step + a
+        error = float((np.square(rounded - centres) * histogram).sum())
+        if error < best_error:
+            best, best_error = (float(a), float(b)), error
+    return best

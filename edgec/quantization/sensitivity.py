@@ -1,0 +1,37 @@
+"""Which layers int8 hurts, measured: the noise in the outputs when one layer alone is quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+
+from edgec.quantization.qdq import Ranges, convolutions, insert
+from edgec.runtimes.onnx_export import snr_db
+from edgec.runtimes.onnxruntime import OnnxSession
+
+
+def outputs_on(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
+    """The graph's outputs for images [n, c, h, w], run as written."""
+    session = OnnxSession(model.SerializeToString(), threads=2, optimise=False)
+    size = session.inputs["images"][0] or len(images)
+    each = [session.run({"images": images[i : i + size]}) for i in range(0, len(images) - size + 1, size)]
+    return [np.concatenate(parts) for parts in zip(*each, strict=True)]
+
+
+def sensitivity(
+    model: onnx.ModelProto, ranges: Ranges, images: np.ndarray, progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, float]:
+    """The lowest signal-to-noise ratio in dB over the outputs, by layer, worst layer first.
+
+    One layer at a time is quantized, with its input and output; the reference is the float graph.
+    """
+    reference = outputs_on(model, images)
+    layers = list(convolutions(model))
+    found: dict[str, float] = {}
+    for index, layer in enumerate(layers):
+        noisy = outputs_on(insert(model, ranges, only=[layer]), images)
+        found[layer] = min(snr_db(a, b) for a, b in zip(reference, noisy, strict=True))
+        progress(index + 1, len(layers))
+    return dict(sorted(found.items(), key=lambda item: item[1]))

@@ -1,0 +1,101 @@
+"""From a torch module to an ONNX graph: batch norms folded, names kept, metadata stripped, checked."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from edgec.errors import StageError
+from edgec.norms import fold_norms
+
+INPUT = "images"
+
+
+def to_onnx(
+    net: nn.Module, example: Tensor, outputs: Sequence[str], opset: int = 18, dynamic_batch: bool = False
+) -> onnx.ModelProto:
+    """The graph of a module in eval mode, with initializers named as in its state_dict.
+
+    Raises StageError when the module cannot be exported or the graph is not valid.
+    """
+    folded = fold_norms(net, example)
+    inputs = (example.cpu().repeat(2, 1, 1, 1) if dynamic_batch else example.cpu(),)
+    shapes = ({0: torch.export.Dim("batch", min=1, max=1024)},) if dynamic_batch else None
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    try:
+        quiet.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                folded, inputs, dynamo=True, verbose=False, opset_version=opset, input_names=[INPUT],
+                output_names=list(outputs), dynamic_shapes=shapes, external_data=False, optimize=True,
+            )  # fmt: skip
+    except Exception as error:  # the exporter raises many classes of its own
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StageError(f"the network cannot be exported to ONNX ({first}); avoid Python control flow on tensors") from error
+    finally:
+        quiet.setLevel(level)
+    assert program is not None
+    model = program.model_proto
+    strip(model)
+    check(model)
+    return model
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Remove what the exporter noted on nodes and values: it makes files larger and tells paths."""
+    model.doc_string, model.producer_name, model.producer_version = "", "edgec", ""
+    graph = model.graph
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+def check(model: onnx.ModelProto) -> None:
+    """Raise StageError when the graph is not valid ONNX."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise StageError(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
+
+
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in half precision, with float32 inputs and outputs."""
+    from onnxconverter_common import float16
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it tells of each weight that fp16 rounds to zero
+        half = float16.convert_float_to_float16(copy, keep_io_types=True)
+    strip(half)
+    check(half)
+    return half
+
+
+def layer_of(node: onnx.NodeProto) -> str:
+    """The module name of a convolution node, from its weight's name."""
+    weight = node.input[1]
+    return weight.removesuffix(".weight")
+
+
+def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+
+
+def snr_db(reference: np.ndarray, other: np.ndarray) -> float:
+    """Signal-to-noise ratio of `other` against `reference`, in dB; 200 when they are equal."""
+    noise = float(np.square(reference.astype(np.float64) - other.astype(np.float64)).sum())
+    signal = float(np.square(reference.astype(np.float64)).sum())
+    return 200.0 if noise == 0 else float(10 * np.log10(max(signal, 1e-30) / noise))
