@@ -27,6 +27,13 @@ def _load(path: Path) -> dict[str, Any]:
     return tree
 
 
+def _id(value: Any) -> int | str:
+    """An id; other JSON values cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"{value!r} is no id")
+    return value
+
+
 def coco_classes(path: Path) -> tuple[str, ...]:
     """The category names of a file, in the order of their ids."""
     categories = _load(path)["categories"]
@@ -36,19 +43,24 @@ def coco_classes(path: Path) -> tuple[str, ...]:
         raise DataError([Problem(f"{path} categories", f"an entry lacks {error}", "give id and name")]) from None
 
 
+def _with_id(items: list[Any]) -> list[dict[str, Any]]:
+    """The entries that have an id; the others are named where they are read, or by those that refer to them."""
+    return [i for i in items if isinstance(i, dict) and isinstance(i.get("id"), int | str)]
+
+
 def read_coco(images: Path, annotations: Path) -> tuple[list[Raw], list[Problem]]:
     """The images of an annotation file and every problem of its entries. `iscrowd` counts as difficult."""
     tree = _load(annotations)
     problems: list[Problem] = []
-    names = {c.get("id"): str(c.get("name")) for c in tree["categories"] if isinstance(c, dict)}
-    known = {i.get("id") for i in tree["images"] if isinstance(i, dict)}
+    names = {c["id"]: str(c.get("name")) for c in _with_id(tree["categories"])}
+    known = {i["id"] for i in _with_id(tree["images"])}
     objects: dict[Any, list[Object]] = {}
     for index, item in enumerate(tree["annotations"]):
         place = f"{annotations} annotations[{index}]"
         try:
             x, y, w, h = (float(v) for v in item["bbox"])
-            image, category, crowd = item["image_id"], item["category_id"], bool(item.get("iscrowd", 0))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            image, category, crowd = _id(item["image_id"]), _id(item["category_id"]), bool(item.get("iscrowd", 0))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             problems.append(Problem(place, f"is malformed ({error})", "give image_id, category_id and bbox [x, y, w, h]"))
             continue
         if image not in known:
@@ -57,14 +69,19 @@ def read_coco(images: Path, annotations: Path) -> tuple[list[Raw], list[Problem]
         name = names.get(category, f"category {category!r}")
         objects.setdefault(image, []).append(Object(place, name, (x, y, x + w, y + h), crowd))
     raws: list[Raw] = []
+    seen: set[int | str] = set()
     for index, item in enumerate(tree["images"]):
         place = f"{annotations} images[{index}]"
         try:
+            key = _id(item["id"])
+            if key in seen:
+                raise ValueError(f"id {key!r} comes twice")
             path = inside(images, str(item["file_name"]), place)
             size = (int(item["height"]), int(item["width"])) if "height" in item and "width" in item else None
-            raws.append(Raw(str(item["file_name"]), path, objects.get(item["id"], []), place, size))
+            raws.append(Raw(str(item["file_name"]), path, objects.get(key, []), place, size))
+            seen.add(key)
         except DataError as error:
             problems += error.problems
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             problems.append(Problem(place, f"is malformed ({error})", "give id, file_name, width and height"))
     return raws, problems

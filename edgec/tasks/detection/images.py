@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from edgec.errors import DataError, Problem
 MAX_PIXELS = 64_000_000  # a small file can claim gigabytes
 MAX_BYTES = 256 * 1024 * 1024
 PAD_VALUE = 114
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")  # EPS, for one, would start Ghostscript
+_QUIET = threading.Lock()  # warnings.catch_warnings is not safe in threads
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -35,9 +38,9 @@ def read_image(path: Path) -> np.ndarray:
 def decode_image(data: bytes, place: str) -> np.ndarray:
     """Encoded bytes as RGB uint8 [h, w, 3]."""
     try:
-        with warnings.catch_warnings():
+        with _QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its own limit on pixels; ours follows
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     message = f"{width} x {height} pixels; at most {MAX_PIXELS} are read"

@@ -5,6 +5,7 @@ So the batches are the same whatever the number of worker processes, and after a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,7 @@ class DetectionBatches:
         self, fitted: Fitted, config: Augment, batch: int, epochs: int, seed: int, workers: int, rank: int, world: int
     ) -> None:
         self._order = _Order(len(fitted), batch, seed, rank, world)
+        workers = min(workers, _cores())  # more would only wait; the batches are the same
         self._loader = DataLoader(
             _Augmented(fitted, config, seed, epochs),
             batch_sampler=self._order,  # type: ignore[arg-type]
@@ -112,6 +114,11 @@ class DetectionBatches:
         iterator = getattr(self._loader, "_iterator", None)
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quiet_worker(index: int) -> None:

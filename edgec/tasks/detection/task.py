@@ -19,7 +19,17 @@ from edgec.env import Picture, Predictor, Split
 from edgec.errors import DataError, Problem
 from edgec.events import Events, Progress
 from edgec.files import sha256_of
-from edgec.recipe import CocoData, CocoSplit, Export, Loss, NetworkSource, SignsData, VocData, YoloData
+from edgec.recipe import (
+    CocoData,
+    CocoSplit,
+    Export,
+    Loss,
+    NetworkSource,
+    SignsData,
+    VocData,
+    YoloData,
+    check_unique_classes,
+)
 from edgec.tasks.detection import signs
 from edgec.tasks.detection.anchors import anchors_for_heads
 from edgec.tasks.detection.coco import coco_classes, read_coco
@@ -53,6 +63,9 @@ class Detection:
         self.events = events or Events()
         self._samples: dict[str, list[Sample]] = {}
         self._fitted: dict[str, Fitted] = {}
+        problems = check_unique_classes(self.classes, "data.classes")
+        if problems:
+            raise DataError(problems)
         self.samples("train")
         self.samples("val")
 
@@ -117,9 +130,13 @@ class Detection:
 
     @cached_property
     def _digest(self) -> str:
-        digest = hashlib.sha256(json.dumps([self.data.model_dump(mode="json"), self.loss.model_dump()]).encode())
+        # not where the files lie: what is in them follows
+        places = {"root"} | ({"train", "val", "test"} if isinstance(self.data, CocoData) else set())
+        settings = self.data.model_dump(mode="json", exclude=places)
+        digest = hashlib.sha256(json.dumps([settings, self.loss.model_dump()]).encode())
         digest.update(json.dumps([self.classes, signs.VERSION]).encode())
         for split in self.splits():
+            digest.update(f"{split} {self.size(split)}".encode())
             for sample in self.samples(split):
                 digest.update(sample.name.encode() + sample.boxes.tobytes() + sample.labels.tobytes() + sample.difficult.tobytes())
                 if isinstance(sample.image, Path):
@@ -266,6 +283,7 @@ class Detection:
         samples = self.samples("val")
         order = np.argsort([-len(s.boxes) for s in samples], kind="stable")
         chosen = [int(order[int(q * (len(order) - 1))]) for q in np.linspace(0.05, 0.75, count)] if count else []
+        chosen = list(dict.fromkeys(chosen))  # few images: none twice
         pictures: list[Picture] = []
         for index in chosen:
             sample = samples[index]

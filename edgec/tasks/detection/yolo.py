@@ -38,11 +38,13 @@ def read_yolo(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
 
 
 def _read_one(root: Path, path: Path) -> Raw:
-    relative = path.resolve().relative_to(root.resolve()) if path.exists() else path.relative_to(root)
+    path = inside(root, str(path.absolute()), str(path))
+    base = root.absolute()
+    relative = path.relative_to(base) if path.is_relative_to(base) else path.resolve().relative_to(root.resolve())
     parts = list(relative.parts)
     if "images" in parts:
         parts[parts.index("images")] = "labels"
-    label = root.joinpath(*parts).with_suffix(".txt")
+    label = inside(root, str(Path(*parts).with_suffix(".txt")), str(path))
     height, width = read_image(path).shape[:2]
     objects: list[Object] = []
     problems: list[Problem] = []

@@ -120,7 +120,6 @@ def test_damage_ends_in_an_image_or_in_data_error(changes: list[tuple[int, int]]
         assert image.ndim == 3 and image.shape[2] == 3
 
 
-@pytest.mark.xfail(strict=True, reason="warnings.catch_warnings is not safe in threads")
 def test_threads_leave_the_warning_filters_alone(monkeypatch: pytest.MonkeyPatch):
     data = encoded(noise(16, 16), "JPEG")
     before, real = list(warnings.filters), Image.open
@@ -138,7 +137,6 @@ def test_threads_leave_the_warning_filters_alone(monkeypatch: pytest.MonkeyPatch
     assert after == before
 
 
-@pytest.mark.xfail(strict=True, reason="every format of Pillow is opened")
 def test_only_formats_of_photographs_are_opened():
     """EPS would start Ghostscript on a file of unknown origin."""
     with pytest.raises(DataError, match="no image"):

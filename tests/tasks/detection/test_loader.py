@@ -139,7 +139,6 @@ def test_an_epoch_left_early_with_workers_leaves_no_trace():
         two.close()
 
 
-@pytest.mark.xfail(strict=True, reason="torch warns")
 def test_more_workers_than_cores_bring_no_warning():
     many = batches(count=4, workers=(os.cpu_count() or 1) + 1, batch=2)
     try:
