@@ -85,8 +85,8 @@ class Task(Protocol):
         """What a device must know to use the network: input, scaling, classes, decoding."""
         ...
 
-    def exported(self, net: nn.Module, config: Export) -> tuple[nn.Module, list[str]]:
-        """The module whose graph is exported, and the names of its outputs."""
+    def tail(self, net: nn.Module, config: Export) -> tuple[Callable[[Any], Any] | None, list[str]]:
+        """What an exported graph computes from the network's outputs (decoding), and the names of its outputs."""
         ...
 
     def finish(self, model: onnx.ModelProto, config: Export) -> onnx.ModelProto:

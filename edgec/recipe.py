@@ -79,7 +79,7 @@ class SignsData(DataBase):
 
 
 class VocData(DataBase):
-    """PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/<name>.txt."""
+    """PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/<name>.txt; `train2007+train2012` joins sets."""
 
     format: Literal["voc"]
     root: Path

@@ -36,6 +36,12 @@ class Placement:
         return list(dict.fromkeys(self.source.values()))
 
 
+def keys_of(model: onnx.ModelProto) -> dict[str, str]:
+    """A name for each tensor that does not depend on how the graph's outputs are called: a convolution's output is
+    named for its layer."""
+    return {node.output[0]: f"{layer}:out" for layer, node in convolutions(model).items()}
+
+
 def convolutions(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """The convolutions with constant weights, by layer name."""
     constant = {i.name for i in model.graph.initializer}
@@ -60,10 +66,10 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
             integer.add(output)
             if not _rectified(users.get(output, []), output):
                 source[output] = output
-        elif node.op_type in RECTIFIERS and data and data[0] in integer:
+        elif node.op_type in RECTIFIERS and data and data[0] in chosen:
             integer.add(output)
             source[output] = output
-        elif node.op_type in CARRY and data and data[0] in source:
+        elif node.op_type in CARRY and data and data[0] in source and any(_feeds(o, users, chosen) for o in node.output):
             for each in node.output:
                 integer.add(each)
                 source[each] = source[data[0]]
@@ -98,7 +104,7 @@ def _feeds(output: str, users: Mapping[str, list[onnx.NodeProto]], chosen: Colle
 
 def insert(
     model: onnx.ModelProto,
-    ranges: Ranges,
+    ranges: Ranges,  # by the names of `keys_of`
     float_layers: Collection[str] = (),
     only: Collection[str] | None = None,
 ) -> onnx.ModelProto:
@@ -109,7 +115,8 @@ def insert(
     layers = convolutions(model)
     kept_float = set(float_layers) if only is None else set(layers) - set(only)
     placement = place(model, kept_float)
-    missing = [name for name in placement.needed if name not in ranges]
+    keys = keys_of(model)
+    missing = [name for name in placement.needed if keys.get(name, name) not in ranges]
     if missing:
         raise StageError(
             f"int8: no calibrated range for {', '.join(missing[:5])}; the graph has changed since, run the quantize stage again"
@@ -118,7 +125,7 @@ def insert(
     made.CopyFrom(model)
     graph = made.graph
     weights = initializers(model)
-    scales = {t: scale_and_zero(*ranges[s]) for t, s in placement.source.items()}
+    scales = {t: scale_and_zero(*ranges[keys.get(s, s)]) for t, s in placement.source.items()}
     _pair_activations(graph, scales)
     chosen = {n.output[0] for name, n in layers.items() if name not in kept_float}
     for node in [n for n in graph.node if n.op_type == "Conv"]:

@@ -10,6 +10,7 @@ import onnx
 from onnx import helper
 
 from edgec.errors import StageError
+from edgec.quantization.qdq import keys_of
 from edgec.runtimes.onnxruntime import OnnxSession
 
 BINS = 2048
@@ -26,7 +27,7 @@ def calibrate(
     batch: int = 16,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ranges:
-    """(low, high) of each tensor over images [n, c, h, w]; low <= 0 <= high, so that zero is exact.
+    """(low, high), by the names of `keys_of`, of each tensor over images [n, c, h, w]; low <= 0 <= high, so that zero is exact.
 
     minmax takes the extremes; percentile cuts both tails; mse takes the cut with the least 8-bit error. Two passes:
     extremes, then histograms between them. Raises StageError that names the tensors that are constant or not finite.
@@ -46,15 +47,16 @@ def calibrate(
         progress(index + 1, passes)
     _refuse(tensors, low, high)
     low, high = np.minimum(low, 0), np.maximum(high, 0)
+    keys = [keys_of(model).get(name, name) for name in tensors]
     if method == "minmax":
-        return {name: (float(low[k]), float(high[k])) for k, name in enumerate(tensors)}
+        return {name: (float(low[k]), float(high[k])) for k, name in enumerate(keys)}
     histograms = np.zeros((len(tensors), BINS))
     for index, part in enumerate(parts):
         for k, value in enumerate(session.run({"images": part})):
             histograms[k] += np.histogram(value, BINS, (low[k], high[k]))[0]
         progress(len(parts) + index + 1, passes)
     choose = _percentile if method == "percentile" else _least_error
-    return {name: choose(histograms[k], low[k], high[k], percentile) for k, name in enumerate(tensors)}
+    return {name: choose(histograms[k], low[k], high[k], percentile) for k, name in enumerate(keys)}
 
 
 def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> OnnxSession:

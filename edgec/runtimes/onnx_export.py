@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,14 +19,28 @@ from edgec.norms import fold_norms
 INPUT = "images"
 
 
+Tail = Callable[[Any], Any]  # what is computed from a module's outputs inside the graph
+
+
+class _WithTail(nn.Module):
+    def __init__(self, net: nn.Module, tail: Tail) -> None:
+        super().__init__()
+        self.net, self.tail = net, tail
+
+    def forward(self, images: Tensor) -> Any:
+        return self.tail(self.net(images))
+
+
 def to_onnx(
-    net: nn.Module, example: Tensor, outputs: Sequence[str], opset: int = 18, dynamic_batch: bool = False
-) -> onnx.ModelProto:
-    """The graph of a module in eval mode, with initializers named as in its state_dict.
+    net: nn.Module, example: Tensor, outputs: Sequence[str], opset: int = 18, dynamic_batch: bool = False,
+    tail: Tail | None = None,
+) -> onnx.ModelProto:  # fmt: skip
+    """The graph of a module in eval mode, with initializers named as in its state_dict; `tail` follows its outputs.
 
     Raises StageError when the module cannot be exported or the graph is not valid.
     """
     folded = fold_norms(net, example)
+    folded = folded if tail is None else _WithTail(folded, tail).eval()
     inputs = (example.cpu().repeat(2, 1, 1, 1) if dynamic_batch else example.cpu(),)
     shapes = ({0: torch.export.Dim("batch", min=1, max=1024)},) if dynamic_batch else None
     quiet = logging.getLogger("torch.onnx")
@@ -46,8 +61,22 @@ def to_onnx(
     assert program is not None
     model = program.model_proto
     strip(model)
+    if tail is not None:
+        _drop_prefix(model, "net.")
     check(model)
     return model
+
+
+def _drop_prefix(model: onnx.ModelProto, prefix: str) -> None:
+    """Name the weights as the network does, not as the module around it."""
+    names = {i.name for i in model.graph.initializer if i.name.startswith(prefix)}
+    for item in model.graph.initializer:
+        if item.name in names:
+            item.name = item.name.removeprefix(prefix)
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name in names:
+                node.input[index] = name.removeprefix(prefix)
 
 
 def strip(model: onnx.ModelProto) -> None:

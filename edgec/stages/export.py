@@ -46,13 +46,14 @@ def export(config: Export, network: Network, env: Env) -> tuple[Network, dict[st
 def _write(name: str, source: Network, precisions: tuple[str, ...], config: Export, env: Env) -> dict[str, Any]:
     """The artifacts of one network in several precisions."""
     net = source.build()
-    module, outputs = env.task.exported(net, config)
-    base = to_onnx(module, env.task.example(), outputs, config.opset, config.dynamic_batch)
+    tail, outputs = env.task.tail(net, config)
+    base = to_onnx(net, env.task.example(), outputs, config.opset, config.dynamic_batch, tail)
     splits: list[Split] = [s for s in env.task.splits() if s != "train"]
     torch_metrics = {s: env.task.evaluate(torch_predictor(net, env.task, env.device), s) for s in splits}
     golden = env.task.images("val", GOLDEN_IMAGES)[:1]
     with torch.no_grad():
-        expected = module(torch.from_numpy(golden))
+        expected = net(torch.from_numpy(golden))
+        expected = expected if tail is None else tail(expected)
     expected = [e.numpy() for e in ([expected] if isinstance(expected, torch.Tensor) else expected)]
     found: dict[str, Any] = {}
     for precision in precisions:

@@ -31,8 +31,8 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     whether `max_drop` was reached within `max_float_layers`.
     """
     net = network.build()
-    module, names = env.task.exported(net, RAW)
-    model = to_onnx(module, env.task.example(), names, RAW.opset, dynamic_batch=True)
+    _, names = env.task.tail(net, RAW)
+    model = to_onnx(net, env.task.example(), names, RAW.opset, dynamic_batch=True)
     layers = list(convolutions(model))
     if not layers:
         raise StageError("quantize: the network has no convolution")

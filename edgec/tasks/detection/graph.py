@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import onnx
 from onnx import TensorProto, helper
 from torch import Tensor, nn
@@ -12,23 +14,21 @@ from edgec.tasks.detection.heads import heads_of
 BOXES, SCORES = "decoded_boxes", "decoded_scores"
 
 
-class Decoded(nn.Module):
-    """[n, 3, h, w] -> (boxes [n, k, 4] xyxy pixels of the network input, scores [n, classes, k])."""
+def decoder(net: nn.Module) -> Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]:
+    """From the raw maps of `net` to (boxes [n, k, 4] xyxy pixels of the network input, scores [n, classes, k])."""
+    heads = heads_of(net)
 
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-        self.heads = heads_of(net)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        boxes, scores = decode(self.net(images), self.heads)
+    def decoded(outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        boxes, scores = decode(outputs, heads)
         return boxes, scores.transpose(1, 2)
+
+    return decoded
 
 
 def append_nms(
     model: onnx.ModelProto, score_threshold: float, iou_threshold: float, max_detections: int
 ) -> onnx.ModelProto:
-    """The graph of `Decoded` with class-wise suppression behind it.
+    """The graph of a network and its `decoder` with class-wise suppression behind it.
 
     Outputs, for all images of the batch together: boxes [k, 4] float32 xyxy, scores [k] float32, labels [k] int64,
     image [k] int64. At most `max_detections` a class and image.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +36,7 @@ from edgec.tasks.detection.coco import coco_classes, read_coco
 from edgec.tasks.detection.contract import detect_batch
 from edgec.tasks.detection.decode import Detections, split_map
 from edgec.tasks.detection.draw import draw_detections, encode_jpeg, side_by_side
-from edgec.tasks.detection.graph import BOXES, SCORES, Decoded, append_nms
+from edgec.tasks.detection.graph import BOXES, SCORES, append_nms, decoder
 from edgec.tasks.detection.heads import heads_of
 from edgec.tasks.detection.images import PAD_VALUE, fit_mapping
 from edgec.tasks.detection.loader import DetectionBatches, Fitted
@@ -107,7 +107,11 @@ class Detection:
                     )
                     return list(make)
             case VocData():
-                raws, problems = read_voc(self.data.root, named)
+                raws, problems = [], []
+                for name in named.split("+"):
+                    more_raws, more_problems = read_voc(self.data.root, name)
+                    raws += more_raws
+                    problems += more_problems
             case CocoData():
                 assert isinstance(named, CocoSplit)
                 raws, problems = read_coco(named.images, named.annotations)
@@ -193,10 +197,10 @@ class Detection:
 
     # --- export
 
-    def exported(self, net: nn.Module, config: Export) -> tuple[nn.Module, list[str]]:
+    def tail(self, net: nn.Module, config: Export) -> tuple[Callable[[Any], Any] | None, list[str]]:
         if config.output == "boxes":
-            return Decoded(net), [BOXES, SCORES]
-        return net, [f"head{i}" for i in range(len(heads_of(net)))]
+            return decoder(net), [BOXES, SCORES]
+        return None, [f"head{i}" for i in range(len(heads_of(net)))]
 
     def finish(self, model: onnx.ModelProto, config: Export) -> onnx.ModelProto:
         if config.output == "boxes":
