@@ -1,7 +1,7 @@
-"""Latency of a network in eager torch, in a process of its own: `python -m edgec.devices.torch_worker < job.json`.
+"""Latency of a network in eager torch, in a process of its own: `python -m edgec.devices.torch_worker < job`.
 
-Job and answer are those of `edgec.devices.probe`, with "artifact" the folder of a network at rest, "shape" the
-input's, "device" cpu or cuda, and "allow_code".
+Job and answer are those of `edgec.devices.probe`, with "artifact" the folder of a network at rest, "shape" that
+of the input, "device" cpu or cuda, and "allow_code".
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
             interval=float(job["interval"]),
         )
     except RuntimeError as error:
-        raise NetworkError(f"it does not run on {job['shape']} ({' '.join(str(error).split())[:300]})") from error
+        reason = " ".join(str(error).split())[:300]
+        raise NetworkError(f"it does not run on {job['shape']} ({reason})") from error
     versions = {"torch": str(torch.__version__)}
     if device == "cuda":
         figures["peak_device_bytes"] = torch.cuda.max_memory_allocated()

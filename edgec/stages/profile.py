@@ -1,4 +1,4 @@
-"""The profile stage: latency of every artifact in its runtime, with intervals, in fresh processes that take turns."""
+"""The profile stage: latency of every artifact in its runtime, in fresh processes that take turns."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from edgec.network import Network
 from edgec.recipe import Profile
 
 DENSE = "dense.fp32"
+INTEGER_OPERATORS = ("QuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
 SLOWER = 0.97  # a ratio below it, or an interval wholly below 1, names an artifact as slower
 
 
@@ -67,7 +68,7 @@ def key_of(cell: Cell) -> tuple[str, str, int]:
 
 
 def profile(config: Profile, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Measure the artifacts of the export before this stage, and the networks in torch. The network is unchanged.
+    """Measure the artifacts of the export before this stage, and the networks in torch; nothing is changed.
 
     Metrics: see `profile_subjects`. Raises Missing or StageError when nothing at all could be measured.
     """
@@ -77,7 +78,7 @@ def profile(config: Profile, network: Network, env: Env) -> tuple[Network, dict[
         paths = sorted(env.inputs.glob("*.onnx")) if env.inputs is not None else []
         if not paths:
             raise StageError(
-                f"stages.{env.stage}: runtimes {', '.join(files)} need artifacts, and no export stage came before; "
+                f"stages.{env.stage}: runtimes {', '.join(files)} need artifacts, and nothing was exported before; "
                 "put an export stage before it, or set runtimes: [torch]"
             )
         subjects += subjects_of(paths, files)
@@ -92,7 +93,7 @@ def profile_artifacts(
     events: Events,
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
-    """The figures of any ONNX files, also ones that edgec did not make. torch needs a network and is left out.
+    """The figures of any ONNX files, also ones that edgec did not make, in all runtimes but torch.
 
     Sizes that a file leaves open are 1, unless `shapes` gives the input's, by name.
     """
@@ -106,13 +107,11 @@ def profile_artifacts(
 def subjects_of(
     paths: Sequence[Path], runtimes: Sequence[str], extra: Mapping[str, Any] | None = None
 ) -> list[Subject]:
-    """The subjects of ONNX files: dense first, each path once, files of one name told apart by their folder."""
-    unique = list(dict.fromkeys(path.resolve() for path in paths))
+    """The subjects of ONNX files: dense first, each path once, equal names told apart by folder."""
+    unique = list(dict.fromkeys(path.absolute() for path in paths))
     unique.sort(key=lambda path: path.stem != DENSE)
     stems = [path.stem for path in unique]
-    names = [
-        path.stem if stems.count(path.stem) == 1 else str(path.with_suffix("")) for path in unique
-    ]
+    names = [path.stem if stems.count(path.stem) == 1 else str(path.with_suffix("")) for path in unique]
     subjects: list[Subject] = []
     for path, name in zip(unique, names, strict=True):
         precision = precision_of(path)
@@ -123,12 +122,12 @@ def subjects_of(
 
 
 def precision_of(path: Path) -> str:
-    """int8, fp16 or fp32, from the graph; "unknown" for a file that cannot be read, which the probe explains."""
+    """int8, fp16 or fp32, from the graph; "unknown" when it cannot be read, which the probe explains."""
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except Exception:  # protobuf's DecodeError has no public home
         return "unknown"
-    if any(node.op_type in ("QuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger") for node in graph.node):
+    if any(node.op_type in INTEGER_OPERATORS for node in graph.node):
         return "int8"
     size: dict[int, int] = {}
     for tensor in graph.initializer:
@@ -153,8 +152,10 @@ def torch_subjects(network: Network, env: Env) -> list[Subject]:
     return subjects
 
 
-def profile_subjects(subjects: Sequence[Subject], config: Profile, events: Events, stage: str) -> dict[str, Any]:
-    """Measure and compare. Everything is measured in `config.processes` rounds; a round visits every cell once.
+def profile_subjects(
+    subjects: Sequence[Subject], config: Profile, events: Events, stage: str
+) -> dict[str, Any]:
+    """Measure and compare, in `config.processes` rounds that each visit every cell once.
 
     Metrics: "environment", "verdict" with "reasons", "cells", "speedups", "operators", "slower", "failures".
     A ratio above 1 means that the artifact is faster than what it is held against.
@@ -162,7 +163,9 @@ def profile_subjects(subjects: Sequence[Subject], config: Profile, events: Event
     cores = local.allowed_cores()
     counts = tuple(dict.fromkeys(config.threads or (1, cores)))
     if max(counts) > cores:
-        events.note(f"{max(counts)} threads on {cores} cores: they will wait for each other", "warning", stage)
+        events.note(
+            f"{max(counts)} threads on {cores} cores: they will wait for each other", "warning", stage
+        )
     load_before = local.load_average()
     cells = [(s, t) for t in counts for s in subjects if s.device == "cpu" or t == counts[0]]
     measured = measure_rounds(cells, config, events, stage)
@@ -170,7 +173,8 @@ def profile_subjects(subjects: Sequence[Subject], config: Profile, events: Event
     if not there:
         _raise_first(measured.failures)
     pairs = speedups(there, measured)
-    operators = operators_of([s for s, t in there if t == counts[0] and s.runtime == "onnxruntime"], config, events, stage)
+    in_onnxruntime = {s.artifact: s for s, _ in there if s.runtime == "onnxruntime"}
+    operators = operators_of(list(in_onnxruntime.values()), config, events, stage)
     flat = [
         answer | {"threads": cell[1], "device": cell[0].device}
         for cell in there
@@ -197,7 +201,7 @@ def profile_subjects(subjects: Sequence[Subject], config: Profile, events: Event
 
 
 def measure_rounds(cells: Sequence[Cell], config: Profile, events: Events, stage: str) -> Measured:
-    """One fresh process a cell and round, A B A B. A cell whose process fails in a way that repeats is not tried again."""
+    """One fresh process a cell and round, A B A B. A cell that failed once is not tried again."""
     answers: dict[tuple[str, str, int], list[dict[str, Any] | None]] = {key_of(cell): [] for cell in cells}
     failures: dict[tuple[str, str, int], dict[str, Any]] = {}
     total = config.processes * len(cells)
@@ -307,7 +311,7 @@ def _opponents(name: str, names: Sequence[str]) -> list[str]:
 def operators_of(
     subjects: Sequence[Subject], config: Profile, events: Events, stage: str
 ) -> dict[str, dict[str, Any]]:
-    """Time by operator with one thread, each artifact in one more process. One that fails is noted and left out."""
+    """Time by operator with one thread, each artifact in one more process; one that fails is left out."""
     found: dict[str, dict[str, Any]] = {}
     for index, subject in enumerate(subjects):
         events.emit(Progress(f"operators of {subject.artifact}", index, len(subjects)))
@@ -318,8 +322,10 @@ def operators_of(
     return found
 
 
-def slower(pairs: Sequence[Mapping[str, Any]], operators: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Artifacts that take more time than what they are held against, with the operators that make the difference.
+def slower(
+    pairs: Sequence[Mapping[str, Any]], operators: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Artifacts that take more time than what they are held against, with the operators that make it so.
 
     Operators are those of onnxruntime with one thread; for other runtimes the list is empty.
     """

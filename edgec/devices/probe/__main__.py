@@ -1,7 +1,8 @@
 """Read one job from standard input, measure, print one JSON line.
 
-Job: {"what": "latency" | "operators" | "versions", "runtime": "onnxruntime" | "null", "artifact": path,
-"threads": n, "pin": bool, "shapes": {input: [sizes]}, "warmup_seconds", "min_seconds", "max_seconds", "interval"}.
+Job: {"what": "latency" | "operators", "runtime": "onnxruntime" | "null", "artifact": path,
+"threads": n, "pin": bool, "shapes": {input: [sizes]}, "golden": .npz,
+"warmup_seconds", "min_seconds", "max_seconds", "interval"}.
 Answer: the figures, or {"error": {"kind", "message"}} with exit status 3.
 """
 
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 if __package__:
-    from edgec.devices.probe.measure import measure, pin
+    from edgec.devices.probe.measure import ProbeError, measure, pin
 else:  # run as a folder, perhaps on a machine without edgec
-    from measure import measure, pin  # pyright: ignore[reportMissingImports]
+    from measure import ProbeError, measure, pin  # pyright: ignore[reportMissingImports]
 
 NULL_WORK_BYTES = 1 << 16
 
@@ -35,7 +36,7 @@ def main() -> int:
 
     try:
         answer = work(job, onnx_session)
-    except onnx_session.ProbeError as error:
+    except ProbeError as error:
         print(json.dumps({"error": {"kind": error.kind, "message": str(error)}}), flush=True)
         return 3
     print(json.dumps(answer | {"pinned": pinned, "python": platform.python_version()}), flush=True)
@@ -45,9 +46,13 @@ def main() -> int:
 def work(job: dict[str, Any], onnx_session: Any) -> dict[str, Any]:
     path, threads = Path(job["artifact"]), int(job["threads"])
     shapes = job.get("shapes", {})
+    golden = Path(job["golden"]) if job.get("golden") else None
     if job["what"] == "operators":
-        return onnx_session.operators(path, threads, shapes, float(job["max_seconds"]))
-    run, told = open_null(path) if job["runtime"] == "null" else onnx_session.open_onnxruntime(path, threads, shapes)
+        return onnx_session.operators(path, threads, shapes, float(job["max_seconds"]), golden)
+    if job["runtime"] == "null":
+        run, told = open_null(path)
+    else:
+        run, told = onnx_session.open_onnxruntime(path, threads, shapes, golden)
     figures = measure(
         run,
         warmup_seconds=float(job["warmup_seconds"]),
@@ -64,8 +69,7 @@ def open_null(path: Path) -> tuple[Callable[[], Any], dict[str, Any]]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        print(json.dumps({"error": {"kind": "artifact", "message": f"{path}: {error.strerror}"}}), flush=True)
-        raise SystemExit(3) from error
+        raise ProbeError("artifact", f"{path}: {error.strerror}; check the path") from error
     block = (data * (NULL_WORK_BYTES // max(len(data), 1) + 1))[:NULL_WORK_BYTES] or bytes(NULL_WORK_BYTES)
     load = time.perf_counter_ns() - began
     return lambda: hashlib.sha256(block).digest(), {"load_ms": load / 1e6, "inputs": {}, "versions": {}}

@@ -16,6 +16,14 @@ STABLE = 0.05  # warm when the later half of the last runs is within this share 
 WARMUP_FACTOR = 5  # a process that never settles is measured after this many times the asked warm-up
 
 
+class ProbeError(Exception):
+    """Nothing can be measured. `kind` is missing, artifact or input; the message names the remedy."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 def pin(threads: int) -> list[int]:
     """Keep this process on the first `threads` CPUs that it may use; [] where the system cannot."""
     if not hasattr(os, "sched_setaffinity"):
@@ -47,7 +55,7 @@ def measure(
 ) -> dict[str, Any]:
     """Time `run` until the median is known within `interval` (share), at least `min_seconds`.
 
-    The first call counts as the first run and the warm-up goes on until two halves of it agree. Times are wall
+    The first call counts as the first run; the warm-up goes on until two halves of it agree. Times are wall
     milliseconds of single calls; CPU time is that of the whole process, spinning threads included.
     """
     began = time.perf_counter_ns()

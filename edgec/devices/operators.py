@@ -1,0 +1,48 @@
+"""Where the time of one artifact goes that another does not spend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+LEAST_EXTRA = 0.005  # share of the other artifact's total; less is noise
+TOP = 10
+
+
+def dearer(slow: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Operator types, then layers that both have, that cost more in `slow` than in `other`, dearest first.
+
+    Both are what `probe` answers for "operators". Rows: {"name" ("" for a type's total), "type", "ms",
+    "against_ms", "extra_ms"}.
+    """
+    least = LEAST_EXTRA * max(float(other["total_ms"]), 1e-9)
+    types = [
+        _row("", name, float(ms), float(other["types"].get(name, 0.0))) for name, ms in slow["types"].items()
+    ]
+    counterpart = {layer_name(str(row["name"])): float(row["ms"]) for row in other["operators"]}
+    layers = [
+        _row(str(row["name"]), str(row["type"]), float(row["ms"]), counterpart[name])
+        for row in slow["operators"]
+        if (name := layer_name(str(row["name"]))) in counterpart
+    ]
+    return _top(types, least) + _top(layers, least)
+
+
+def layer_name(name: str) -> str:
+    """A node's name without what optimisers and quantisers append to it, so that layers can be compared."""
+    return re.sub(r"(_nchwc|_quant|_fp16|_token_\d+|_fused|_kernel|/fused)+$", "", name)
+
+
+def _row(name: str, kind: str, ms: float, against_ms: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": kind,
+        "ms": round(ms, 6),
+        "against_ms": round(against_ms, 6),
+        "extra_ms": round(ms - against_ms, 6),
+    }
+
+
+def _top(rows: list[dict[str, Any]], least: float) -> list[dict[str, Any]]:
+    return sorted((r for r in rows if r["extra_ms"] > least), key=lambda r: -r["extra_ms"])[:TOP]
