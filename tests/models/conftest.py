@@ -186,11 +186,11 @@ def made_weights() -> Callable[[nn.Module], bytes]:
             normalised = section.options.get("batch_normalize") == "1"
             ranges = [(-0.2, 0.2)]  # bias
             if normalised:
-                ranges += [(0.5, 1.5), (-0.1, 0.1), (0.5, 1.5)]  # scale, mean, variance
+                ranges += [(0.4, 1.0), (-0.1, 0.1), (0.5, 1.5)]  # scale, mean, variance
             for low, high in ranges:
                 parts.append(low + (high - low) * values(n, at))
                 at += n
-            bound = (6 / fan_in) ** 0.5
+            bound = (4 / fan_in) ** 0.5
             parts.append(bound * (2 * values(n * fan_in, at) - 1))
             at += n * fan_in
         header = struct.pack("<3iQ", 0, 2, 5, 64)

@@ -1,4 +1,4 @@
-"""Parameters and GFLOPs (2 x multiply-adds of convolutions) equal the published networks' to the last digit."""
+"""Parameters and GFLOPs (2 x multiply-adds of convolutions) equal the published figures to the last digit."""
 
 from __future__ import annotations
 
