@@ -29,10 +29,10 @@ def cells(found: Assigned) -> list[tuple[int, int, int, int, int]]:
 
 def random_targets(count: int, seed: int = 0) -> Tensor:
     rng = np.random.default_rng(seed)
-    rows = [
-        box(rng.integers(4), rng.integers(3), rng.uniform(0, 191), rng.uniform(0, 127), *rng.uniform(4, 120, 2))
-        for _ in range(count)
-    ]
+    rows: list[list[float]] = []
+    for _ in range(count):
+        x, y = rng.uniform(0, 191), rng.uniform(0, 127)
+        rows.append(box(int(rng.integers(4)), int(rng.integers(3)), x, y, *rng.uniform(4, 120, 2)))
     return torch.tensor(rows, dtype=torch.float32)
 
 
@@ -117,8 +117,10 @@ def assigned_by_hand(targets: Tensor, threshold: float) -> list[dict[tuple[int, 
 @pytest.mark.parametrize(("count", "threshold"), [(1, 0.213), (30, 0.213), (300, 0.213), (300, 0.6)])
 def test_many_objects_are_assigned_as_one_by_one(count: int, threshold: float):
     targets = random_targets(count, count)
-    for found, expected in zip(assign(targets, HEADS, GRIDS, threshold), assigned_by_hand(targets, threshold), strict=True):
-        keys = list(zip(*(p.tolist() for p in (found.image, found.anchor, found.row, found.column)), strict=True))
+    assigned = assign(targets, HEADS, GRIDS, threshold)
+    for found, expected in zip(assigned, assigned_by_hand(targets, threshold), strict=True):
+        parts = (found.image, found.anchor, found.row, found.column)
+        keys = list(zip(*(p.tolist() for p in parts), strict=True))
         assert len(set(keys)) == len(keys) and set(keys) == set(expected)
         for key, label, xyxy in zip(keys, found.labels.tolist(), found.boxes.tolist(), strict=True):
             assert [label, *xyxy] == expected[key][1:]
