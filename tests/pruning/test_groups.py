@@ -68,7 +68,11 @@ def test_frozen_parameters_are_found_all_the_same(make: Make) -> None:
 
 
 def test_ignored_modules_stay_whole_with_all_that_hangs_on_them(make: Make) -> None:
-    made = {m.module for c in coupling_groups(make("Residual").build(), EXAMPLE, ["inner.1.1.*"]) for m in c.outs()}
+    made = {
+        m.module
+        for c in coupling_groups(make("Residual").build(), EXAMPLE, ["inner.1.1.*"])
+        for m in c.outs()
+    }
     assert "stem.0" not in made
     assert "inner.0.0.0" in made
 
@@ -136,7 +140,8 @@ def test_a_pattern_that_matches_nothing_names_near_ones(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "args"), [("yolov4", {"classes": 3, "width": 0.125}), ("yolov4_tiny", {"classes": 3, "width": 0.25})]
+    ("name", "args"),
+    [("yolov4", {"classes": 3, "width": 0.125}), ("yolov4_tiny", {"classes": 3, "width": 0.25})],
 )
 def test_automatic_taps_end_every_scale_group(make: Make, name: str, args: dict) -> None:
     net = make(name, **args).build()

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 
-def block(i: int, o: int, kernel: int = 3, stride: int = 1, groups: int = 1, act: type[nn.Module] = nn.Mish) -> nn.Sequential:
+def block(
+    i: int, o: int, kernel: int = 3, stride: int = 1, groups: int = 1, act: type[nn.Module] = nn.Mish
+) -> nn.Sequential:
     conv = nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(o), act())
 
