@@ -73,7 +73,7 @@ class SignsData(DataBase):
     format: Literal["signs"]
     train: PositiveInt = 512  # number of images
     val: PositiveInt = 128
-    test: PositiveInt = 128
+    test: PositiveInt | None = None
     image_seed: int = 1
     photograph_size: PositiveInt = 288  # pixels, both sides
 

@@ -44,17 +44,16 @@ def decide(
     pools: dict[str, list[str]] = {}
     for coupling in couplings:
         pools.setdefault("all" if config.threshold == "global" else scales[coupling.name], []).append(coupling.name)
-    cuts = {
-        pool: float(np.quantile(np.concatenate([scores[n] for n in names]), ratios[pool], method="lower"))
-        for pool, names in pools.items()
-    }
-    pool_of = {name: pool for pool, names in pools.items() for name in names}
+    cuts: dict[str, float] = {}
+    wanted: dict[str, int] = {}  # channels of a coupling that pass its pool's threshold
+    for pool, names in pools.items():
+        passing, cuts[pool] = _passing([scores[name] for name in names], ratios[pool])
+        wanted.update(zip(names, passing, strict=True))
     kept: Kept = {}
     held: list[str] = []
     for coupling in couplings:
         score = scores[coupling.name]
-        pool = pool_of[coupling.name]
-        above = int((score > cuts[pool]).sum()) if ratios[pool] > 0 else coupling.size
+        above = wanted[coupling.name]
         floor = max(1, config.min_channels, int(np.ceil(config.min_share * coupling.size)))
         count = rounded(above, coupling.size, floor, config.round_to)
         if above < min(floor, coupling.size):
@@ -63,6 +62,20 @@ def decide(
         stay[np.argsort(-score, kind="stable")[:count]] = True
         kept[coupling.name] = stay
     return Decision(kept, cuts, dict(ratios), tuple(held))
+
+
+def _passing(scores: Sequence[np.ndarray], ratio: float) -> tuple[list[int], float]:
+    """How many channels of each array are left when the lowest share `ratio` of all goes, and the score of the cut.
+
+    Equal scores (an untrained network) go in turn from all arrays, by their rank within their own.
+    """
+    pooled = np.concatenate(scores)
+    rank = np.concatenate([np.argsort(np.argsort(s, kind="stable"), kind="stable") / len(s) for s in scores])
+    owner = np.repeat(np.arange(len(scores)), [len(s) for s in scores])
+    order = np.lexsort((rank, pooled))
+    gone = int(ratio * len(pooled))
+    left = np.bincount(owner[order[gone:]], minlength=len(scores))
+    return left.tolist(), float(pooled[order[max(gone - 1, 0)]]) if gone else 0.0
 
 
 def base_ratios(config: Prune, scales: Mapping[str, str]) -> dict[str, float]:
