@@ -20,8 +20,8 @@ KEPT_SAMPLES = 200
 
 # The bootstrap of n < 6 medians spans no more than their range, which covers the true value too rarely: 75 %
 # of the time for 3. These factors give the 95 % interval of the range test for normal values (E. Lord,
-# Biometrika 34, 1947, table of u: 6.353, 1.304, 0.717, 0.507), as multiples of half the range. One process says
-# nothing about the spread between processes, so its interval is that of its samples.
+# Biometrika 34, 1947, table of u: 6.353, 1.304, 0.717, 0.507), as multiples of half the range. One process
+# says nothing about the spread between processes, so its interval is that of its samples.
 SMALL_SAMPLE = {2: 12.7, 3: 2.61, 4: 1.43, 5: 1.02}
 
 # Signs of a busy machine.
@@ -81,7 +81,7 @@ def _bootstrap_logs(ranked: Sequence[Array], seed: int) -> Array:
 
 
 def _choose_processes(medians: Array, count: int, rng: np.random.Generator) -> Array:
-    """Medians over `count` processes drawn with replacement, by resample. `medians` is [process, resample]."""
+    """Medians over `count` processes drawn with replacement. `medians` is [process, resample]."""
     drawn = rng.integers(0, count, (count, RESAMPLES))
     return np.median(np.take_along_axis(medians, drawn, axis=0), axis=0)
 

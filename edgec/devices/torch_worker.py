@@ -1,7 +1,7 @@
 """Latency of a network in eager torch, in a process of its own: `python -m edgec.devices.torch_worker < job`.
 
-Job and answer are those of `edgec.devices.probe`, with "artifact" the folder of a network at rest, "shape" that
-of the input, "device" cpu or cuda, and "allow_code".
+Job and answer are those of `edgec.devices.probe`, with "artifact" the folder of a network at rest, "shape"
+that of the input, "device" cpu or cuda, and "allow_code".
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def profile(config: Profile, network: Network, env: Env) -> tuple[Network, dict[
         paths = sorted(env.inputs.glob("*.onnx")) if env.inputs is not None else []
         if not paths:
             raise StageError(
-                f"stages.{env.stage}: runtimes {', '.join(files)} need artifacts, and nothing was exported before; "
+                f"stages.{env.stage}: runtimes {', '.join(files)} need artifacts, and nothing was exported; "
                 "put an export stage before it, or set runtimes: [torch]"
             )
         subjects += subjects_of(paths, files)

@@ -169,7 +169,7 @@ def operators(
 ) -> dict[str, Any]:
     """Median milliseconds of each operator of the optimised graph, and totals by type:
 
-    {"operators": [{"name", "type", "ms", "share"}] dearest first, at most 40, "types": {type: ms}, "total_ms"}
+    {"operators": [{"name", "type", "ms", "share"}] the 40 dearest, "types": {type: ms}, "total_ms": ms}
     """
     with tempfile.TemporaryDirectory(prefix="probe-") as folder:
         session = open_session(path, threads, str(Path(folder) / "trace"))
