@@ -1,0 +1,40 @@
+"""Which operators make one artifact slower than another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgec.devices.operators import dearer, layer_name
+
+
+def answer(rows: list[tuple[str, str, float]]) -> dict[str, Any]:
+    types: dict[str, float] = {}
+    for _, kind, ms in rows:
+        types[kind] = types.get(kind, 0.0) + ms
+    return {
+        "operators": [{"name": n, "type": t, "ms": ms} for n, t, ms in rows],
+        "types": types,
+        "total_ms": sum(types.values()),
+    }
+
+
+def test_casts_of_a_half_precision_graph_are_named_first() -> None:
+    half = answer([("conv0", "Conv", 5.0), ("cast_a", "Cast", 2.0), ("cast_b", "Cast", 2.0)])
+    full = answer([("conv0_nchwc", "Conv", 4.5)])
+    rows = dearer(half, full)
+    assert [(r["name"], r["type"]) for r in rows] == [("", "Cast"), ("", "Conv"), ("conv0", "Conv")]
+    assert rows[0]["extra_ms"] == pytest.approx(4.0)
+    assert rows[2]["against_ms"] == pytest.approx(4.5)
+
+
+def test_noise_and_gains_are_left_out() -> None:
+    mine = answer([("a", "Conv", 10.01), ("b", "Add", 0.5)])
+    other = answer([("a", "Conv", 10.0), ("b", "Add", 1.0)])
+    assert dearer(mine, other) == []
+
+
+def test_layer_names_lose_what_optimisers_append() -> None:
+    assert layer_name("conv0_quant_nchwc") == "conv0"
+    assert layer_name("head.conv") == "head.conv"
