@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -92,16 +93,26 @@ def test_a_module_that_runs_twice_is_refused_by_name(make: Make) -> None:
         (
             "yolov4",
             {"classes": 3, "width": 0.125},
-            {"s8": (0, "stem"), "s16": (38, "stage4.down"), "s32": (59, "stage5.down"), "top_down": (78, "lateral4"),
-             "bottom_up": (94, "down3")},
+            {
+                "s8": (0, "stem"),
+                "s16": (38, "stage4.down"),
+                "s32": (59, "stage5.down"),
+                "top_down": (78, "lateral4"),
+                "bottom_up": (94, "down3"),
+            },
         ),
         (
             "yolov4_tiny",
             {"classes": 3, "width": 0.25},
-            {"s8": (0, "stem"), "s16": (12, "csp3.first"), "s32": (17, "conv4"), "top_down": (22, "head16_conv")},
+            {
+                "s8": (0, "stem"),
+                "s16": (12, "csp3.first"),
+                "s32": (17, "conv4"),
+                "top_down": (22, "head16_conv"),
+            },
         ),
     ],
-)  # fmt: skip
+)
 def test_scale_groups_are_the_cuts_of_the_paper(make: Make, name: str, args: dict, starts: dict) -> None:
     scales = scale_of(make(name, **args).build(), EXAMPLE)
     convolutions = list(scales)
@@ -114,7 +125,7 @@ def test_scale_groups_are_the_cuts_of_the_paper(make: Make, name: str, args: dic
 
 def test_scale_groups_are_contiguous(make: Make) -> None:
     scales = list(scale_of(make("yolov4", classes=3, width=0.125).build(), EXAMPLE).values())
-    changes = sum(a != b for a, b in zip(scales, scales[1:], strict=False))
+    changes = sum(a != b for a, b in itertools.pairwise(scales))
     assert len(scales) == 110
     assert changes == len(set(scales)) - 1 == 4
 

@@ -1,4 +1,4 @@
-"""Removing channels is exact: the pruned network gives what the dense one gives with those channels silenced."""
+"""Removing channels is exact: it gives what the dense network gives with those channels silenced."""
 
 from __future__ import annotations
 

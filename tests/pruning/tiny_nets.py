@@ -42,7 +42,7 @@ class Wide(nn.Module):
 
 
 class CspPan(nn.Module):
-    """A backbone to stride 32 of parallel branches, pyramid pooling, a top-down and a bottom-up path, three heads."""
+    """Parallel branches, pyramid pooling, a top-down and a bottom-up path, three heads."""
 
     def __init__(self) -> None:
         super().__init__()
