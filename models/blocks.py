@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 ACTIVATIONS = ("leaky", "mish", "relu", "relu6", "logistic", "swish", "linear")
@@ -75,6 +76,26 @@ class SPP(nn.Module):
         return self.concat(*[pool(x) for pool in reversed(self.pools)], x)
 
 
+class DarknetMaxPool(nn.Module):
+    """Max pool with Darknet's padding (size - 1 in all by default; the smaller half left and above)."""
+
+    def __init__(self, size: int, stride: int, padding: int) -> None:
+        super().__init__()
+        before, after = padding // 2, padding - padding // 2
+        self.pad = (before, after, before, after)
+        self.explicit = before != after or before > size // 2  # what nn.MaxPool2d cannot pad itself
+        self.pool = nn.MaxPool2d(size, stride, 0 if self.explicit else before)
+        self.size, self.stride = size, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.explicit and (self.pad[0] or any(self._adds_a_window(side) for side in x.shape[-2:])):
+            x = F.pad(x, self.pad, value=float("-inf"))
+        return self.pool(x)
+
+    def _adds_a_window(self, side: int) -> bool:
+        return (side + self.pad[1] - self.size) // self.stride != (side - self.size) // self.stride
+
+
 def scaled(channels: int, width: float) -> int:
     """Channels times width, rounded to a multiple of 8, at least 8."""
     return max(8, round(channels * width / 8) * 8)
@@ -94,3 +115,14 @@ def initialise(net: nn.Module, heads: Sequence[nn.Conv2d], classes: int, prior: 
             bias = head.bias.view(-1, 5 + classes)
             bias[:, 4] = math.log(prior / (1 - prior))
             bias[:, 5:] = math.log(1 / max(classes, 2) / (1 - 1 / max(classes, 2)))
+
+
+def check_arguments(classes: int, width: float, in_channels: int, anchors: Sequence[Sequence[Sequence[float]]]) -> None:
+    """Raises ValueError for arguments that make no detector."""
+    if classes < 1 or in_channels < 1 or not 0 < width <= 4:
+        raise ValueError(
+            f"classes {classes}, in_channels {in_channels} and width {width}: need whole numbers >= 1 and 0 < width <= 4"
+        )
+    for head, pairs in enumerate(anchors):
+        if not pairs or any(len(pair) != 2 or not all(0 < v < math.inf for v in pair) for pair in pairs):
+            raise ValueError(f"anchors of head {head}: {pairs}; need one or more [w, h] pairs of positive pixels")

@@ -7,20 +7,28 @@ parallel ones, one a block, so that all channels can be pruned.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgec.models.blocks import ACTIVATIONS, Add, Concat, ConvBNAct, activation
+from edgec.models.blocks import ACTIVATIONS, Add, Concat, ConvBNAct, DarknetMaxPool, activation, initialise
 
 MAX_CFG = 1 << 20  # characters
 MAX_LAYERS = 2000
 MAX_CHANNELS = 65536
+MAX_WEIGHTS = 1 << 27  # of one convolution
 KNOWN = ("convolutional", "route", "shortcut", "maxpool", "upsample", "avgpool", "scale_channels", "dropout", "yolo")
+# Options that change the result and are not built, with the value that switches them off.
+REFUSED = {
+    "convolutional": {"stride_x": "", "stride_y": "", "antialiasing": "0", "binary": "0", "xnor": "0", "deform": "0"},
+    "maxpool": {"stride_x": "", "stride_y": "", "maxpool_depth": "0", "antialiasing": "0"},
+    "upsample": {"scale": "1"},
+    "scale_channels": {"scale_wh": "0", "activation": "linear"},
+}
 ALIASES = {"conv": "convolutional", "network": "net", "max": "maxpool", "avg": "avgpool"}
 
 
@@ -49,9 +57,12 @@ class Section:
     def number(self, name: str, default: float) -> float:
         text = self.options.get(name, str(default))
         try:
-            return float(text)
+            value = float(text)
         except ValueError:
             raise self.fail(f"{name}={text} is no number; write one") from None
+        if not math.isfinite(value):
+            raise self.fail(f"{name}={text} is not finite; write a number")
+        return value
 
     def numbers(self, name: str) -> list[float]:
         try:
@@ -97,6 +108,8 @@ def parse(cfg: str) -> tuple[Section, list[Section]]:
         key, equals, value = line.partition("=")
         if not equals or not sections:
             raise ValueError(f"cfg line {number}: {line!r} is neither [section] nor key=value")
+        if key.strip() in sections[-1].options:
+            raise sections[-1].fail(f"{key.strip()} stands twice, again in line {number}; keep one")
         sections[-1].options[key.strip()] = value.strip()
     if not sections or sections[0].kind != "net":
         raise ValueError("cfg: the first section is not [net]; is this a Darknet cfg?")
@@ -105,25 +118,10 @@ def parse(cfg: str) -> tuple[Section, list[Section]]:
     for section in sections[1:]:
         if section.kind not in KNOWN:
             raise section.fail(f"this section type is not one of {', '.join(KNOWN)}")
+        for name, off in REFUSED.get(section.kind, {}).items():
+            if section.options.get(name, off) != off:
+                raise section.fail(f"{name}={section.options[name]} is not read; take the option out")
     return sections[0], sections[1:]
-
-
-class DarknetMaxPool(nn.Module):
-    """Max pool with Darknet's padding (size - 1 in all by default; the smaller half left and above)."""
-
-    def __init__(self, size: int, stride: int, padding: int) -> None:
-        super().__init__()
-        before, after = padding // 2, padding - padding // 2
-        self.pad = (before, after, before, after)
-        symmetric = before == after
-        self.pool = nn.MaxPool2d(size, stride, before if symmetric else 0)
-        self.explicit = not symmetric
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.explicit and (x.shape[-1] % self.stride or x.shape[-2] % self.stride or self.stride == 1):
-            x = F.pad(x, self.pad, value=float("-inf"))
-        return self.pool(x)
 
 
 class ScaleChannels(nn.Module):
@@ -170,6 +168,7 @@ class Darknet(nn.Module):
         outs: list[int] = []
         strides: list[int] = []
         self.heads: list[dict[str, object]] = []
+        heads: list[nn.Conv2d] = []
         self.plan: list[tuple[str, tuple[int, ...]]] = []  # what each layer does, and with which layers
         for s in self.sections:
             i = outs[-1] if outs else channels
@@ -195,6 +194,8 @@ class Darknet(nn.Module):
                     if s.options.get("weights_type", "none") != "none":
                         raise s.fail("weighted shortcuts are not read; use plain ones")
                     sources = tuple(s.layers("from"))
+                    if strides[sources[0]] != stride:
+                        raise s.fail("adds layers of different resolution; check `from`")
                     if len(sources) != 1 or outs[sources[0]] != i:
                         raise s.fail(f"adds {i} channels to {[outs[k] for k in sources]}; they must be equal, and one layer")
                     module = ConvActAdd(s.options.get("activation", "linear"))
@@ -220,6 +221,10 @@ class Darknet(nn.Module):
                 case "yolo":
                     own = anchors[len(self.heads)] if anchors is not None and len(self.heads) < len(anchors) else None
                     self.heads.append(self._head(s, i, stride, own))
+                    last = getattr(self, self.name_of(s.index - 1), None)
+                    if not isinstance(last, PlainConv) or not isinstance(last.act, nn.Identity):
+                        raise s.fail("needs a [convolutional] without batch_normalize, activation=linear, before it")
+                    heads.append(last.conv)
                 case _:
                     pass  # dropout: identity that counts
             if module is not None:
@@ -232,9 +237,10 @@ class Darknet(nn.Module):
         if anchors is not None and len(anchors) != len(self.heads):
             raise ValueError(f"anchors for {len(anchors)} heads, the cfg has {len(self.heads)}")
         self._keep = {k for _, sources in self.plan for k in sources}
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, a=0.1, mode="fan_out" if module.groups == 1 else "fan_in")
+        classes = {int(str(head["classes"])) for head in self.heads}
+        if len(classes) != 1:
+            raise ValueError(f"cfg: heads of {sorted(classes)} classes; give all [yolo] sections the same")
+        initialise(self, heads, classes.pop())
 
     @staticmethod
     def name_of(index: int) -> str:
@@ -268,6 +274,8 @@ class Darknet(nn.Module):
             raise s.fail(f"{i} to {o} channels cannot be cut into {max(groups, blocks)} groups")
         if s.integer("dilation", 1, 1, 64) != 1:
             raise s.fail("dilated convolutions are not read; use dilation=1")
+        if o * (i // groups) * size * size > MAX_WEIGHTS:
+            raise s.fail(f"{o * (i // groups) * size * size:,} weights; one layer may have {MAX_WEIGHTS:,}")
         normalise = s.integer("batch_normalize", 0, 0, 1) == 1
 
         def one(filters: int) -> nn.Module:
@@ -286,14 +294,19 @@ class Darknet(nn.Module):
         classes = s.integer("classes", 20, 1)
         flat = s.numbers("anchors")
         pairs = list(zip(flat[::2], flat[1::2], strict=False))
-        mask = [int(m) for m in s.numbers("mask")] if "mask" in s.options else list(range(len(pairs)))
-        if len(flat) % 2 or any(not 0 <= m < len(pairs) for m in mask):
-            raise s.fail(f"mask {mask} and {len(flat)} anchor numbers do not fit together")
+        listed = s.numbers("mask") if "mask" in s.options else list(range(len(pairs)))
+        if any(m not in range(len(pairs)) for m in listed):
+            raise s.fail(f"mask {listed}: need numbers of anchors, 0..{len(pairs) - 1}")
+        mask = [int(m) for m in listed]
+        if len(flat) % 2:
+            raise s.fail(f"{len(flat)} anchor numbers do not fit together; give pairs of width and height")
         if s.integer("new_coords", 0, 0, 1):
             raise s.fail("new_coords=1 is not read; it is another decoding")
         if i != len(mask) * (5 + classes):
             raise s.fail(f"{i} channels come in, {len(mask)} anchors and {classes} classes need {len(mask) * (5 + classes)}")
         anchors = [list(map(float, a)) for a in (own if own is not None else [pairs[m] for m in mask])]
+        if any(len(a) != 2 or not all(0 < v < math.inf for v in a) for a in anchors):
+            raise s.fail(f"anchors {anchors}: need pairs of positive numbers, width and height in pixels")
         if len(anchors) != len(mask):
             raise s.fail(f"{len(anchors)} anchors given, the head has {len(mask)}")
         return {"anchors": anchors, "stride": stride, "scale_xy": s.number("scale_x_y", 1.0), "classes": classes}
@@ -352,8 +365,6 @@ def load_weights(net: nn.Module, data: bytes) -> None:
         raise ValueError(f"{len(data)} bytes; a .weights file has a header of 16 or 20")
     major, minor, _ = struct.unpack_from("<3i", data)
     header = 20 if major * 10 + minor >= 2 and major < 1000 and minor < 1000 else 16
-    usable = (len(data) - header) // 4 * 4
-    values = torch.frombuffer(bytearray(data[header : header + usable]), dtype=torch.float32)
     targets = [t for section in net.sections for t in _tensors_in_order(net, section)]
     needed = sum(t.numel() for t in targets)
     if needed * 4 != len(data) - header:
@@ -361,6 +372,9 @@ def load_weights(net: nn.Module, data: bytes) -> None:
             f"the file holds {(len(data) - header) / 4:,.2f} numbers after its {header}-byte header, the network needs "
             f"{needed:,}; use the .weights that belongs to this .cfg"
         )
+    values = torch.frombuffer(bytearray(data[header:]), dtype=torch.float32)
+    if not torch.isfinite(values).all():
+        raise ValueError("the file holds numbers that are not finite; it is damaged, get it again")
     at = 0
     with torch.no_grad():
         for target in targets:

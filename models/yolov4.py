@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from edgec.models.blocks import SPP, Add, Concat, ConvBNAct, initialise, scaled
+from edgec.models.blocks import SPP, Add, Concat, ConvBNAct, check_arguments, initialise, scaled
 
 ANCHORS = (
     ((12, 16), (19, 36), (40, 28)),
@@ -151,9 +151,8 @@ def build(
     neck_activation: str = "leaky",
 ) -> nn.Module:
     """YOLOv4. `anchors`: per head (stride 8, 16, 32) [w, h] pairs in pixels of the network input."""
-    if classes < 1 or not 0 < width <= 4:
-        raise ValueError(f"classes {classes} and width {width}: need classes >= 1 and 0 < width <= 4")
     anchors = ANCHORS if anchors is None else anchors
+    check_arguments(classes, width, in_channels, anchors)
     if len(anchors) != len(STRIDES):
         raise ValueError(f"anchors for {len(anchors)} heads, this network has {len(STRIDES)}")
     return YOLOv4(classes, width, anchors, in_channels, backbone_activation, neck_activation)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from edgec.models.blocks import Concat, ConvBNAct, initialise, scaled
+from edgec.models.blocks import Concat, ConvBNAct, check_arguments, initialise, scaled
 
 ANCHORS = (
     ((81, 82), (135, 169), (344, 319)),  # stride 32: masks 3, 4, 5
@@ -103,9 +103,8 @@ def build(
     activation: str = "leaky",
 ) -> nn.Module:
     """YOLOv4-tiny. `anchors`: per head (stride 32, then 16) [w, h] pairs in pixels of the network input."""
-    if classes < 1 or not 0 < width <= 4:
-        raise ValueError(f"classes {classes} and width {width}: need classes >= 1 and 0 < width <= 4")
     anchors = ANCHORS if anchors is None else anchors
+    check_arguments(classes, width, in_channels, anchors)
     if len(anchors) != len(STRIDES):
         raise ValueError(f"anchors for {len(anchors)} heads, this network has {len(STRIDES)}")
     return YOLOv4Tiny(classes, width, anchors, in_channels, activation)

@@ -95,11 +95,14 @@ def test_a_cut_convolution_is_parallel_ones(everything: str) -> None:
         (5, 1, 8, ""),
         (2, 2, 8, "padding=0"),
         (3, 1, 6, "padding=0"),
+        (4, 2, 8, ""),
+        (4, 2, 7, ""),
+        (3, 1, 6, "padding=4"),
     ],
 )
 def test_maxpool_pads_as_darknet(size: int, stride: int, side: int, padding: str) -> None:
     """Padding size - 1 in all, the smaller half before; a padded cell never wins."""
-    total = 0 if padding else size - 1
+    total = int(padding.partition("=")[2]) if padding else size - 1
     before = total // 2
     x = -torch.rand(1, 1, side, side) - 1  # a zero from padding would win
     out = (side + total - size) // stride + 1
@@ -184,7 +187,7 @@ CONV = "[convolutional]\nfilters=8\nsize=3\npad=1\nstride=2\nactivation=relu\n"
             "weighted shortcuts are not read",
         ),
         (NET + CONV + "[upsample]\nstride=4\n" + HEAD, "stride=4 upsamples a map of stride 2"),
-        (NET + HEAD.replace("mask=0", "mask=1"), r"layer 1 \[yolo\]: mask \[1\]"),
+        (NET + HEAD.replace("mask=0", "mask=1"), r"layer 1 \[yolo\]: mask \[1.0\]"),
         (NET + HEAD.replace("5,6", "5,6,7"), "3 anchor numbers do not fit"),
         (NET + HEAD.replace("anchors=5,6\n", ""), "anchors is missing"),
         (NET + HEAD.replace("5,6", "5,b"), "anchors=5,b is no list of numbers"),
@@ -192,6 +195,29 @@ CONV = "[convolutional]\nfilters=8\nsize=3\npad=1\nstride=2\nactivation=relu\n"
         (NET + HEAD + "new_coords=1\n", "new_coords=1 is not read"),
         (NET + HEAD + "scale_x_y=big\n", "scale_x_y=big is no number"),
         (NET.replace("width=64", "width=1000000") + HEAD, "width=1000000 lies outside"),
+        (NET + HEAD.replace("mask=0", "mask=0.5"), "mask \\[0.5\\]: need numbers of anchors, 0..0"),
+        (NET + HEAD.replace("5,6", "nan,6"), "need pairs of positive numbers"),
+        (NET + HEAD.replace("5,6", "-5,6"), "need pairs of positive numbers"),
+        (NET + HEAD + "scale_x_y=nan\n", "scale_x_y=nan is not finite"),
+        (NET + HEAD.replace("size=1", "size=1\nsize=3"), "size stands twice, again in line 9"),
+        (
+            NET + HEAD.replace("linear", "leaky"),
+            "needs a \\[convolutional\\] without batch_normalize, activation=linear",
+        ),
+        (NET + HEAD.replace("size=1", "batch_normalize=1"), "without batch_normalize"),
+        (NET + HEAD.replace("[yolo]", "[maxpool]\n[yolo]"), "without batch_normalize"),
+        (
+            NET + HEAD + HEAD.replace("classes=2", "classes=3").replace("=7", "=8"),
+            "heads of \\[2, 3\\] classes",
+        ),
+        (NET + CONV + CONV + "[shortcut]\nfrom=0\n" + HEAD, "different resolution"),
+        (
+            NET + "[convolutional]\nfilters=8\nstride_x=2\n" + HEAD,
+            "stride_x=2 is not read; take the option out",
+        ),
+        (NET + "[maxpool]\nmaxpool_depth=1\n" + HEAD, "maxpool_depth=1 is not read"),
+        (NET + CONV + "[upsample]\nscale=3\n" + HEAD, "scale=3 is not read"),
+        (NET + "[convolutional]\nfilters=65536\nsize=64\n" + HEAD, "805,306,368 weights; one layer may have"),
         (NET + "[dropout]\n" * 2001 + HEAD, "2003 layers"),
         ("#" * (1 << 20) + "\n" + NET + HEAD, "1048576"),
     ],
@@ -199,3 +225,11 @@ CONV = "[convolutional]\nfilters=8\nsize=3\npad=1\nstride=2\nactivation=relu\n"
 def test_refused(cfg: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         darknet.build(cfg)
+
+
+def test_a_new_network_finds_nothing(everything: str) -> None:
+    torch.manual_seed(0)
+    net = darknet.build(everything)
+    for map_, head in zip(net(torch.rand(2, 3, 32, 32)), net.heads, strict=True):
+        objectness = map_.unflatten(1, (len(head["anchors"]), 9))[:, :, 4].sigmoid()
+        assert abs(objectness.mean().item() - 0.01) < 0.005

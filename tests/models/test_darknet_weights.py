@@ -76,6 +76,19 @@ def test_the_end_must_be_exact(difference: int) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
+def test_a_header_alone() -> None:
+    with pytest.raises(
+        ValueError, match=f"holds 0.00 numbers after its 20-byte header, .* {FIRST + SECOND};"
+    ):
+        darknet.load_weights(darknet.build(SMALL), file_of(0)[0])
+
+
+def test_numbers_that_are_not_finite() -> None:
+    data, _ = file_of(FIRST + SECOND)
+    with pytest.raises(ValueError, match="not finite"):
+        darknet.load_weights(darknet.build(SMALL), data[:-4] + struct.pack("<f", float("nan")))
+
+
 @pytest.mark.parametrize("data", [b"", b"\0" * 19])
 def test_no_header(data: bytes) -> None:
     with pytest.raises(ValueError, match=f"{len(data)} bytes; .* header"):

@@ -144,6 +144,10 @@ def test_the_same_seed_makes_the_same_network(module: ModuleType, name: str) -> 
         ({"classes": 0}, "classes 0"),
         ({"width": 0}, "width 0"),
         ({"width": 9.0}, "width 9"),
+        ({"in_channels": 0}, "in_channels 0"),
+        ({"anchors": [[[1, 2]], [], [[1, 2]]]}, "anchors of head 1"),
+        ({"anchors": [[[1, 2, 3]], [[1, 2]]]}, "anchors of head 0"),
+        ({"anchors": [[[1, 2]], [[-1, 2]]]}, "anchors of head 1"),
         ({"anchors": [[[1, 2]]]}, "anchors for 1 heads"),
     ],
 )
