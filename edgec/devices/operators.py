@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,13 +21,20 @@ def dearer(slow: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, 
     types = [
         _row("", name, float(ms), float(other["types"].get(name, 0.0))) for name, ms in slow["types"].items()
     ]
-    counterpart = {layer_name(str(row["name"])): float(row["ms"]) for row in other["operators"]}
+    counterpart = _layers(other)
     layers = [
-        _row(str(row["name"]), str(row["type"]), float(row["ms"]), counterpart[name])
-        for row in slow["operators"]
-        if (name := layer_name(str(row["name"]))) in counterpart
+        _row(str(row["name"]), str(row["type"]), float(row["ms"]), float(counterpart[name]["ms"]))
+        for name, row in _layers(slow).items()
+        if name in counterpart
     ]
     return _top(types, least) + _top(layers, least)
+
+
+def _layers(answer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Operators by layer name; those that the optimiser made, of which several share a name, are left out."""
+    names = Counter(layer_name(str(row["name"])) for row in answer["operators"])
+    rows = {layer_name(str(row["name"])): row for row in answer["operators"]}
+    return {name: row for name, row in rows.items() if names[name] == 1 and name != row["type"]}
 
 
 def layer_name(name: str) -> str:

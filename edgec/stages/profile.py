@@ -183,7 +183,7 @@ def profile_subjects(
     ]
     verdict, reasons = statistics.judge(flat, load_before, cores)
     if verdict != "quiet":
-        events.note(f"the machine was {verdict}: {'; '.join(reasons)}", "warning", stage)
+        events.note(f"verdict on the machine: {verdict} ({'; '.join(reasons)})", "warning", stage)
     about = local.environment()
     for answer in flat:
         about["versions"] = about["versions"] | answer.get("versions", {})

@@ -35,6 +35,17 @@ def test_noise_and_gains_are_left_out() -> None:
     assert dearer(mine, other) == []
 
 
+def test_operators_that_the_optimiser_made_are_no_layers() -> None:
+    mine = answer(
+        [("ReorderOutput_token_1", "ReorderOutput", 5.0), ("a_quant", "Conv", 1.0), ("a_nchwc", "Conv", 1.0)]
+    )
+    other = answer([("ReorderOutput_token_9", "ReorderOutput", 1.0), ("a", "Conv", 0.5)])
+    assert [(row["name"], row["type"]) for row in dearer(mine, other)] == [
+        ("", "ReorderOutput"),
+        ("", "Conv"),
+    ]
+
+
 def test_layer_names_lose_what_optimisers_append() -> None:
     assert layer_name("conv0_quant_nchwc") == "conv0"
     assert layer_name("head.conv") == "head.conv"

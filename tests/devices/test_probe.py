@@ -153,7 +153,8 @@ def test_a_copied_folder_runs_without_edgec(tiny_onnx: Callable[..., Path], tmp_
     (copy.parent / "edgec.py").write_text("raise SystemExit('edgec must not be imported')")
     done = subprocess.run(
         [sys.executable, str(copy)], input=json.dumps(job(tiny_onnx())),
-        capture_output=True, text=True, check=True, cwd=copy.parent, env={**os.environ, "PYTHONPATH": str(copy.parent)},
+        capture_output=True, text=True, check=True, cwd=copy.parent,
+        env={**os.environ, "PYTHONPATH": str(copy.parent)},
     )  # fmt: skip
     assert json.loads(done.stdout)["samples_ms"]
 
