@@ -84,7 +84,9 @@ def detections(
         if len(rows) == 0:
             found.append(Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)))
             continue
-        xywh = np.concatenate([kept_boxes[:, :2], kept_boxes[:, 2:] - kept_boxes[:, :2]], 1)
+        # classes are kept apart by shifting boxes, which negative coordinates would undo
+        low = kept_boxes[:, :2] - kept_boxes[:, :2].min()
+        xywh = np.concatenate([low, kept_boxes[:, 2:] - kept_boxes[:, :2]], 1)
         index = cv2.dnn.NMSBoxesBatched(
             xywh.astype(np.float64), kept_scores.astype(np.float32), labels.astype(np.int32), score_threshold, iou_threshold
         )

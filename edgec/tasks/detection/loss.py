@@ -47,7 +47,7 @@ def yolo_loss(
     with torch.autocast(outputs[0].device.type, enabled=False):
         grids = [(o.shape[2], o.shape[3]) for o in outputs]
         assigned = assign(targets, heads, grids, iou_threshold)
-        zero = outputs[0].float().sum() * 0
+        zero = outputs[0].float().flatten()[:0].sum()  # no gradient, no infinity
         box, objectness, classes = zero, zero, zero
         positives = max(1, sum(len(a.image) for a in assigned))
         for output, head, at in zip(outputs, heads, assigned, strict=True):

@@ -88,7 +88,7 @@ def average_precision(hit: np.ndarray, counted: np.ndarray, scores: np.ndarray, 
     recall, precision = true / objects, true / np.arange(1, len(true) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     area = float(np.sum(np.diff(recall, prepend=0.0) * envelope))
-    eleven = [envelope[recall >= r].max() if (recall >= r).any() else 0.0 for r in np.linspace(0, 1, 11)]
+    eleven = [envelope[recall >= r].max() if (recall >= r).any() else 0.0 for r in np.arange(11) / 10]
     return area, float(np.mean(eleven))
 
 

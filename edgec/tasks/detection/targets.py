@@ -40,6 +40,7 @@ def assign(
 
     Where two objects claim one cell and anchor, the one whose shape fits better has it.
     """
+    targets = targets[(targets[:, 4:6] > targets[:, 2:4]).all(1)]  # a box without area has no shape
     sizes = targets[:, 4:6] - targets[:, 2:4]
     centres = (targets[:, 4:6] + targets[:, 2:4]) / 2
     anchors = torch.tensor([a for head in heads for a in head.anchors], device=targets.device, dtype=torch.float32)

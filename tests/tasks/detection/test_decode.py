@@ -204,12 +204,7 @@ def test_a_box_counts_for_every_class_above_the_threshold():
     assert (found.boxes == boxes[0]).all()
 
 
-SHIFTED = pytest.mark.xfail(
-    strict=True, reason="classes are kept apart by a shift that negative coordinates undo"
-)
-
-
-@pytest.mark.parametrize("iou", [0.45, pytest.param(0.05, marks=SHIFTED)])
+@pytest.mark.parametrize("iou", [0.45, 0.05])
 def test_classes_do_not_suppress_each_other_where_boxes_leave_the_image(iou: float):
     boxes = np.array([[[-300, -300, 340, 340], [-310, -310, 335, 345]]], np.float32)
     scores = np.array([[[0.9, 0.0], [0.0, 0.8]]], np.float32)
