@@ -127,7 +127,6 @@ def test_ratio_zero_leaves_a_group_whole() -> None:
     assert decision.kept["a"].sum() == 32
 
 
-@pytest.mark.xfail(strict=True, reason="all channels that tie with the threshold go")
 def test_equal_scores_are_still_cut_at_the_ratio() -> None:
     """As in a network that was not trained, or whose sparse training set many scales to exactly zero."""
     ones = {name: np.ones(size) for name, size in SIZES.items()}

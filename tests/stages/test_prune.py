@@ -220,7 +220,6 @@ def test_dry_run_promises_what_the_stage_delivers(run: Callable[..., Any], tiny:
     assert promised == {k: metrics[k] for k in promised}
 
 
-@pytest.mark.xfail(strict=True, reason="all channels that tie with the threshold go")
 def test_a_network_that_was_not_trained_loses_the_asked_share(run: Callable[..., Any], tiny: Network) -> None:
     """All its scales are 1: ties must not take everything."""
     fresh = Network.initial(tiny.arch, tiny.args, seed=0)
