@@ -1,0 +1,69 @@
+"""Small graphs, exported once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from edgec.network import Network
+from edgec.quantization.qdq import Ranges, place
+from edgec.quantization.ranges import calibrate
+from edgec.runtimes.onnx_export import to_onnx
+from edgec.runtimes.onnxruntime import OnnxSession
+
+SIDE = 64
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A float graph with a free batch size, images, and ranges of all tensors on them."""
+
+    model: onnx.ModelProto
+    images: np.ndarray
+    ranges: Ranges
+
+
+@pytest.fixture(scope="package")
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).random((4, 3, SIDE, SIDE), dtype=np.float32)
+
+
+@pytest.fixture(scope="package")
+def exported(noise: np.ndarray) -> Callable[[nn.Module], Exported]:
+    def make(net: nn.Module) -> Exported:
+        example = torch.zeros(1, 3, SIDE, SIDE)
+        with torch.no_grad():
+            made = net.eval()(example)
+        count = len(made) if isinstance(made, list) else 1
+        model = to_onnx(net, example, [f"head{i}" for i in range(count)], dynamic_batch=True)
+        return Exported(model, noise, calibrate(model, list(place(model).source), noise, "minmax"))
+
+    return make
+
+
+@pytest.fixture(scope="package")
+def tiny(exported: Callable[[nn.Module], Exported]) -> Exported:
+    """YOLOv4-tiny with leaky activations, a quarter as wide, whose batch norms do something."""
+    net = Network.initial("yolov4_tiny", {"classes": 3, "width": 0.25}, seed=1).build()
+    generator = torch.Generator().manual_seed(2)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+            nn.init.uniform_(module.bias, -0.5, 0.5, generator=generator)
+    return exported(net)
+
+
+@pytest.fixture(scope="package")
+def run() -> Callable[..., list[np.ndarray]]:
+    """The outputs of a graph; `optimise=False` runs it as written."""
+
+    def outputs(model: onnx.ModelProto, images: np.ndarray, optimise: bool = True) -> list[np.ndarray]:
+        return OnnxSession(model.SerializeToString(), optimise=optimise).run({"images": images})
+
+    return outputs

@@ -1,0 +1,38 @@
+"""What onnxruntime makes of the int8 graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edgec.network import Network
+from edgec.quantization.fusion import fusion, wanted
+from edgec.quantization.qdq import convolutions, insert
+
+
+def test_every_convolution_of_a_leaky_detector_runs_in_integers(tiny: Any) -> None:
+    quantized = insert(tiny.model, tiny.ranges)
+    found = fusion(quantized, [])
+    assert found.integer == wanted(tiny.model, []) == len(convolutions(tiny.model)) == 24
+    assert found.left_float == ()
+    assert found.dequantize == 2  # the outputs
+
+
+@pytest.mark.parametrize("activation", ["mish", "relu", "relu6", "swish"])
+def test_every_convolution_runs_in_integers_with(exported: Callable[..., Any], activation: str) -> None:
+    args = {"classes": 3, "width": 0.125, "activation": activation}
+    made = exported(Network.initial("yolov4_tiny", args, seed=1).build())
+    found = fusion(insert(made.model, made.ranges), [])
+    assert (found.integer, found.left_float) == (24, ())
+    # swish and the rectifiers run in integers too; Mish has no integer kernel
+    assert found.dequantize == (24 if activation == "mish" else 2)
+
+
+def test_layers_kept_in_float_are_counted(tiny: Any) -> None:
+    kept = ["backbone.csp1.conv1.conv", "head32"]
+    found = fusion(insert(tiny.model, tiny.ranges, kept), kept)
+    assert found.integer == wanted(tiny.model, kept) == 22
+    assert len(found.left_float) == 2
+    assert found.to_json()["integer"] == 22

@@ -1,0 +1,177 @@
+"""From torch to ONNX: the same numbers, names as in the network, and nothing else in the file."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgec.errors import StageError
+from edgec.network import Network
+from edgec.runtimes.onnx_export import check, initializers, layer_of, snr_db, to_fp16, to_onnx
+from edgec.runtimes.onnxruntime import OnnxSession
+
+EXAMPLE = torch.zeros(1, 3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    """YOLOv4-tiny whose batch norms do something."""
+    made = Network.initial("yolov4_tiny", {"classes": 3, "width": 0.25}, seed=1).build()
+    generator = torch.Generator().manual_seed(0)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in ((module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5)):
+                nn.init.uniform_(tensor, low, high, generator=generator)
+            module.running_mean.uniform_(-0.2, 0.2, generator=generator)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 2.0, generator=generator)  # type: ignore[union-attr]
+    return made
+
+
+@pytest.fixture(scope="module")
+def free(net: nn.Module) -> onnx.ModelProto:
+    """With a free batch size."""
+    return to_onnx(net, EXAMPLE, ["head0", "head1"], dynamic_batch=True)
+
+
+@pytest.fixture(scope="module")
+def fixed(net: nn.Module) -> onnx.ModelProto:
+    return to_onnx(net, EXAMPLE, ["head0", "head1"])
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(count).random((count, 3, 64, 64), dtype=np.float32)
+
+
+def expected(net: nn.Module, given: np.ndarray) -> list[np.ndarray]:
+    with torch.no_grad():
+        return [o.numpy() for o in net(torch.from_numpy(given))]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_dynamic_batch_gives_torchs_outputs(net: nn.Module, free: onnx.ModelProto, count: int) -> None:
+    session = OnnxSession(free.SerializeToString())
+    assert session.inputs == {"images": (None, 3, 64, 64)}
+    assert session.outputs == ["head0", "head1"]
+    for a, b in zip(expected(net, images(count)), session.run({"images": images(count)}), strict=True):
+        assert a.shape == b.shape
+        assert snr_db(a, b) > 90
+        assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()
+
+
+def test_fixed_batch_gives_torchs_outputs_and_takes_no_other(net: nn.Module, fixed: onnx.ModelProto) -> None:
+    session = OnnxSession(fixed.SerializeToString())
+    assert session.inputs == {"images": (1, 3, 64, 64)}
+    for a, b in zip(expected(net, images(1)), session.run({"images": images(1)}), strict=True):
+        assert snr_db(a, b) > 90
+    with pytest.raises(StageError, match="2 x 3 x 64 x 64, the artifact takes 1 x 3 x 64 x 64"):
+        session.run({"images": images(2)})
+
+
+def test_batch_norms_are_folded_and_weights_named_as_in_the_network(net: nn.Module, fixed: onnx.ModelProto) -> None:
+    assert set(Counter(n.op_type for n in fixed.graph.node)) == {"Conv", "LeakyRelu", "Concat", "MaxPool", "Resize"}
+    convs = {n for n, m in net.named_modules() if isinstance(m, nn.Conv2d)}
+    assert {layer_of(n) for n in fixed.graph.node if n.op_type == "Conv"} == convs
+    stored = initializers(fixed)
+    for name in convs:
+        assert stored[f"{name}.weight"].shape == net.get_submodule(name).weight.shape
+
+
+def test_the_network_itself_is_not_changed(net: nn.Module) -> None:
+    before = copy.deepcopy(net.state_dict())
+    to_onnx(net, EXAMPLE, ["a", "b"])
+    assert list(net.state_dict()) == list(before)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+
+
+def test_nothing_but_the_network_is_in_the_file(fixed: onnx.ModelProto) -> None:
+    assert not fixed.graph.value_info
+    assert not fixed.metadata_props
+    items = (*fixed.graph.node, *fixed.graph.input, *fixed.graph.output, *fixed.graph.initializer)
+    assert not any(item.metadata_props or item.doc_string for item in items)
+    data = fixed.SerializeToString()
+    assert str(Path(__file__).parents[2]).encode() not in data
+    assert b".py" not in data
+    assert not any(i.external_data for i in fixed.graph.initializer)
+
+
+def test_two_exports_are_the_same_bytes(net: nn.Module, fixed: onnx.ModelProto) -> None:
+    again = to_onnx(net, EXAMPLE, ["head0", "head1"])
+    assert again.SerializeToString(deterministic=True) == fixed.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("opset", [18, 20, 23])
+def test_opset_is_the_one_asked_for(opset: int) -> None:
+    model = to_onnx(nn.Sequential(nn.Conv2d(3, 4, 1)).eval(), EXAMPLE, ["out"], opset)
+    assert {o.domain: o.version for o in model.opset_import}[""] == opset
+
+
+def test_export_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    to_onnx(nn.Sequential(nn.Conv2d(3, 4, 1)).eval(), EXAMPLE, ["out"], 18, dynamic_batch=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_fp16_is_valid_half_the_size_and_near(net: nn.Module, free: onnx.ModelProto) -> None:
+    before = free.SerializeToString()
+    half = to_fp16(free)
+    assert free.SerializeToString() == before
+    check(half)
+    assert len(half.SerializeToString()) < 0.6 * len(before)
+    assert all(a.dtype == np.float16 for a in initializers(half).values() if a.ndim == 4)
+    session = OnnxSession(half.SerializeToString())
+    for a, b in zip(expected(net, images(2)), session.run({"images": images(2)}), strict=True):
+        assert b.dtype == np.float32  # inputs and outputs stay
+        assert snr_db(a, b) > 45
+
+
+class Scaled(nn.Module):
+    """A network with something behind it that is not part of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.conv(x)]
+
+
+def test_tail_is_computed_in_the_graph_and_names_stay() -> None:
+    net = Scaled().eval()
+    model = to_onnx(net, EXAMPLE, ["twice"], tail=lambda outputs: outputs[0] * 2)
+    assert {"conv.weight", "conv.bias"} <= set(initializers(model))
+    reached = OnnxSession(model.SerializeToString()).run({"images": images(1)})[0]
+    np.testing.assert_allclose(reached, expected(net, images(1))[0] * 2, rtol=1e-4, atol=1e-5)
+
+
+class Undecided(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if float(x.sum()) > 0 else -x
+
+
+def test_control_flow_on_tensors_is_refused_with_a_remedy() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), Undecided()).eval()
+    with pytest.raises(StageError, match="cannot be exported to ONNX.*control flow"):
+        to_onnx(net, EXAMPLE, ["out"])
+
+
+def test_check_refuses_a_broken_graph(fixed: onnx.ModelProto) -> None:
+    broken = onnx.ModelProto()
+    broken.CopyFrom(fixed)
+    broken.graph.node[3].input[0] = "nowhere"
+    with pytest.raises(StageError, match="not valid ONNX"):
+        check(broken)
+
+
+def test_snr_counts_in_decibels() -> None:
+    signal = np.full(100, 10.0)
+    assert snr_db(signal, signal) == 200
+    assert snr_db(signal, signal + 1) == pytest.approx(20)
+    assert snr_db(signal, signal * 1.1) == pytest.approx(20)
+    assert snr_db(signal, np.zeros(100)) == pytest.approx(0)
