@@ -1,0 +1,229 @@
+"""The figures of a run as rows and charts, ready for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgec.report import charts
+from edgec.report.charts import number
+
+Data = Mapping[str, Any]
+MISSING = "not measured"
+
+
+def view(d: Data) -> dict[str, Any]:
+    """Everything that the page shows, from the report's JSON; a part that was not run gives empty rows."""
+    profile: Data = d["profile"] or {}
+    return {
+        **{k: d[k] for k in ("recipe", "task", "metric", "date", "seconds", "gates", "kept", "shipped", "command")},
+        **{k: d[k] for k in ("environment", "seed", "data", "network", "notes")},
+        "profile": {"verdict": profile.get("verdict", ""), "reasons": profile.get("reasons", [])},
+        "tiles": tiles(d),
+        "gate_rows": gate_rows(d),
+        "inout_rows": inout_rows(d),
+        "stage_rows": [stage_row(s, d) for s in d["stages"]],
+        "artifact_rows": artifact_rows(d),
+        "latency_rows": latency_rows(profile),
+        "latency_charts": latency_charts(profile),
+        "slower_rows": [slower_text(s) for s in profile.get("slower", [])],
+        "operator_charts": operator_charts(profile),
+        "operator_rows": operator_rows(profile),
+        "channel_charts": [
+            {"title": f"channels kept by {p['stage']}", "svg": charts.kept_channels(f"channels kept by {p['stage']}", p["layers"])}
+            for p in d["prunings"]
+        ],
+        "group_rows": [group_row(g) for p in d["prunings"] for g in p["groups"]],
+        "gamma_chart": gamma_chart(d),
+        "curve_charts": curve_charts(d),
+        "sensitivity_rows": [
+            [s["layer"], f"{s['sqnr_db']:.1f}", "yes" if s["kept_float"] else ""] for s in (d["quantized"] or {}).get("sensitivity", [])
+        ],
+        "fusion_rows": [[f["layer"], f["reason"]] for f in ((d["quantized"] or {}).get("fusion") or {}).get("left_float", [])],
+    }
+
+
+def percent(before: float | None, after: float | None) -> str:
+    if not before or after is None:
+        return ""
+    return f"{100 * (after / before - 1):+.1f} %"
+
+
+def points(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.4f}"
+
+
+def tiles(d: Data) -> list[dict[str, str]]:
+    """The headline figures."""
+    dense, shipped = d["dense"], d["out"]
+    found: list[dict[str, str]] = []
+    if shipped.get("metric") is not None:
+        note = f"dense fp32 {dense['metric']:.4f}" if dense.get("metric") is not None else ""
+        found.append({"name": f"{d['metric']} in onnxruntime, {d['split']}", "value": f"{shipped['metric']:.4f}", "note": note})
+    if shipped.get("speedup"):
+        s = shipped["speedup"]
+        interval = f"{s['ci_low']:.2f} to {s['ci_high']:.2f}, 1 thread, against dense fp32"
+        found.append({"name": "speed-up", "value": f"{s['ratio']:.2f} x", "note": interval})
+    for key, name in (("params", "parameters"), ("macs", "MACs"), ("bytes", "file size")):
+        if shipped.get(key) and dense.get(key):
+            found.append({"name": name, "value": percent(dense[key], shipped[key]), "note": f"{number(dense[key])} to {number(shipped[key])}"})
+    return found
+
+
+def gate_rows(d: Data) -> list[list[Any]]:
+    return [
+        [
+            g["promise"],
+            f"{g['limit']:g}",
+            MISSING if g["measured"] is None else f"{g['measured']:.4g}",
+            {"text": "kept" if g["kept"] else f"broken: {g['remedy']}", "style": "good" if g["kept"] else "bad"},
+        ]
+        for g in d["gates"]
+    ]
+
+
+def inout_rows(d: Data) -> list[list[Any]]:
+    dense, out = d["dense"], d["out"]
+    rows = [
+        [name, number(dense[key]) if dense.get(key) else "", number(out[key]) if out.get(key) else "", percent(dense.get(key), out.get(key))]
+        for key, name in (("params", "parameters"), ("macs", "MACs"), ("padded_macs", "padded MACs"), ("bytes", "file size, bytes"))
+    ]
+    for split in ("val", "test"):
+        for key, name in ((d["metric"], d["metric"]), ("map", "mAP 50:95")):
+            a, b = (dense.get(split) or {}).get(key), (out.get(split) or {}).get(key)
+            if a is not None or b is not None:
+                change = f"{100 * (b - a):+.2f} points" if a is not None and b is not None else ""
+                rows.append([f"{name}, {split}", points(a), points(b), change])
+    for threads in d["threads"]:
+        a, b = (x["latency"].get(str(threads)) for x in (dense, out))
+        if a and b:
+            rows.append([f"latency ms, {threads} thread(s)", _interval(a), _interval(b), percent(a["median_ms"], b["median_ms"])])
+    return rows
+
+
+def _interval(cell: Data) -> str:
+    return f"{cell['median_ms']:.2f} ({cell['ci_low_ms']:.2f} to {cell['ci_high_ms']:.2f})"
+
+
+def stage_row(s: Data, d: Data) -> list[Any]:
+    cost: Data = s.get("cost") or {}
+    final: Data = s.get("final") or {}
+    return [
+        s["name"],
+        f"{final[d['metric']]:.4f}" if final.get(d["metric"]) is not None else "",
+        f"{final['map']:.4f}" if final.get("map") is not None else "",
+        f"{cost['params']:,}" if cost else "",
+        number(cost["macs"]) if cost else "",
+        number(cost["padded_macs"]) if cost else "",
+        f"{s['seconds']:.1f}" if s.get("seconds") is not None else "",
+        "yes" if s.get("cached") else "",
+        {"text": "; ".join(s["flags"]), "style": "wrap warn" if s["flags"] else "wrap"},
+    ]
+
+
+def artifact_rows(d: Data) -> list[list[Any]]:
+    rows: list[list[Any]] = []
+    for name, a in d["artifacts"].items():
+        val, test, fusion = a.get("val") or {}, a.get("test") or {}, a.get("fusion")
+        rows.append(
+            [
+                name,
+                f"{a['bytes']:,}",
+                points(val.get(d["metric"])),
+                points(val.get("map")),
+                points(test.get(d["metric"])) if test else "",
+                f"{a['drop_from_torch']:+.4f}",
+                f"{a['snr_db']:.1f}",
+                f"{fusion['integer']} of {fusion['wanted']} wanted" if fusion else "",
+            ]
+        )
+    return rows
+
+
+def latency_rows(profile: Data) -> list[list[Any]]:
+    ratios = {(s["artifact"], s["runtime"], s["threads"]): s for s in profile.get("speedups", []) if s["against"] == "dense.fp32"}
+    rows: list[list[Any]] = []
+    for c in profile.get("cells", []):
+        ratio = ratios.get((c["artifact"], c["runtime"], c["threads"]))
+        rows.append(
+            [
+                c["artifact"], c["runtime"], c["threads"], f"{c['median_ms']:.2f}",
+                f"{c['ci_low_ms']:.2f} to {c['ci_high_ms']:.2f}", f"{c['p90_ms']:.2f}", f"{c['p99_ms']:.2f}",
+                _optional(c.get("first_ms")), _optional(c.get("load_ms")), f"{(c.get('peak_rss_bytes') or 0) / 1e6:.0f}", c["runs"],
+                f"{ratio['ratio']:.2f} x ({ratio['ci_low']:.2f} to {ratio['ci_high']:.2f})" if ratio else "",
+            ]
+        )  # fmt: skip
+    return rows
+
+
+def _optional(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def latency_charts(profile: Data) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    cells = profile.get("cells", [])
+    for threads in sorted({c["threads"] for c in cells}):
+        samples = {f"{c['artifact']} {c['runtime']}": c["samples_ms"] for c in cells if c["threads"] == threads}
+        title = f"every run, {threads} thread(s)"
+        found.append({"title": title, "svg": charts.strips(title, samples, "ms (the slowest 2 % are cut at the right edge)")})
+    return found
+
+
+def slower_text(s: Data) -> str:
+    names = [f"{o['name'] or 'all'} ({o['type']}, +{o['extra_ms']:.2f} ms)" for o in s.get("operators", [])[:4]]
+    why = f"; it spends more on {', '.join(names)}" if names else ""
+    return f"{s['artifact']} is slower than {s['against']} with {s['threads']} thread(s): {s['ratio']:.2f} x its speed{why}"
+
+
+def operator_charts(profile: Data) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    for artifact, operators in profile.get("operators", {}).items():
+        totals: dict[str, float] = {}
+        for o in operators:
+            totals[o["type"]] = totals.get(o["type"], 0.0) + o["ms"]
+        ordered = dict(sorted(totals.items(), key=lambda item: -item[1])[:9])
+        title = f"{artifact}: ms by operator type, 1 thread"
+        found.append({"title": title, "svg": charts.bars(title, ordered, "ms")})
+    return found
+
+
+def operator_rows(profile: Data) -> dict[str, list[list[Any]]]:
+    return {
+        artifact: [[o["name"], o["type"], f"{o['ms']:.3f}", f"{100 * o['share']:.1f} %"] for o in operators[:20]]
+        for artifact, operators in profile.get("operators", {}).items()
+    }
+
+
+def group_row(g: Data) -> list[Any]:
+    return [g["name"], g["before"], g["kept"], f"{100 * g['kept'] / g['before']:.1f} %", f"{g['threshold']:.4f}", f"{100 * g['ratio']:.1f} %"]
+
+
+def gamma_chart(d: Data) -> dict[str, str] | None:
+    gamma = d["gamma"]
+    if not gamma:
+        return None
+    svg = charts.histograms("batch-norm scales before and after sparse training", gamma["edges"],
+                            {"before": gamma["before"], "after": gamma["after"]}, "|scale|")  # fmt: skip
+    note = f"{100 * gamma['near_zero_before']:.1f} % of the scales were below 0.01 before, {100 * gamma['near_zero_after']:.1f} % after."
+    return {"title": "batch-norm scales before and after sparse training", "svg": svg, "note": note}
+
+
+def curve_charts(d: Data) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    for stage in d["stages"]:
+        curves = stage.get("curves") or []
+        if not curves:
+            continue
+        names = [n for n in curves[-1]["losses"] if n != "total"]
+        largest = sorted(names, key=lambda n: -(curves[-1]["losses"][n] or 0))[:7]
+        losses = {n: [(c["epoch"] + 1, c["losses"][n]) for c in curves if c["losses"].get(n) is not None] for n in largest}
+        title = f"{stage['name']}: loss terms"
+        found.append({"title": title, "svg": charts.lines(title, losses, "epoch", "weighted loss")})
+        measured = {
+            n: [(c["epoch"] + 1, c["metrics"][n]) for c in curves if c["metrics"] and n in c["metrics"]] for n in (d["metric"], "map")
+        }
+        if any(len(p) > 1 for p in measured.values()):
+            title = f"{stage['name']}: accuracy on the validation split"
+            found.append({"title": title, "svg": charts.lines(title, measured, "epoch", "")})
+    return found

@@ -1,0 +1,62 @@
+"""The report of a run: report.json (the figures), report.html and report.md (the same, for people)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from edgec.files import write_atomic
+from edgec.report.tables import view
+
+
+def write(folder: Path, data: Mapping[str, Any], pictures: list[dict[str, str]]) -> None:
+    """Write the three files. `data` is JSON; `pictures` have caption, mime and base64, and go into the page alone."""
+    finite = _finite(data)
+    write_atomic(folder / "report.json", json.dumps(finite, indent=1, allow_nan=False, default=str).encode())
+    shown = view(finite)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string((resources.files("edgec.report") / "page.html").read_text(encoding="utf-8"))
+    write_atomic(folder / "report.html", template.render(d={**shown, "pictures": pictures}).encode())
+    write_atomic(folder / "report.md", markdown(shown).encode())
+
+
+def _finite(tree: Any) -> Any:
+    """JSON has no NaN: what was not measured is null."""
+    if isinstance(tree, Mapping):
+        return {str(k): _finite(v) for k, v in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_finite(v) for v in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def markdown(shown: Mapping[str, Any]) -> str:
+    """The tables of the page as Markdown."""
+    lines = [f"# {shown['recipe']}", "", f"{shown['task']}, {shown['date']}, {shown['seconds']:.0f} s", ""]
+    if shown["gates"]:
+        lines += ["**every gate kept**" if shown["kept"] else "**a gate is broken**", ""]
+    shipped = shown["shipped"] or "no artifact"
+    sections = (
+        ("Gates", ["promise", "limit", "measured", "verdict"], shown["gate_rows"]),
+        ("In and out", ["", "dense fp32", shipped, "change"], shown["inout_rows"]),
+        ("Stages", ["stage", shown["metric"], "mAP", "parameters", "MACs", "padded MACs", "seconds", "cached", "flags"], shown["stage_rows"]),
+        ("Artifacts", ["artifact", "bytes", "val", "mAP val", "test", "drop", "SNR dB", "integer"], shown["artifact_rows"]),
+        ("Latency", ["artifact", "runtime", "threads", "median ms", "95 %", "p90", "p99", "first", "load", "peak MB", "runs", "against dense"], shown["latency_rows"]),
+    )  # fmt: skip
+    for title, columns, rows in sections:
+        if rows:
+            lines += [f"## {title}", "", _row(columns), _row(["---"] * len(columns))]
+            lines += [_row([c["text"] if isinstance(c, Mapping) else c for c in row]) for row in rows] + [""]
+    if shown["notes"]:
+        lines += ["## Notes", ""] + [f"- {n['message']}" for n in shown["notes"]] + [""]
+    lines += ["## To reproduce", "", "    " + shown["command"], ""]
+    return "\n".join(lines)
+
+
+def _row(cells: list[Any]) -> str:
+    return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
