@@ -28,7 +28,9 @@ def artifacts_of(subject: Path) -> list[Path]:
         found = sorted(folder.glob("*.onnx")) if folder.is_dir() else []
         if found:
             return found
-    raise RecipeError([Problem(str(subject), "holds no .onnx file", "give an artifact, or the folder of a finished run")])
+    raise RecipeError(
+        [Problem(str(subject), "holds no .onnx file", "give an artifact, or the folder of a finished run")]
+    )
 
 
 def evaluate(
@@ -76,9 +78,9 @@ def detect(
     pixels of the image. Raises DataError that lists every image that cannot be read, after the others are done.
     """
     from edgec.runtimes.artifact import predictor
+    from edgec.tasks.detection.contract import postprocess, preprocess
     from edgec.tasks.detection.draw import draw_detections, encode_jpeg
     from edgec.tasks.detection.images import read_image
-    from edgec.tasks.detection.contract import postprocess, preprocess
 
     model = predictor(Path(artifact), threads=threads)
     classes = list(model.contract["classes"])
@@ -96,7 +98,11 @@ def detect(
         outputs = _run_one(model, tensor)
         detections = postprocess(outputs, model.contract, mapping, score_threshold=score)
         found[str(path)] = [
-            {"class": classes[int(label)], "score": round(float(s), 5), "box": [round(float(v), 2) for v in box]}
+            {
+                "class": classes[int(label)],
+                "score": round(float(s), 5),
+                "box": [round(float(v), 2) for v in box],
+            }
             for box, s, label in zip(detections.boxes, detections.scores, detections.labels, strict=True)
         ]
         write_atomic(output / name, encode_jpeg(draw_detections(image, detections, classes)))

@@ -78,7 +78,9 @@ def compress(
     recipe: RecipeArg,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     run: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/<recipe>-<n>.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")
+    ] = False,
     device: DeviceOption = "auto",
     fresh: Annotated[bool, typer.Option("--fresh", help="Take nothing from the cache.")] = False,
     allow_code: CodeOption = False,
@@ -101,13 +103,18 @@ def compress(
         )  # fmt: skip
     if int(os.environ.get("RANK", "0")) == 0:
         for verdict in done.gates:
-            out.print(f"kept: {verdict.promise} {verdict.limit:g} (measured {verdict.measured:.4g})", highlight=False)
+            out.print(
+                f"kept: {verdict.promise} {verdict.limit:g} (measured {verdict.measured:.4g})",
+                highlight=False,
+            )
         out.print(f"artifacts {done.artifacts}\nreport    {done.report}", highlight=False, soft_wrap=True)
 
 
 @app.command()
 def evaluate(
-    subject: Annotated[Path, typer.Argument(metavar="ARTIFACT|RUN", help="An .onnx file of edgec, or a run's folder.")],
+    subject: Annotated[
+        Path, typer.Argument(metavar="ARTIFACT|RUN", help="An .onnx file of edgec, or a run's folder.")
+    ],
     recipe: Annotated[str, typer.Option(help="The recipe that names the data.")],
     runtime: Annotated[str, typer.Option(help="onnxruntime, or torch for a network folder.")] = "onnxruntime",
     split: Annotated[str, typer.Option(help="val or test.")] = "val",
@@ -138,9 +145,13 @@ def evaluate(
 
 @app.command()
 def detect(
-    artifact: Annotated[Path, typer.Argument(help="An .onnx file of edgec; its contract says how to use it.")],
+    artifact: Annotated[
+        Path, typer.Argument(help="An .onnx file of edgec; its contract says how to use it.")
+    ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the drawn images and detections.json.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the drawn images and detections.json.")
+    ],
     score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score that is drawn.")] = 0.25,
     threads: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
@@ -155,7 +166,9 @@ def detect(
 
 @app.command()
 def profile(
-    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Any .onnx files, or a run's folder.")],
+    artifacts: Annotated[
+        list[Path], typer.Argument(metavar="ARTIFACT...", help="Any .onnx files, or a run's folder.")
+    ],
     threads: ThreadsOption = "",
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -171,7 +184,17 @@ def profile(
         print(json.dumps(figures, indent=1))
         return
     table = Table(title=f"latency on this machine: {figures['verdict']}")
-    for column in ("artifact", "runtime", "threads", "median ms", "95 % interval", "p90", "p99", "peak MB", "runs"):
+    for column in (
+        "artifact",
+        "runtime",
+        "threads",
+        "median ms",
+        "95 % interval",
+        "p90",
+        "p99",
+        "peak MB",
+        "runs",
+    ):
         table.add_column(column, justify="left" if column in ("artifact", "runtime") else "right")
     for cell in figures["cells"]:
         table.add_row(
@@ -220,8 +243,12 @@ def models() -> None:
     from edgec.network import resolve_arch, shipped_archs
 
     for name in shipped_archs():
-        out.print(f"{name:16} {signature(resolve_arch(name, False))}", highlight=False, soft_wrap=True, markup=False)
-    for file in sorted(f.name for f in resources.files("edgec.models").iterdir() if f.name.endswith(".safetensors")):
+        out.print(
+            f"{name:16} {signature(resolve_arch(name, False))}", highlight=False, soft_wrap=True, markup=False
+        )
+    for file in sorted(
+        f.name for f in resources.files("edgec.models").iterdir() if f.name.endswith(".safetensors")
+    ):
         out.print(f"edgec:{file}", highlight=False)
 
 
@@ -241,7 +268,9 @@ def doctor() -> None:
 @app.command()
 def init(
     data: Annotated[Path, typer.Option(help="The folder of the data set: VOC, COCO or YOLO.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the recipe.")] = Path("detector.yaml"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the recipe.")] = Path(
+        "detector.yaml"
+    ),
     force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
 ) -> None:
     """Write a recipe for your data."""

@@ -10,11 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 # They hold no arithmetic: the config itself is part of a cache key.
-NEUTRAL = frozenset({"edgec", "edgec.errors", "edgec.events", "edgec.recipe", "edgec.yaml_source", "edgec.files", "edgec.env"})
+NEUTRAL = frozenset(
+    {"edgec", "edgec.errors", "edgec.events", "edgec.recipe", "edgec.yaml_source", "edgec.files", "edgec.env"}
+)
 
 
 def code_version(modules: Iterable[str]) -> str:
-    """sha256 over the sources of `modules` and of every edgec module that they import, however deep."""
+    """sha256 over `modules` and every edgec module that they import, however deep; comments and layout don't count."""
     seen: dict[str, Path] = {}
     todo = list(modules)
     while todo:
@@ -28,7 +30,7 @@ def code_version(modules: Iterable[str]) -> str:
         todo.extend(_imports(path))
     digest = hashlib.sha256()
     for name in sorted(seen):
-        digest.update(name.encode() + b"\0" + hashlib.sha256(seen[name].read_bytes()).digest())
+        digest.update(name.encode() + b"\0" + _meaning(seen[name]))
     return digest.hexdigest()
 
 
@@ -39,6 +41,12 @@ def _path_of(name: str) -> Path | None:
     except ModuleNotFoundError:
         return None
     return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
+
+
+@cache
+def _meaning(path: Path) -> bytes:
+    """A digest of a file's syntax tree."""
+    return hashlib.sha256(ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode()).digest()
 
 
 @cache

@@ -47,7 +47,9 @@ def storage_error(path: Path, error: BaseException) -> StorageError:
     """The error of a write that failed, with the remedy for a full disk."""
     number = getattr(error, "errno", None) or getattr(error.__context__, "errno", None)
     if number == errno.ENOSPC:
-        return StorageError(f"{path}: no space left on the disk; free some and run the same command, it resumes")
+        return StorageError(
+            f"{path}: no space left on the disk; free some and run the same command, it resumes"
+        )
     return StorageError(f"{path}: cannot be written ({error}); check the folder's permissions")
 
 

@@ -60,19 +60,37 @@ def check(
         (
             s["ratio"]
             for s in profile.get("speedups", [])
-            if s["artifact"] == name and s["against"] == "dense.fp32" and s["threads"] == 1
+            if s["artifact"] == name
+            and s["against"] == "dense.fp32"
+            and s["threads"] == 1
             and s["runtime"] == "onnxruntime"
         ),
         None,
     )
     on = f"{name} on {gates.split}"
     rows: list[tuple[str, float | None, float | None, bool, str]] = [
-        (f"{metric} lost by {on}, at most", gates.max_drop, drop, True, "train longer, prune less, keep layers in float"),
+        (
+            f"{metric} lost by {on}, at most",
+            gates.max_drop,
+            drop,
+            True,
+            "train longer, prune less, keep layers in float",
+        ),
         (f"{metric} of {on}, at least", gates.min_metric, reached, False, "start from a better network"),
-        (f"speed of {name} against dense fp32, 1 thread, at least", gates.min_speedup, ratio, False,
-         "prune more, or by keep_padded_macs; see the operators in the report"),
-        (f"latency of {name} with 1 thread in ms, at most", gates.max_latency_ms,
-         cell["median_ms"] if cell else None, True, "prune more, or lower data.input"),
+        (
+            f"speed of {name} against dense fp32, 1 thread, at least",
+            gates.min_speedup,
+            ratio,
+            False,
+            "prune more, or by keep_padded_macs; see the operators in the report",
+        ),
+        (
+            f"latency of {name} with 1 thread in ms, at most",
+            gates.max_latency_ms,
+            cell["median_ms"] if cell else None,
+            True,
+            "prune more, or lower data.input",
+        ),
         (f"bytes of {name}, at most", gates.max_bytes, shipped.get("bytes"), True, "prune more"),
         ("parameters, at most", gates.max_params, params, True, "prune more"),
     ]
@@ -81,7 +99,11 @@ def check(
         if limit is None:
             continue
         kept = measured is not None and (measured <= limit if at_most else measured >= limit)
-        reason = "" if kept else (remedy if measured is not None else "not measured: add the export and profile stages")
+        reason = (
+            ""
+            if kept
+            else (remedy if measured is not None else "not measured: add the export and profile stages")
+        )
         verdicts.append(Verdict(promise, float(limit), measured, kept, reason))
     return verdicts
 

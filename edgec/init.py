@@ -74,13 +74,20 @@ def _voc(root: Path) -> dict[str, Any] | None:
     counts: Counter[str] = Counter()
     for path in sorted((root / "Annotations").glob("*.xml"))[:LOOKED_AT]:
         try:
-            counts.update(n.text or "" for n in ElementTree.parse(path, forbid_dtd=True).iterfind("object/name"))
+            counts.update(
+                n.text or "" for n in ElementTree.parse(path, forbid_dtd=True).iterfind("object/name")
+            )
         except (ElementTree.ParseError, DefusedXmlException, OSError):
             continue  # `--dry-run` lists broken files with their problem
     splits = {"train": _pick(names, "train", "trainval"), "val": _pick(names, "val", "test")}
     if "test" in names and splits["val"] != "test":
         splits["test"] = "test"
-    return {"format": "voc", "root": str(root.absolute()), "classes": sorted(c for c in counts if c), **splits}
+    return {
+        "format": "voc",
+        "root": str(root.absolute()),
+        "classes": sorted(c for c in counts if c),
+        **splits,
+    }
 
 
 def _pick(names: list[str], *wanted: str) -> str:

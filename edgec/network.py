@@ -68,9 +68,13 @@ class Network:
         try:
             module = factory(**self.args)
         except (TypeError, ValueError) as error:
-            raise NetworkError(f"network {self.arch!r} cannot be made from args {sorted(self.args)}: {error}") from error
+            raise NetworkError(
+                f"network {self.arch!r} cannot be made from args {sorted(self.args)}: {error}"
+            ) from error
         if not isinstance(module, nn.Module):
-            raise NetworkError(f"network {self.arch!r}: the factory gave {type(module).__name__}, not an nn.Module")
+            raise NetworkError(
+                f"network {self.arch!r}: the factory gave {type(module).__name__}, not an nn.Module"
+            )
         for surgery in self.surgeries:
             replay(module, surgery)
         return module
@@ -84,7 +88,9 @@ class Network:
 
     def with_weights(self, module: nn.Module) -> Network:
         """The same network with the weights of `module` (copied to the CPU)."""
-        state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+        state = {
+            name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()
+        }
         return replace(self, weights=state)
 
     def with_surgery(self, surgery: Surgery, module: nn.Module | None = None) -> Network:
@@ -134,7 +140,9 @@ class Network:
         try:
             structure = json.loads(place.read_bytes())
             if structure["format"] != FORMAT:
-                raise NetworkError(f"{place}: format {structure['format']!r}, this edgec reads {FORMAT}; update edgec")
+                raise NetworkError(
+                    f"{place}: format {structure['format']!r}, this edgec reads {FORMAT}; update edgec"
+                )
             surgeries = tuple(Surgery(s["kind"], s["changes"]) for s in structure["surgeries"])
             arch, args, expected = structure["arch"], structure["args"], structure["weights_sha256"]
         except FileNotFoundError:
@@ -143,7 +151,9 @@ class Network:
             raise StorageError(f"{place}: damaged ({error}); make it again") from error
         weights = folder / "weights.safetensors"
         if not weights.is_file() or sha256_of(weights) != expected:
-            raise StorageError(f"{weights}: its sha256 is not the {expected[:12]}... that was written; make it again")
+            raise StorageError(
+                f"{weights}: its sha256 is not the {expected[:12]}... that was written; make it again"
+            )
         return cls(arch, args, surgeries, safetensors.torch.load_file(weights), allow_code)
 
 
@@ -165,8 +175,14 @@ def resolve_arch(arch: str, allow_code: bool) -> Callable[..., nn.Module]:
         if not allow_code:
             raise NetworkError(f"network.arch {arch!r} is your own code; pass --allow-code to run it")
         return resolve_dotted(arch)
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", arch) or find_spec(f"{SHIPPED}.{arch}") is None or arch == "blocks":
-        raise NetworkError(f"network.arch {arch!r} is not one of {', '.join(shipped_archs())}, nor package.module:factory")
+    if (
+        not re.fullmatch(r"[a-z][a-z0-9_]*", arch)
+        or find_spec(f"{SHIPPED}.{arch}") is None
+        or arch == "blocks"
+    ):
+        raise NetworkError(
+            f"network.arch {arch!r} is not one of {', '.join(shipped_archs())}, nor package.module:factory"
+        )
     return import_module(f"{SHIPPED}.{arch}").build
 
 
@@ -200,9 +216,13 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> No
         for n, t in wanted.items()
         if n in weights and weights[n].shape != t.shape
     ]
-    problems += [f"{n}: holds NaN or infinity" for n, t in weights.items() if not bool(torch.isfinite(t).all())]
+    problems += [
+        f"{n}: holds NaN or infinity" for n, t in weights.items() if not bool(torch.isfinite(t).all())
+    ]
     if problems:
-        shown = "\n  ".join(problems[:12]) + (f"\n  and {len(problems) - 12} more" if len(problems) > 12 else "")
+        shown = "\n  ".join(problems[:12]) + (
+            f"\n  and {len(problems) - 12} more" if len(problems) > 12 else ""
+        )
         raise NetworkError(f"the weights do not fit {what}:\n  {shown}")
     module.load_state_dict(dict(weights))
 
@@ -251,7 +271,9 @@ def resize(layer: nn.Module, attributes: Mapping[str, Any]) -> None:
         case _:
             raise AttributeError(f"a {type(layer).__name__} cannot be resized")
     if layer.bias is not None or attributes.get("bias"):
-        layer.bias = fresh(layer.weight.shape[1] if isinstance(layer, nn.ConvTranspose2d) else layer.weight.shape[0])
+        layer.bias = fresh(
+            layer.weight.shape[1] if isinstance(layer, nn.ConvTranspose2d) else layer.weight.shape[0]
+        )
 
 
 def size_bytes(network: Network) -> int:

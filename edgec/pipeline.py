@@ -27,7 +27,8 @@ from edgec.code import code_version
 from edgec.env import Env, Task, World, torch_predictor
 from edgec.errors import EdgecError, GateBroken, Interrupted, Missing, RecipeError, StorageError
 from edgec.events import Events, Listener, RunEnded, RunStarted, StageEnded, StageStarted
-from edgec.gates import Verdict, check as check_gates, shipped_precision
+from edgec.gates import Verdict, shipped_precision
+from edgec.gates import check as check_gates
 from edgec.network import Network, resolve_dotted
 from edgec.recipe import (
     Custom,
@@ -130,7 +131,9 @@ def compress(
                 for v in finished.gates
                 if not v.kept
             )
-            raise GateBroken(f"{broken}\nartifacts are under {finished.artifacts}, the report is {finished.report}")
+            raise GateBroken(
+                f"{broken}\nartifacts are under {finished.artifacts}, the report is {finished.report}"
+            )
         return finished
     except (KeyboardInterrupt, Interrupted):
         status = "interrupted"
@@ -168,7 +171,9 @@ def _walk(
         began = time.monotonic()
         cached = result is not None
         if result is None:
-            result = _apply_and_store(config, name, recipe, task, store, key, parts, line, events, device, world)
+            result = _apply_and_store(
+                config, name, recipe, task, store, key, parts, line, events, device, world
+            )
         line.network = replace(result.network, allow_code=allow_code)
         line.stages[name] = {"kind": config.kind, "cached": cached, **result.metrics}
         if isinstance(config, Export):
@@ -233,7 +238,9 @@ def _apply_and_store(
     barrier(world)
     result = store.get(key, line.network.allow_code)
     if result is None:
-        raise StorageError(f"{store.root / key}: not there after the stage; is the store shared by all ranks?")
+        raise StorageError(
+            f"{store.root / key}: not there after the stage; is the store shared by all ranks?"
+        )
     return result
 
 
@@ -270,7 +277,9 @@ def apply(config: Stage, network: Network, env: Env) -> StageResult:
             return profile(config, network, env)
         case Custom():
             if not env.allow_code:
-                raise RecipeError(f"stages.{env.stage}.function {config.function!r} is your own code; pass --allow-code")
+                raise RecipeError(
+                    f"stages.{env.stage}.function {config.function!r} is your own code; pass --allow-code"
+                )
             return resolve_dotted(config.function)(config, network, env)
         case other:
             assert_never(other)
@@ -319,7 +328,12 @@ def _measure_input(
     from edgec.training.distributed import barrier
 
     modules = ["edgec.tasks.detection.task", "edgec.pruning.cost"]
-    parts = {"input": line.network.digest, "data": task.digest(), "code": code_version(modules), "device": device}
+    parts = {
+        "input": line.network.digest,
+        "data": task.digest(),
+        "code": code_version(modules),
+        "device": device,
+    }
     key = key_of(parts)
     if world.rank == 0 and _cached(store, key, Export(), False, events, line.network.allow_code) is None:
         module = line.network.build()
@@ -420,7 +434,9 @@ def choose_device(asked: str) -> str:
         raise RecipeError(f"--device {asked!r}: give auto, cpu or cuda")
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:
-        raise Missing("--device cuda: no CUDA device is available to torch; use --device cpu, or install a CUDA build")
+        raise Missing(
+            "--device cuda: no CUDA device is available to torch; use --device cpu, or install a CUDA build"
+        )
     return "cuda" if there and asked != "cpu" else "cpu"
 
 

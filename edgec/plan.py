@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec.events import Events
-from edgec.pipeline import choose_device, key_parts, make_task, store_root, Line, World
+from edgec.pipeline import Line, World, choose_device, key_parts, make_task, store_root
 from edgec.pruning.cost import cost_of
 from edgec.recipe import Export, Profile, Prune, Train, load
 from edgec.source import check, initial_network

@@ -13,7 +13,9 @@ from edgec.events import Event, Listener
 
 
 def terms(losses: object) -> str:
-    return " ".join(f"{name} {value:.3g}" for name, value in losses.items()) if isinstance(losses, dict) else ""
+    return (
+        " ".join(f"{name} {value:.3g}" for name, value in losses.items()) if isinstance(losses, dict) else ""
+    )
 
 
 def line_of(event: Event) -> str | None:
@@ -23,10 +25,16 @@ def line_of(event: Event) -> str | None:
             return f"{stage}: cached" if cached else f"{stage}: started" + (f" ({reason})" if reason else "")
         case events.StageEnded(stage=stage, seconds=seconds, cached=cached, metrics=metrics):
             figures = ", ".join(f"{k} {metrics[k]:.4f}" for k in ("map50", "map") if k in metrics)
-            return None if cached and not figures else f"{stage}: done in {seconds:.0f} s" + (f", {figures}" if figures else "")
+            return (
+                None
+                if cached and not figures
+                else f"{stage}: done in {seconds:.0f} s" + (f", {figures}" if figures else "")
+            )
         case events.EpochEnded(stage=stage, epoch=epoch, losses=losses, metrics=metrics, seconds=seconds):
             figures = ", ".join(f"{k} {v:.4f}" for k, v in metrics.items() if k in ("map50", "map"))
-            return f"{stage}: epoch {epoch + 1} {terms(dict(losses))} ({seconds:.0f} s)" + (f", {figures}" if figures else "")
+            return f"{stage}: epoch {epoch + 1} {terms(dict(losses))} ({seconds:.0f} s)" + (
+                f", {figures}" if figures else ""
+            )
         case events.Note(level=level, message=message):
             return message if level == "info" else f"{level}: {message}"
         case _:
@@ -45,7 +53,12 @@ def live(console: Console) -> Iterator[Listener]:
 
         yield write
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None, left="")
 

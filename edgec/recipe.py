@@ -268,7 +268,8 @@ class CustomTerm(TappedTerm):
 
 
 Distiller = Annotated[
-    SpatialAttention | Logits | Boxes | FitNet | ChannelWise | Pearson | CustomTerm, Field(discriminator="kind")
+    SpatialAttention | Logits | Boxes | FitNet | ChannelWise | Pearson | CustomTerm,
+    Field(discriminator="kind"),
 ]
 
 
@@ -315,7 +316,7 @@ class Profile(Frozen):
     kind: Literal["profile"] = "profile"
     runtimes: tuple[Literal["onnxruntime", "torch", "null"], ...] = ("onnxruntime", "torch")
     threads: tuple[PositiveInt, ...] = ()  # empty: 1 and the number of cores
-    processes: PositiveInt = 3
+    processes: PositiveInt = 5
     warmup_seconds: NonNegative = 0.3
     min_seconds: PositiveFloat = 0.5  # a process and artifact
     max_seconds: PositiveFloat = 3.0
@@ -380,9 +381,7 @@ class Recipe(Frozen):
         return filled
 
 
-def load(
-    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | Sequence[str] = ()
-) -> Recipe:
+def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | Sequence[str] = ()) -> Recipe:
     """Read, override and check a recipe.
 
     `source` is a path, the name of a shipped recipe (`detector.yaml` or `detector`), or a mapping.
@@ -405,6 +404,8 @@ def check_unique_classes(classes: Sequence[str], place: str) -> list[Problem]:
     problems: list[Problem] = []
     for index, name in enumerate(classes):
         if not name.strip() or name in seen:
-            problems.append(Problem(f"{place}[{index}]", f"class {name!r} is empty or repeated", "name each class once"))
+            problems.append(
+                Problem(f"{place}[{index}]", f"class {name!r} is empty or repeated", "name each class once")
+            )
         seen.add(name)
     return problems

@@ -26,7 +26,9 @@ def check(recipe: Recipe) -> None:
     ]
     for name, stage in recipe.stages.items():
         if stage.kind == "distill" and isinstance(stage.teacher, Path) and not stage.teacher.exists():
-            problems.append(Problem(f"stages.{name}.teacher", f"{stage.teacher} does not exist", "check the path"))
+            problems.append(
+                Problem(f"stages.{name}.teacher", f"{stage.teacher} does not exist", "check the path")
+            )
     if problems:
         raise RecipeError(problems)
 

@@ -70,11 +70,17 @@ class Store:
             staging = Path(tempfile.mkdtemp(dir=self.root, prefix=".staging-"))
             try:
                 result.network.save(staging)
-                write_atomic(staging / "metrics.json", json.dumps(result.metrics, allow_nan=False, indent=1).encode())
+                write_atomic(
+                    staging / "metrics.json", json.dumps(result.metrics, allow_nan=False, indent=1).encode()
+                )
                 if result.files.is_dir():
                     shutil.copytree(result.files, staging / "files")
                 (staging / "files").mkdir(exist_ok=True)
-                files = {str(p.relative_to(staging)): sha256_of(p) for p in sorted(staging.rglob("*")) if p.is_file()}
+                files = {
+                    str(p.relative_to(staging)): sha256_of(p)
+                    for p in sorted(staging.rglob("*"))
+                    if p.is_file()
+                }
                 entry = {"parts": parts, "files": files}
                 write_atomic(staging / "entry.json", json.dumps(entry, indent=1, default=str).encode())
                 self.drop(key)

@@ -59,10 +59,17 @@ def build_report(
         "threads": sorted({c["threads"] for c in profile.get("cells", []) if c["runtime"] == "onnxruntime"}),
         "stages": [{"name": n, **_slim(m), "flags": flags(m, stages, profile)} for n, m in stages.items()],
         "prunings": [
-            {"stage": n, "layers": m["layers"], "groups": m["groups"]} for n, m in stages.items() if m["kind"] == "prune"
+            {"stage": n, "layers": m["layers"], "groups": m["groups"]}
+            for n, m in stages.items()
+            if m["kind"] == "prune"
         ],
         "gamma": next((m["gamma"] for m in stages.values() if "gamma" in m), None),
-        "quantized": {k: m[k] for m in [last_of(stages, "quantize")] for k in ("sensitivity", "fusion", "drop") if k in m},
+        "quantized": {
+            k: m[k]
+            for m in [last_of(stages, "quantize")]
+            for k in ("sensitivity", "fusion", "drop")
+            if k in m
+        },
         "artifacts": files,
         "profile": {k: v for k, v in profile.items() if k not in ("kind", "cached", "cost", "seconds")},
         "notes": notes(folder / "events.jsonl"),
@@ -77,7 +84,18 @@ def last_of(stages: Stages, kind: str) -> Mapping[str, Any]:
 
 def _slim(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """A stage's figures without those that stand elsewhere in the report."""
-    kept = ("kind", "cached", "seconds", "cost", "final", "curves", "target", "images_per_second", "skipped_steps", "rollbacks")
+    kept = (
+        "kind",
+        "cached",
+        "seconds",
+        "cost",
+        "final",
+        "curves",
+        "target",
+        "images_per_second",
+        "skipped_steps",
+        "rollbacks",
+    )
     return {k: metrics[k] for k in kept if k in metrics}
 
 
@@ -96,7 +114,12 @@ def _last_cost(stages: Stages) -> Mapping[str, Any]:
 
 
 def side(
-    name: str, files: Mapping[str, Any], profile: Mapping[str, Any], cost: Mapping[str, Any], metric: str, split: str
+    name: str,
+    files: Mapping[str, Any],
+    profile: Mapping[str, Any],
+    cost: Mapping[str, Any],
+    metric: str,
+    split: str,
 ) -> dict[str, Any]:
     """What there is to say of one artifact, dense or shipped."""
     entry: Mapping[str, Any] = files.get(name, {})
@@ -104,7 +127,10 @@ def side(
     speedups = [
         s
         for s in profile.get("speedups", [])
-        if s["artifact"] == name and s["against"] == "dense.fp32" and s["threads"] == 1 and s["runtime"] == "onnxruntime"
+        if s["artifact"] == name
+        and s["against"] == "dense.fp32"
+        and s["threads"] == 1
+        and s["runtime"] == "onnxruntime"
     ]
     return {
         **cost,
@@ -113,7 +139,10 @@ def side(
         "val": entry.get("val"),
         "test": entry.get("test"),
         "metric": (entry.get(split) or {}).get(metric),
-        "latency": {str(c["threads"]): {k: c[k] for k in ("median_ms", "ci_low_ms", "ci_high_ms", "p90_ms", "p99_ms")} for c in cells},
+        "latency": {
+            str(c["threads"]): {k: c[k] for k in ("median_ms", "ci_low_ms", "ci_high_ms", "p90_ms", "p99_ms")}
+            for c in cells
+        },
         "speedup": speedups[0] if speedups else None,
     }
 
@@ -128,12 +157,17 @@ def flags(metrics: Mapping[str, Any], stages: Stages, profile: Mapping[str, Any]
     left = [f for f in (metrics.get("fusion") or {}).get("left_float", []) if f["reason"].startswith("its ")]
     if left:
         found.append(f"{len(left)} convolutions stay in float though int8 was asked")
-    made_by = {"prune": [("model.fp32", "dense.fp32")], "quantize": [("model.int8", "model.fp32"), ("model.int8", "dense.fp32")]}
+    made_by = {
+        "prune": [("model.fp32", "dense.fp32")],
+        "quantize": [("model.int8", "model.fp32"), ("model.int8", "dense.fp32")],
+    }
     for artifact, against in made_by.get(metrics["kind"], []):
         for s in profile.get("slower", []):
             if (s["artifact"], s["against"]) == (artifact, against):
                 names = ", ".join(o["name"] or o["type"] for o in s.get("operators", [])[:3])
-                found.append(f"slows {artifact} to {s['ratio']:.2f} x {against} with {s['threads']} thread(s): {names}")
+                found.append(
+                    f"slows {artifact} to {s['ratio']:.2f} x {against} with {s['threads']} thread(s): {names}"
+                )
     return found
 
 
@@ -168,5 +202,6 @@ def pictures(
     else:
         sides["compressed, torch"] = torch_predictor(network.build(), task, device)
     return [
-        {"caption": p.caption, "mime": p.mime, "base64": base64.b64encode(p.data).decode()} for p in task.pictures(sides, count)
+        {"caption": p.caption, "mime": p.mime, "base64": base64.b64encode(p.data).decode()}
+        for p in task.pictures(sides, count)
     ]

@@ -66,11 +66,15 @@ def find_recipe(source: str | Path) -> tuple[str, str, Path | None]:
     path = Path(source)
     if path.is_file():
         if path.stat().st_size > MAX_BYTES:
-            raise RecipeError([Problem(str(path), f"{path.stat().st_size} bytes", f"a recipe has at most {MAX_BYTES}")])
+            raise RecipeError(
+                [Problem(str(path), f"{path.stat().st_size} bytes", f"a recipe has at most {MAX_BYTES}")]
+            )
         try:
             return path.read_text(encoding="utf-8"), str(path), path.resolve().parent
         except UnicodeDecodeError as error:
-            raise RecipeError([Problem(str(path), f"not UTF-8 text ({error.reason})", "save it as UTF-8")]) from None
+            raise RecipeError(
+                [Problem(str(path), f"not UTF-8 text ({error.reason})", "save it as UTF-8")]
+            ) from None
     names = shipped_recipes()
     for name in names:
         if str(source) in (name, name.removesuffix(".yaml")):
@@ -89,7 +93,9 @@ def parse(found: tuple[str, str, Path | None]) -> Source:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise RecipeError([Problem(f"{name}:{line}", f"not YAML: {error.problem}", "check indentation and quotes")]) from None
+        raise RecipeError(
+            [Problem(f"{name}:{line}", f"not YAML: {error.problem}", "check indentation and quotes")]
+        ) from None
     except yaml.YAMLError as error:
         raise RecipeError([Problem(name, f"not YAML: {error}", "remove control characters")]) from None
     if not isinstance(root, yaml.MappingNode):
@@ -141,7 +147,9 @@ def _plain(
             key = key_node.value
             if key in tree:
                 message = f"key {key!r} stands twice (first on line {first[key]})"
-                problems.append(Problem(f"{name}:{line} {'.'.join(map(str, (*path, key)))}", message, "keep one"))
+                problems.append(
+                    Problem(f"{name}:{line} {'.'.join(map(str, (*path, key)))}", message, "keep one")
+                )
                 continue
             first[key] = line
             lines[(*path, key)] = line
@@ -152,7 +160,13 @@ def _plain(
     value = scalar(node.value, plain=node.style is None)
     if isinstance(value, float) and not math.isfinite(value):
         dotted = ".".join(map(str, path))
-        problems.append(Problem(f"{name}:{node.start_mark.line + 1} {dotted}", f"{node.value} is no number", "give a finite one"))
+        problems.append(
+            Problem(
+                f"{name}:{node.start_mark.line + 1} {dotted}",
+                f"{node.value} is no number",
+                "give a finite one",
+            )
+        )
     return value
 
 
@@ -166,7 +180,9 @@ def scalar(text: str, plain: bool = True) -> Any:
         return text == "true"
     if re.fullmatch(r"[-+]?[0-9]{1,18}", text):
         return int(text)
-    if re.fullmatch(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", text):
+    if re.fullmatch(
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", text
+    ):
         return float(text.replace(".", "", 1) if text.lower().lstrip("+-") in (".inf", ".nan") else text)
     return text
 
@@ -183,7 +199,9 @@ def apply_overrides(
         for text in overrides:
             key, equals, value = text.partition("=")
             if not equals or not key:
-                problems.append(Problem(f"override {text}", "is not key=value", "write stages.prune.keep_params=0.4"))
+                problems.append(
+                    Problem(f"override {text}", "is not key=value", "write stages.prune.keep_params=0.4")
+                )
                 continue
             try:
                 parsed = parse((f"value: {value}", "override", None)).tree.get("value") if value else None
@@ -197,7 +215,9 @@ def apply_overrides(
         try:
             tree = _with(tree, path, value)
         except KeyError as error:
-            problems.append(Problem(f"override {key}", f"{error.args[0]!r} is no mapping", "check the dotted path"))
+            problems.append(
+                Problem(f"override {key}", f"{error.args[0]!r} is no mapping", "check the dotted path")
+            )
         paths.add(path)
     if problems:
         raise RecipeError(problems)
@@ -228,7 +248,11 @@ def resolve_paths(tree: Any, source: Source) -> Any:
     def walk(node: Any, path: KeyPath) -> Any:
         if isinstance(node, Mapping):
             return {key: walk(value, (*path, str(key))) for key, value in node.items()}
-        if not isinstance(node, str | Path) or not PATHS.fullmatch(".".join(map(str, path))) or node == "dense":
+        if (
+            not isinstance(node, str | Path)
+            or not PATHS.fullmatch(".".join(map(str, path)))
+            or node == "dense"
+        ):
             return node
         text = str(node)
         if text.startswith("edgec:"):
@@ -316,7 +340,9 @@ def _without_none(kind: Any) -> Any:
 def _tag(model: Any) -> str | None:
     """The value of a union member's discriminator."""
     for name in ("kind", "format"):
-        info = model.model_fields.get(name) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        info = (
+            model.model_fields.get(name) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        )
         if info is not None:
             return typing.get_args(info.annotation)[0]
     return None

@@ -40,7 +40,9 @@ def activation(name: str) -> nn.Module:
 class ConvBNAct(nn.Module):
     """Convolution without bias, batch norm, activation. [n, i, h, w] -> [n, o, h / stride, w / stride]."""
 
-    def __init__(self, i: int, o: int, kernel: int = 3, stride: int = 1, act: str = "leaky", groups: int = 1) -> None:
+    def __init__(
+        self, i: int, o: int, kernel: int = 3, stride: int = 1, act: str = "leaky", groups: int = 1
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(o)
@@ -117,7 +119,9 @@ def initialise(net: nn.Module, heads: Sequence[nn.Conv2d], classes: int, prior: 
             bias[:, 5:] = math.log(1 / max(classes, 2) / (1 - 1 / max(classes, 2)))
 
 
-def check_arguments(classes: int, width: float, in_channels: int, anchors: Sequence[Sequence[Sequence[float]]]) -> None:
+def check_arguments(
+    classes: int, width: float, in_channels: int, anchors: Sequence[Sequence[Sequence[float]]]
+) -> None:
     """Raises ValueError for arguments that make no detector."""
     if classes < 1 or in_channels < 1 or not 0 < width <= 4:
         raise ValueError(
@@ -125,4 +129,6 @@ def check_arguments(classes: int, width: float, in_channels: int, anchors: Seque
         )
     for head, pairs in enumerate(anchors):
         if not pairs or any(len(pair) != 2 or not all(0 < v < math.inf for v in pair) for pair in pairs):
-            raise ValueError(f"anchors of head {head}: {pairs}; need one or more [w, h] pairs of positive pixels")
+            raise ValueError(
+                f"anchors of head {head}: {pairs}; need one or more [w, h] pairs of positive pixels"
+            )

@@ -21,10 +21,27 @@ MAX_CFG = 1 << 20  # characters
 MAX_LAYERS = 2000
 MAX_CHANNELS = 65536
 MAX_WEIGHTS = 1 << 27  # of one convolution
-KNOWN = ("convolutional", "route", "shortcut", "maxpool", "upsample", "avgpool", "scale_channels", "dropout", "yolo")
+KNOWN = (
+    "convolutional",
+    "route",
+    "shortcut",
+    "maxpool",
+    "upsample",
+    "avgpool",
+    "scale_channels",
+    "dropout",
+    "yolo",
+)
 # Options that change the result and are not built, with the value that switches them off.
 REFUSED = {
-    "convolutional": {"stride_x": "", "stride_y": "", "antialiasing": "0", "binary": "0", "xnor": "0", "deform": "0"},
+    "convolutional": {
+        "stride_x": "",
+        "stride_y": "",
+        "antialiasing": "0",
+        "binary": "0",
+        "xnor": "0",
+        "deform": "0",
+    },
     "maxpool": {"stride_x": "", "stride_y": "", "maxpool_depth": "0", "antialiasing": "0"},
     "upsample": {"scale": "1"},
     "scale_channels": {"scale_wh": "0", "activation": "linear"},
@@ -85,7 +102,9 @@ class Section:
                 raise self.fail(f"{name}={text} is no list of layers") from None
             value = self.index + value if value < 0 else value
             if not 0 <= value < self.index:
-                raise self.fail(f"{name} refers to layer {value}, there are layers 0..{self.index - 1} before it")
+                raise self.fail(
+                    f"{name} refers to layer {value}, there are layers 0..{self.index - 1} before it"
+                )
             found.append(value)
         return found
 
@@ -197,12 +216,16 @@ class Darknet(nn.Module):
                     if strides[sources[0]] != stride:
                         raise s.fail("adds layers of different resolution; check `from`")
                     if len(sources) != 1 or outs[sources[0]] != i:
-                        raise s.fail(f"adds {i} channels to {[outs[k] for k in sources]}; they must be equal, and one layer")
+                        raise s.fail(
+                            f"adds {i} channels to {[outs[k] for k in sources]}; they must be equal, and one layer"
+                        )
                     module = ConvActAdd(s.options.get("activation", "linear"))
                 case "scale_channels":
                     sources = tuple(s.layers("from"))
                     if len(sources) != 1 or outs[sources[0]] != i:
-                        raise s.fail(f"scales {[outs[k] for k in sources]} channels by {i}; they must be equal")
+                        raise s.fail(
+                            f"scales {[outs[k] for k in sources]} channels by {i}; they must be equal"
+                        )
                     stride = strides[sources[0]]
                     module = ScaleChannels()
                 case "maxpool":
@@ -219,11 +242,17 @@ class Darknet(nn.Module):
                 case "avgpool":
                     module = nn.AdaptiveAvgPool2d(1)
                 case "yolo":
-                    own = anchors[len(self.heads)] if anchors is not None and len(self.heads) < len(anchors) else None
+                    own = (
+                        anchors[len(self.heads)]
+                        if anchors is not None and len(self.heads) < len(anchors)
+                        else None
+                    )
                     self.heads.append(self._head(s, i, stride, own))
                     last = getattr(self, self.name_of(s.index - 1), None)
                     if not isinstance(last, PlainConv) or not isinstance(last.act, nn.Identity):
-                        raise s.fail("needs a [convolutional] without batch_normalize, activation=linear, before it")
+                        raise s.fail(
+                            "needs a [convolutional] without batch_normalize, activation=linear, before it"
+                        )
                     heads.append(last.conv)
                 case _:
                     pass  # dropout: identity that counts
@@ -256,9 +285,13 @@ class Darknet(nn.Module):
             for source in s.layers("layers"):
                 target = self.sections[source]
                 if target.kind != "convolutional" or target.integer("groups", 1, 1) != 1:
-                    raise s.fail(f"takes a channel block of layer {source} [{target.kind}]; only plain convolutions are cut")
+                    raise s.fail(
+                        f"takes a channel block of layer {source} [{target.kind}]; only plain convolutions are cut"
+                    )
                 if blocks.setdefault(source, groups) != groups:
-                    raise s.fail(f"cuts layer {source} into {groups} blocks, another route into {blocks[source]}")
+                    raise s.fail(
+                        f"cuts layer {source} into {groups} blocks, another route into {blocks[source]}"
+                    )
         return blocks
 
     @staticmethod
@@ -303,13 +336,20 @@ class Darknet(nn.Module):
         if s.integer("new_coords", 0, 0, 1):
             raise s.fail("new_coords=1 is not read; it is another decoding")
         if i != len(mask) * (5 + classes):
-            raise s.fail(f"{i} channels come in, {len(mask)} anchors and {classes} classes need {len(mask) * (5 + classes)}")
+            raise s.fail(
+                f"{i} channels come in, {len(mask)} anchors and {classes} classes need {len(mask) * (5 + classes)}"
+            )
         anchors = [list(map(float, a)) for a in (own if own is not None else [pairs[m] for m in mask])]
         if any(len(a) != 2 or not all(0 < v < math.inf for v in a) for a in anchors):
             raise s.fail(f"anchors {anchors}: need pairs of positive numbers, width and height in pixels")
         if len(anchors) != len(mask):
             raise s.fail(f"{len(anchors)} anchors given, the head has {len(mask)}")
-        return {"anchors": anchors, "stride": stride, "scale_xy": s.number("scale_x_y", 1.0), "classes": classes}
+        return {
+            "anchors": anchors,
+            "stride": stride,
+            "scale_xy": s.number("scale_x_y", 1.0),
+            "classes": classes,
+        }
 
     def forward(self, x: Tensor) -> list[Tensor]:
         outputs: dict[int, Tensor] = {}
@@ -360,7 +400,9 @@ def load_weights(net: nn.Module, data: bytes) -> None:
     Raises ValueError when it is shorter or longer than the network needs.
     """
     if not isinstance(net, Darknet):
-        raise TypeError(f"{type(net).__name__} has no Darknet layers; set network.arch: darknet and network.cfg")
+        raise TypeError(
+            f"{type(net).__name__} has no Darknet layers; set network.arch: darknet and network.cfg"
+        )
     if len(data) < 20:
         raise ValueError(f"{len(data)} bytes; a .weights file has a header of 16 or 20")
     major, minor, _ = struct.unpack_from("<3i", data)

@@ -68,7 +68,12 @@ class YOLOv4Tiny(nn.Module):
     """[n, 3, h, w] in 0..1 -> raw maps at stride 32 and 16, each [n, a * (5 + classes), h / s, w / s]."""
 
     def __init__(
-        self, classes: int, width: float, anchors: Sequence[Sequence[Sequence[float]]], in_channels: int, act: str
+        self,
+        classes: int,
+        width: float,
+        anchors: Sequence[Sequence[Sequence[float]]],
+        in_channels: int,
+        act: str,
     ) -> None:
         super().__init__()
         c32, c64, c128, c256, c512 = (scaled(c, width) for c in (32, 64, 128, 256, 512))
@@ -83,7 +88,12 @@ class YOLOv4Tiny(nn.Module):
         self.head16_conv = ConvBNAct(c128 + c256, c256, act=act)
         self.head16 = nn.Conv2d(c256, counts[1], 1)
         self.heads = [
-            {"anchors": [list(map(float, a)) for a in each], "stride": s, "scale_xy": SCALE_XY, "classes": classes}
+            {
+                "anchors": [list(map(float, a)) for a in each],
+                "stride": s,
+                "scale_xy": SCALE_XY,
+                "classes": classes,
+            }
             for each, s in zip(anchors, STRIDES, strict=True)
         ]
         initialise(self, (self.head32, self.head16), classes)

@@ -12,7 +12,15 @@ ARTIFACTS = {
 }
 PROFILE = {
     "cells": [{"artifact": "model.int8", "runtime": "onnxruntime", "threads": 1, "median_ms": 4.0}],
-    "speedups": [{"artifact": "model.int8", "against": "dense.fp32", "runtime": "onnxruntime", "threads": 1, "ratio": 3.2}],
+    "speedups": [
+        {
+            "artifact": "model.int8",
+            "against": "dense.fp32",
+            "runtime": "onnxruntime",
+            "threads": 1,
+            "ratio": 3.2,
+        }
+    ],
 }
 
 
@@ -21,8 +29,18 @@ def verdicts(**gates: object) -> list[bool]:
 
 
 def test_each_gate_is_kept_and_broken_where_it_should() -> None:
-    assert verdicts(max_drop=0.02, min_metric=0.8, min_speedup=3, max_latency_ms=4, max_bytes=20, max_params=1000) == [True] * 6
-    assert verdicts(max_drop=0.01, min_metric=0.89, min_speedup=3.3, max_latency_ms=3.9, max_bytes=19, max_params=999) == [False] * 6
+    assert (
+        verdicts(
+            max_drop=0.02, min_metric=0.8, min_speedup=3, max_latency_ms=4, max_bytes=20, max_params=1000
+        )
+        == [True] * 6
+    )
+    assert (
+        verdicts(
+            max_drop=0.01, min_metric=0.89, min_speedup=3.3, max_latency_ms=3.9, max_bytes=19, max_params=999
+        )
+        == [False] * 6
+    )
     assert verdicts() == []
 
 

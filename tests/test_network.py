@@ -36,7 +36,13 @@ def test_save_and_load_in_a_new_process(network: Network, tmp_path: Path) -> Non
         "import sys, torch; from pathlib import Path; from edgec.network import Network\n"
         "n = Network.load(Path(sys.argv[1])); print(n.digest); n.build()(torch.zeros(1, 3, 64, 64))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "n")], check=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "n")],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.stdout.strip() == network.digest
 
 
@@ -59,7 +65,11 @@ def test_a_damaged_description_is_told(text: str, tmp_path: Path) -> None:
 
 def test_surgery_is_replayed(network: Network, tmp_path: Path) -> None:
     net = network.build()
-    changes = {"head32_conv.conv": {"out_channels": 24}, "head32_conv.bn": {"num_features": 24}, "head32": {"in_channels": 24}}
+    changes = {
+        "head32_conv.conv": {"out_channels": 24},
+        "head32_conv.bn": {"num_features": 24},
+        "head32": {"in_channels": 24},
+    }
     surgery = Surgery("resize", changes)
     smaller = Network(network.arch, network.args, (surgery,))
     smaller = smaller.with_weights(smaller.blank())
@@ -91,7 +101,12 @@ def test_weights_that_do_not_fit_are_all_named(network: Network) -> None:
     del weights["head16.weight"]
     with pytest.raises(NetworkError) as caught:
         load_into(network.blank(), weights, "w")
-    for part in ("extra: not part", "head32.bias: shape (5,)", "head16.weight: missing", "head16.bias: holds NaN"):
+    for part in (
+        "extra: not part",
+        "head32.bias: shape (5,)",
+        "head16.weight: missing",
+        "head16.bias: holds NaN",
+    ):
         assert part in str(caught.value)
 
 

@@ -89,7 +89,17 @@ def test_a_recipe_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("no", "no"), ("22:30", "22:30"), ("1e-3", 1e-3), ("0.5", 0.5), ("7", 7), ("true", True), ("~", None), ("012", 12), (".5", 0.5)],
+    [
+        ("no", "no"),
+        ("22:30", "22:30"),
+        ("1e-3", 1e-3),
+        ("0.5", 0.5),
+        ("7", 7),
+        ("true", True),
+        ("~", None),
+        ("012", 12),
+        (".5", 0.5),
+    ],
 )
 def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
     assert scalar(text) == value and type(scalar(text)) is type(value)
@@ -123,7 +133,9 @@ def test_a_missing_recipe_names_the_nearest_shipped_one() -> None:
         load("detecter.yaml")
 
 
-def test_paths_are_resolved_from_the_recipe_and_variables_must_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_resolved_from_the_recipe_and_variables_must_be_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = GOOD.replace("{arch: yolov4_tiny}", "{arch: yolov4_tiny, weights: w.safetensors}")
     recipe = load(write(tmp_path, text))
     assert recipe.network.weights == tmp_path / "w.safetensors"

@@ -40,7 +40,9 @@ def test_what_goes_in_comes_out(tmp_path: Path, store: Store) -> None:
     assert store.get("0" * 64) is None
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "metrics.json", "files/a.txt", "network.json", "entry.json"])
+@pytest.mark.parametrize(
+    "name", ["weights.safetensors", "metrics.json", "files/a.txt", "network.json", "entry.json"]
+)
 def test_damage_anywhere_is_found(tmp_path: Path, store: Store, name: str) -> None:
     key = filled(tmp_path, store)
     path = store.root / key / name
@@ -49,7 +51,9 @@ def test_damage_anywhere_is_found(tmp_path: Path, store: Store, name: str) -> No
         store.get(key)
 
 
-def test_a_crash_before_the_rename_leaves_nothing(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_before_the_rename_leaves_nothing(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def crash(self: Path, target: Path) -> None:
         raise KeyboardInterrupt
 
@@ -106,7 +110,9 @@ def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     RunDir.choose(load(RECIPE), tmp_path / "run").close()
 
 
-def test_an_unfinished_run_is_taken_up_and_a_finished_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_run_is_taken_up_and_a_finished_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = load(RECIPE)
     first = RunDir.choose(recipe, None)

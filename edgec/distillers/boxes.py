@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 def boxes(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], objectness: Sequence[Tensor], classes: Sequence[Tensor]
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    objectness: Sequence[Tensor],
+    classes: Sequence[Tensor],
 ) -> Tensor:
     """A scalar: smooth L1 of the regression outputs [n, a, h, w, 4], weighted by the teacher's confidence.
 

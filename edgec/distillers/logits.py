@@ -13,7 +13,9 @@ def binary_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 * KL(sigmoid(teacher / T) || sigmoid(student / T)), element by element."""
     s, t = student.float() / temperature, teacher.float() / temperature
     p = t.sigmoid()
-    return temperature**2 * (p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s)))
+    return temperature**2 * (
+        p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))
+    )
 
 
 def logits(
@@ -30,8 +32,14 @@ def logits(
     """
     total = torch.zeros((), device=student_classes[0].device)
     seen = torch.zeros((), device=total.device)
-    for sc, so, tc, to in zip(student_classes, student_objectness, teacher_classes, teacher_objectness, strict=True):
+    for sc, so, tc, to in zip(
+        student_classes, student_objectness, teacher_classes, teacher_objectness, strict=True
+    ):
         weight = to.float().sigmoid()
-        total = total + (binary_kl(sc, tc, temperature).sum(-1) * weight).sum() + binary_kl(so, to, temperature).sum()
+        total = (
+            total
+            + (binary_kl(sc, tc, temperature).sum(-1) * weight).sum()
+            + binary_kl(so, to, temperature).sum()
+        )
         seen = seen + weight.sum()
     return total / seen.clamp(min=float(student_classes[0].shape[0]))

@@ -29,7 +29,9 @@ def tapped(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
 
     def keep(name: str, output: object) -> None:
         if not isinstance(output, Tensor):
-            raise NetworkError(f"tap {name!r} gives {type(output).__name__}, not one tensor; tap a module inside it")
+            raise NetworkError(
+                f"tap {name!r} gives {type(output).__name__}, not one tensor; tap a module inside it"
+            )
         features[name] = output
 
     try:

@@ -64,10 +64,19 @@ def shapes_of(net: nn.Module, example: Tensor) -> list[LayerShape]:
             case nn.Linear():
                 places = output.numel() // module.out_features
                 found[name] = LayerShape(
-                    name, "linear", module.out_features, module.in_features, 1, 1, module.bias is not None, before + places
+                    name,
+                    "linear",
+                    module.out_features,
+                    module.in_features,
+                    1,
+                    1,
+                    module.bias is not None,
+                    before + places,
                 )
             case nn.BatchNorm2d():
-                found[name] = LayerShape(name, "norm", module.num_features, module.num_features, 1, 1, module.affine, 0)
+                found[name] = LayerShape(
+                    name, "norm", module.num_features, module.num_features, 1, 1, module.affine, 0
+                )
             case _:
                 pass
 
@@ -86,7 +95,11 @@ def shapes_of(net: nn.Module, example: Tensor) -> list[LayerShape]:
 
 
 def total(
-    shapes: list[LayerShape], outs: Mapping[str, int], ins: Mapping[str, int], block: int, other_params: int = 0
+    shapes: list[LayerShape],
+    outs: Mapping[str, int],
+    ins: Mapping[str, int],
+    block: int,
+    other_params: int = 0,
 ) -> Cost:
     """The cost when layers keep `outs` and `ins` channels (all, where a layer is not named)."""
     params, macs, padded = other_params, 0, 0

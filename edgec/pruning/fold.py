@@ -29,7 +29,9 @@ def mute(net: nn.Module, outs: Mapping[str, np.ndarray]) -> nn.Module:
     return muted
 
 
-def constants(net: nn.Module, ins: Mapping[str, np.ndarray], images: np.ndarray, batch: int = 8) -> dict[str, Tensor]:
+def constants(
+    net: nn.Module, ins: Mapping[str, np.ndarray], images: np.ndarray, batch: int = 8
+) -> dict[str, Tensor]:
     """Mean of the removed input channels of each consumer, over images and positions: {layer: [removed]}."""
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -40,7 +42,9 @@ def constants(net: nn.Module, ins: Mapping[str, np.ndarray], images: np.ndarray,
             continue
         gone = torch.from_numpy(np.flatnonzero(~mask))
 
-        def note(module: nn.Module, inputs: tuple[Tensor, ...], name: str = name, gone: Tensor = gone) -> None:
+        def note(
+            module: nn.Module, inputs: tuple[Tensor, ...], name: str = name, gone: Tensor = gone
+        ) -> None:
             x = inputs[0]
             picked = x[:, gone] if x.ndim == 4 else x[..., gone].movedim(-1, 1)
             flat = picked.double().movedim(1, 0).reshape(len(gone), -1)
@@ -58,7 +62,9 @@ def constants(net: nn.Module, ins: Mapping[str, np.ndarray], images: np.ndarray,
     return {name: (sums[name] / counts[name]).float() for name in sums}
 
 
-def fold(net: nn.Module, outs: Mapping[str, np.ndarray], ins: Mapping[str, np.ndarray], images: np.ndarray) -> dict[str, Tensor]:
+def fold(
+    net: nn.Module, outs: Mapping[str, np.ndarray], ins: Mapping[str, np.ndarray], images: np.ndarray
+) -> dict[str, Tensor]:
     """Move the constant contribution of removed channels into what follows, in place.
 
     It goes into the consumer's bias, or is taken from the running mean of the batch norm behind it; for the rest,

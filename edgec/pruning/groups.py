@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -38,7 +39,7 @@ class Member:
 class Coupling:
     """Channels 0..size-1 that go together through all members."""
 
-    name: str  # the first convolution that makes them
+    name: str  # the convolution that makes them: the narrowest, of those the first
     size: int
     members: tuple[Member, ...]
 
@@ -57,7 +58,9 @@ def coupling_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = ())
         parameter.requires_grad_(True)  # layers without gradient would silently be left out
     names = {module: name for name, module in net.named_modules()}
     try:
-        graph = tp.DependencyGraph().build_dependency(net, example_inputs=example.cpu())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # bare parameters: their groups stay whole
+            graph = tp.DependencyGraph().build_dependency(net, example_inputs=example.cpu())
         raw = list(graph.get_all_groups(ignored_layers=[], root_module_types=[nn.Conv2d]))
     except (RuntimeError, IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise NetworkError(
@@ -74,13 +77,44 @@ def coupling_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = ())
         free = any(m.side == "in" for m in members) and not outs & outputs
         grouped = any(_is_grouped(net.get_submodule(name)) for name in modules)
         named = any(fnmatch(name, pattern) for name in outs for pattern in ignore)
-        if not free or grouped or named:
+        if not free or grouped or named or _rigid(group, names):
             continue
-        convs = [m for m in members if m.side == "out" and isinstance(net.get_submodule(m.module), nn.Conv2d)]
-        first = min(convs, key=lambda m: order.get(m.module, len(order)))
-        size = max(r for m in members for r in m.root) + 1
-        found.append(Coupling(first.module, size, tuple(members)))
+        found += _parts(net, members, order)
     return sorted(found, key=lambda c: order.get(c.name, len(order)))
+
+
+def _rigid(group: Any, names: Mapping[nn.Module, str]) -> bool:
+    """Whether a layer is among them whose channels cannot be cut: a group norm, a bare parameter."""
+    targets = [item.dep.target.module for item in group]
+    return any(
+        isinstance(t, nn.Parameter)
+        or (t in names and not isinstance(t, PRUNABLE) and any(True for _ in t.parameters()))
+        for t in targets
+    )
+
+
+def _parts(net: nn.Module, members: Sequence[Member], order: Mapping[str, int]) -> list[Coupling]:
+    """One coupling for each narrowest convolution that makes the channels.
+
+    A shortcut over a concatenation ties several convolutions to a wide one; taken apart, floors and rounding hold
+    for each, and none can be emptied.
+    """
+    makers: dict[int, tuple[int, int, str]] = {}
+    for m in members:
+        if m.side == "out" and isinstance(net.get_submodule(m.module), nn.Conv2d):
+            width = (len(m.root), order.get(m.module, len(order)), m.module)
+            for root in m.root:
+                makers[root] = min(makers.get(root, width), width)
+    parts: list[Coupling] = []
+    for maker in dict.fromkeys(makers.values()):
+        index = {root: i for i, root in enumerate(r for r in sorted(makers) if makers[r] == maker)}
+        mine: list[Member] = []
+        for m in members:
+            pairs = [(c, index[r]) for c, r in zip(m.channel, m.root, strict=True) if r in index]
+            if pairs:
+                mine.append(Member(m.module, m.side, tuple(c for c, _ in pairs), tuple(r for _, r in pairs)))
+        parts.append(Coupling(maker[2], len(index), tuple(mine)))
+    return parts
 
 
 def _members(graph: Any, group: Any, names: Mapping[nn.Module, str]) -> list[Member]:
@@ -90,6 +124,8 @@ def _members(graph: Any, group: Any, names: Mapping[nn.Module, str]) -> list[Mem
         module = item.dep.target.module
         if module not in names or not isinstance(module, PRUNABLE):
             continue
+        if isinstance(module, nn.PReLU) and module.num_parameters == 1:
+            continue  # one slope for all channels
         side: Literal["out", "in"] = "out" if graph.is_out_channel_pruning_fn(item.dep.handler) else "in"
         pairs = merged.setdefault((names[module], side), {})
         pairs.update(zip((int(i) for i in item.idxs), (int(r) for r in item.root_idxs), strict=True))
@@ -102,7 +138,11 @@ def _is_grouped(module: nn.Module) -> bool:
 
 
 def is_depthwise(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels and module.groups > 1
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.groups == module.in_channels == module.out_channels
+        and module.groups > 1
+    )
 
 
 @dataclass(frozen=True)
@@ -121,16 +161,23 @@ def executed(net: nn.Module, example: Tensor) -> list[Executed]:
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if any(e.name == names[module] for e in found):
-            raise NetworkError(f"{names[module]} runs twice in one pass; give each use a convolution of its own")
-        small = output.shape[-1] == 1 and example.shape[-1] > 64  # squeeze and excitation: no scale of its own
+            raise NetworkError(
+                f"{names[module]} runs twice in one pass; give each use a convolution of its own"
+            )
+        small = (
+            output.shape[-1] == 1 and example.shape[-1] > 64
+        )  # squeeze and excitation: no scale of its own
         stride = (found[-1].stride if found else 1.0) if small else example.shape[-1] / output.shape[-1]
         found.append(Executed(names[module], stride, not small and output.shape[-1] < inputs[0].shape[-1]))
 
     handles = [m.register_forward_hook(note) for m in net.modules() if isinstance(m, nn.Conv2d)]
+    training = net.training
     try:
+        net.eval()  # a pass in training mode would move the batch norms' statistics
         with torch.no_grad():
             net(example.to(next(net.parameters()).device))
     finally:
+        net.train(training)
         for handle in handles:
             handle.remove()
     return found
@@ -151,10 +198,13 @@ def output_layers(net: nn.Module, example: Tensor) -> list[str]:
         made[id(output)] = names[module]
 
     handles = [m.register_forward_hook(note) for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    training = net.training
     try:
+        net.eval()
         with torch.no_grad():
             outputs = net(example.to(next(net.parameters()).device))
     finally:
+        net.train(training)
         for handle in handles:
             handle.remove()
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
@@ -197,10 +247,16 @@ def scale_groups(
         for pattern in patterns:
             if not any(fnmatch(name, pattern) for name in everything):
                 close = difflib.get_close_matches(pattern, everything, 3, cutoff=0.3)
-                hint = f"did you mean {' or '.join(close)}?" if close else f"convolutions are {', '.join(everything[:5])}, ..."
+                hint = (
+                    f"did you mean {' or '.join(close)}?"
+                    if close
+                    else f"convolutions are {', '.join(everything[:5])}, ..."
+                )
                 raise StageError(f"prune.groups.{group}: pattern {pattern!r} matches no convolution; {hint}")
     return {
-        c.name: next((g for g, patterns in named.items() if any(fnmatch(c.name, p) for p in patterns)), "other")
+        c.name: next(
+            (g for g, patterns in named.items() if any(fnmatch(c.name, p) for p in patterns)), "other"
+        )
         for c in couplings
     }
 
@@ -224,7 +280,9 @@ def _block_of(net: nn.Module, name: str) -> str:
     return parent if {"bn", "act"} & set(children) else name
 
 
-def masks_of(couplings: Sequence[Coupling], kept: Mapping[str, np.ndarray], net: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+def masks_of(
+    couplings: Sequence[Coupling], kept: Mapping[str, np.ndarray], net: nn.Module
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """(outs, ins): for every layer that is touched, which of its output and input channels stay, as bool arrays."""
     outs: dict[str, np.ndarray] = {}
     ins: dict[str, np.ndarray] = {}

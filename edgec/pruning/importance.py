@@ -19,13 +19,10 @@ def importance(net: nn.Module, couplings: Sequence[Coupling]) -> dict[str, np.nd
     found: dict[str, np.ndarray] = {}
     for coupling in couplings:
         total, count = np.zeros(coupling.size), np.zeros(coupling.size)
-        norms = [m for m in coupling.outs() if isinstance(net.get_submodule(m.module), nn.BatchNorm2d)]
-        for member in norms or coupling.outs():
-            module = net.get_submodule(member.module)
-            weight = getattr(module, "weight", None)
-            if weight is None:
-                continue
-            values = weight.detach().abs().cpu().numpy()
+        outs = [(m, net.get_submodule(m.module)) for m in coupling.outs()]
+        norms = [(m, n) for m, n in outs if isinstance(n, nn.BatchNorm2d) and n.affine]
+        for member, module in norms or [(m, n) for m, n in outs if isinstance(n, nn.Conv2d | nn.Linear)]:
+            values = module.weight.detach().abs().cpu().numpy()
             if not norms:
                 values = np.sqrt(np.square(values.reshape(len(values), -1)).sum(1))
                 values = values / max(float(values.mean()), 1e-12)

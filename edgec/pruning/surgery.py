@@ -40,7 +40,11 @@ def prune_channels(
                 weight = weight if keep_out is None else weight[keep_out]
                 state[f"{name}.weight"] = weight if keep_in is None or depthwise else weight[:, keep_in]
                 attributes["out_channels"] = int(state[f"{name}.weight"].shape[0])
-                attributes["in_channels"] = attributes["out_channels"] if depthwise else int(state[f"{name}.weight"].shape[1]) * module.groups
+                attributes["in_channels"] = (
+                    attributes["out_channels"]
+                    if depthwise
+                    else int(state[f"{name}.weight"].shape[1]) * module.groups
+                )
                 if depthwise:
                     attributes["groups"] = attributes["out_channels"]
                 if biases and name in biases:
@@ -51,7 +55,9 @@ def prune_channels(
                 weight = state[f"{name}.weight"]
                 weight = weight if keep_out is None else weight[keep_out]
                 state[f"{name}.weight"] = weight if keep_in is None else weight[:, keep_in]
-                attributes["out_features"], attributes["in_features"] = map(int, state[f"{name}.weight"].shape)
+                attributes["out_features"], attributes["in_features"] = map(
+                    int, state[f"{name}.weight"].shape
+                )
                 _slice(state, f"{name}.bias", keep_out)
             case nn.BatchNorm2d():
                 for part in ("weight", "bias", "running_mean", "running_var"):
@@ -61,7 +67,9 @@ def prune_channels(
                 _slice(state, f"{name}.weight", keep_out)
                 attributes["num_parameters"] = int(state[f"{name}.weight"].shape[0])
             case _:
-                raise StageError(f"{name}: a {type(module).__name__} cannot be pruned; add it to prune.ignore")
+                raise StageError(
+                    f"{name}: a {type(module).__name__} cannot be pruned; add it to prune.ignore"
+                )
         changes[name] = attributes
         resize(pruned.get_submodule(name), attributes)
     pruned.load_state_dict({n: t.contiguous() for n, t in state.items()})

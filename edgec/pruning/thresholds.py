@@ -43,7 +43,9 @@ def decide(
     """Cut each scale group at its own quantile; with `threshold: global`, all at one."""
     pools: dict[str, list[str]] = {}
     for coupling in couplings:
-        pools.setdefault("all" if config.threshold == "global" else scales[coupling.name], []).append(coupling.name)
+        pools.setdefault("all" if config.threshold == "global" else scales[coupling.name], []).append(
+            coupling.name
+        )
     cuts: dict[str, float] = {}
     wanted: dict[str, int] = {}  # channels of a coupling that pass its pool's threshold
     for pool, names in pools.items():
@@ -56,6 +58,8 @@ def decide(
         above = wanted[coupling.name]
         floor = max(1, config.min_channels, int(np.ceil(config.min_share * coupling.size)))
         count = rounded(above, coupling.size, floor, config.round_to)
+        if ratios["all" if config.threshold == "global" else scales[coupling.name]] == 0:
+            count = coupling.size  # rounding must not take what the recipe keeps
         if above < min(floor, coupling.size):
             held.append(coupling.name)
         stay = np.zeros(coupling.size, bool)
@@ -73,7 +77,7 @@ def _passing(scores: Sequence[np.ndarray], ratio: float) -> tuple[list[int], flo
     rank = np.concatenate([np.argsort(np.argsort(s, kind="stable"), kind="stable") / len(s) for s in scores])
     owner = np.repeat(np.arange(len(scores)), [len(s) for s in scores])
     order = np.lexsort((rank, pooled))
-    gone = int(ratio * len(pooled))
+    gone = round(ratio * len(pooled))
     left = np.bincount(owner[order[gone:]], minlength=len(scores))
     return left.tolist(), float(pooled[order[max(gone - 1, 0)]]) if gone else 0.0
 
@@ -83,7 +87,9 @@ def base_ratios(config: Prune, scales: Mapping[str, str]) -> dict[str, float]:
     groups = sorted(set(scales.values()))
     unknown = [name for name in config.ratios if name not in groups]
     if unknown:
-        raise StageError(f"prune.ratios: no scale group is called {', '.join(unknown)}; there are {', '.join(groups)}")
+        raise StageError(
+            f"prune.ratios: no scale group is called {', '.join(unknown)}; there are {', '.join(groups)}"
+        )
     named = ["all"] if config.threshold == "global" else groups
     return {group: config.ratios.get(group, config.ratio) for group in named}
 
@@ -114,7 +120,9 @@ def solve(
         return decide(couplings, scores, scales, ratios, config)
     name, share = target
     dense = getattr(cost({c.name: np.ones(c.size, bool) for c in couplings}), name)
-    low, high = 0.0, 24.0
+    mildest = min((r for r in ratios.values() if r > 0), default=0.5)
+    most = 16 / -float(np.log1p(-mildest))  # there, 1e-7 of every group is left
+    low, high = 0.0, most
     best: Decision | None = None
     for _ in range(40):
         k = (low + high) / 2
@@ -126,10 +134,14 @@ def solve(
             low = k
     reached = getattr(cost(best.kept), name) / dense if best else None
     if best is None or share - (reached or 0) > config.tolerance:
-        floors = decide(couplings, scores, scales, {g: 1 - (1 - r) ** 24 for g, r in ratios.items()}, config)
+        floors = decide(
+            couplings, scores, scales, {g: 1 - (1 - r) ** most for g, r in ratios.items()}, config
+        )
         least = getattr(cost(floors.kept), name) / dense
         held = ", ".join(floors.at_floor[:6]) + (", ..." if len(floors.at_floor) > 6 else "")
-        found = f"nearest below is {reached:.3f}" if reached is not None else f"the least possible is {least:.3f}"
+        found = (
+            f"nearest below is {reached:.3f}" if reached is not None else f"the least possible is {least:.3f}"
+        )
         raise StageError(
             f"prune: keep_{name}: {share} cannot be reached, {found}; at their floor: {held or 'none'}. Lower "
             f"min_channels ({config.min_channels}) or round_to ({config.round_to}), raise ratios, or ask for less"

@@ -42,7 +42,11 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
         if node.op_type not in ("Conv", "FusedConv"):
             continue
         layer = layer_of(node).removesuffix("_dq").removesuffix(".weight")
-        reason = "kept in float by its sensitivity" if layer in set(asked_float) else "its input or output has no pair"
+        reason = (
+            "kept in float by its sensitivity"
+            if layer in set(asked_float)
+            else "its input or output has no pair"
+        )
         left.append({"layer": layer, "reason": reason})
     return Fusion(integer, tuple(left), sum(n.op_type == "DequantizeLinear" for n in nodes))
 

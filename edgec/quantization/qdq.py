@@ -17,8 +17,33 @@ from onnx import helper, numpy_helper
 from edgec.errors import StageError
 from edgec.runtimes.onnx_export import check, initializers, layer_of
 
-CARRY = frozenset({"MaxPool", "Resize", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace", "Slice", "Split"})
-ELEMENTWISE = frozenset({"LeakyRelu", "Sigmoid", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "HardSigmoid", "HardSwish"})
+CARRY = frozenset(
+    {
+        "MaxPool",
+        "Resize",
+        "Reshape",
+        "Transpose",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "DepthToSpace",
+        "Slice",
+        "Split",
+    }
+)
+ELEMENTWISE = frozenset(
+    {
+        "LeakyRelu",
+        "Sigmoid",
+        "Add",
+        "Mul",
+        "Concat",
+        "GlobalAveragePool",
+        "AveragePool",
+        "HardSigmoid",
+        "HardSwish",
+    }
+)
 RECTIFIERS = frozenset({"Relu", "Clip"})
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -69,11 +94,21 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
         elif node.op_type in RECTIFIERS and data and data[0] in chosen:
             integer.add(output)
             source[output] = output
-        elif node.op_type in CARRY and data and data[0] in source and any(_feeds(o, users, chosen) for o in node.output):
+        elif (
+            node.op_type in CARRY
+            and data
+            and data[0] in source
+            and any(_feeds(o, users, chosen) for o in node.output)
+        ):
             for each in node.output:
                 integer.add(each)
                 source[each] = source[data[0]]
-        elif node.op_type in ELEMENTWISE and data and any(name in source for name in data) and _feeds(output, users, chosen):
+        elif (
+            node.op_type in ELEMENTWISE
+            and data
+            and any(name in source for name in data)
+            and _feeds(output, users, chosen)
+        ):
             for name in data:
                 source.setdefault(name, name)
             integer.add(output)
@@ -165,8 +200,12 @@ def _pair_activations(graph: onnx.GraphProto, scales: Mapping[str, tuple[np.floa
             produced[tensor] = start
         renamed[tensor] = end
         parameters = [f"{key}_scale", f"{key}_zero"]
-        pairs.append(helper.make_node("QuantizeLinear", [start, *parameters], [f"{tensor}_q"], f"{key}_quantize"))
-        pairs.append(helper.make_node("DequantizeLinear", [f"{tensor}_q", *parameters], [end], f"{key}_dequantize"))
+        pairs.append(
+            helper.make_node("QuantizeLinear", [start, *parameters], [f"{tensor}_q"], f"{key}_quantize")
+        )
+        pairs.append(
+            helper.make_node("DequantizeLinear", [f"{tensor}_q", *parameters], [end], f"{key}_dequantize")
+        )
     for node in graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = renamed.get(name, name)
@@ -193,7 +232,9 @@ def _quantize_weights(
         own = f"{name}_bias"  # two layers may share a bias of zeros; their scales differ
         source = node.input[0].removesuffix("_dq")
         bias_scale = (float(scales[source][0]) * scale).astype(np.float32)
-        bias = np.clip(np.round(weights[bias_name].astype(np.float64) / bias_scale), -(2**31), 2**31 - 1).astype(np.int32)
+        bias = np.clip(
+            np.round(weights[bias_name].astype(np.float64) / bias_scale), -(2**31), 2**31 - 1
+        ).astype(np.int32)
         _stored(graph, own, bias, bias_scale)
         node.input[2] = f"{own}_dq"
 
@@ -203,7 +244,9 @@ def _stored(graph: onnx.GraphProto, name: str, integer: np.ndarray, scale: np.nd
     graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
     graph.initializer.append(numpy_helper.from_array(np.zeros(scale.shape, integer.dtype), f"{name}_zero"))
     parameters = [f"{name}_int", f"{name}_scale", f"{name}_zero"]
-    graph.node.append(helper.make_node("DequantizeLinear", parameters, [f"{name}_dq"], f"{name}_dequantize", axis=0))
+    graph.node.append(
+        helper.make_node("DequantizeLinear", parameters, [f"{name}_dq"], f"{name}_dequantize", axis=0)
+    )
 
 
 def _sort(graph: onnx.GraphProto) -> None:
@@ -220,7 +263,9 @@ def _sort(graph: onnx.GraphProto) -> None:
             else:
                 later.append(node)
         if len(later) == len(waiting):
-            raise StageError("int8: the graph has a cycle or an undefined tensor; this is a bug, please report it")
+            raise StageError(
+                "int8: the graph has a cycle or an undefined tensor; this is a bug, please report it"
+            )
         waiting = later
     del graph.node[:]
     graph.node.extend(ordered)

@@ -80,7 +80,9 @@ def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> OnnxSession:
 def _refuse(tensors: Sequence[str], low: np.ndarray, high: np.ndarray) -> None:
     wild = [n for n, a, b in zip(tensors, low, high, strict=True) if not (np.isfinite(a) and np.isfinite(b))]
     if wild:
-        raise StageError(f"quantize: not finite on the calibration images: {', '.join(wild[:8])}; check the network's weights")
+        raise StageError(
+            f"quantize: not finite on the calibration images: {', '.join(wild[:8])}; check the network's weights"
+        )
     flat = [n for n, a, b in zip(tensors, low, high, strict=True) if a == b]
     if flat:
         raise StageError(

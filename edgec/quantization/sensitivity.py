@@ -21,7 +21,10 @@ def outputs_on(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
 
 
 def sensitivity(
-    model: onnx.ModelProto, ranges: Ranges, images: np.ndarray, progress: Callable[[int, int], None] = lambda done, total: None
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    images: np.ndarray,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, float]:
     """The lowest signal-to-noise ratio in dB over the outputs, by layer, worst layer first.
 

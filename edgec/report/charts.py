@@ -40,7 +40,9 @@ def number(value: float) -> str:
 class Plot:
     """A rectangle with axes; drawing goes through its scales."""
 
-    def __init__(self, title: str, x: tuple[float, float], y: tuple[float, float], height: int = HEIGHT) -> None:
+    def __init__(
+        self, title: str, x: tuple[float, float], y: tuple[float, float], height: int = HEIGHT
+    ) -> None:
         self.title, self.height = title, height
         self.x0, self.x1 = x if x[1] > x[0] else (x[0], x[0] + 1)
         self.y0, self.y1 = y if y[1] > y[0] else (y[0], y[0] + 1)
@@ -55,8 +57,12 @@ class Plot:
     def axes(self, x_label: str, y_label: str) -> None:
         for value in ticks(self.y0, self.y1, 4):
             y = self.py(value)
-            self.parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            self.parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>')
+            self.parts.append(
+                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            )
+            self.parts.append(
+                f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>'
+            )
         for value in ticks(self.x0, self.x1, 6):
             self.parts.append(
                 f'<text class="tick" x="{self.px(value):.1f}" y="{self.height - BOTTOM + 15}" text-anchor="middle">{number(value)}</text>'
@@ -75,7 +81,9 @@ class Plot:
 
 
 def legend(names: Sequence[str]) -> str:
-    items = "".join(f'<span><i style="background:{colour(i)}"></i>{escape(name)}</span>' for i, name in enumerate(names))
+    items = "".join(
+        f'<span><i style="background:{colour(i)}"></i>{escape(name)}</span>' for i, name in enumerate(names)
+    )
     return f'<div class="legend">{items}</div>'
 
 
@@ -90,15 +98,20 @@ def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], x_lab
     plot.axes(x_label, y_label)
     for index, each in enumerate(series.values()):
         path = " ".join(f"{plot.px(x):.1f},{plot.py(y):.1f}" for x, y in each)
-        plot.parts.append(f'<polyline fill="none" stroke="{colour(index)}" stroke-width="2" points="{path}"/>')
+        plot.parts.append(
+            f'<polyline fill="none" stroke="{colour(index)}" stroke-width="2" points="{path}"/>'
+        )
         if len(each) < 30:
             plot.parts += [
-                f'<circle cx="{plot.px(x):.1f}" cy="{plot.py(y):.1f}" r="2.6" fill="{colour(index)}"/>' for x, y in each
+                f'<circle cx="{plot.px(x):.1f}" cy="{plot.py(y):.1f}" r="2.6" fill="{colour(index)}"/>'
+                for x, y in each
             ]
     return plot.svg() + legend(list(series))
 
 
-def histograms(title: str, edges: Sequence[float], counts: Mapping[str, Sequence[float]], x_label: str) -> str:
+def histograms(
+    title: str, edges: Sequence[float], counts: Mapping[str, Sequence[float]], x_label: str
+) -> str:
     """Histograms over common bins, drawn over each other."""
     highest = max((max(c) for c in counts.values() if len(c)), default=0)
     if highest <= 0:
@@ -131,7 +144,10 @@ def kept_channels(title: str, layers: Sequence[Mapping[str, object]]) -> str:
         x = plot.px(index) + 0.1 * step
         told = escape(f"{layer['name']} ({layer['group']}): {kept} of {before} channels kept")
         plot.parts.append(f"<g><title>{told}</title>")
-        for value, style in ((before, f'fill="none" stroke="{shade}" stroke-opacity="0.6"'), (kept, f'fill="{shade}"')):
+        for value, style in (
+            (before, f'fill="none" stroke="{shade}" stroke-opacity="0.6"'),
+            (kept, f'fill="{shade}"'),
+        ):
             y = plot.py(value)
             plot.parts.append(
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{0.8 * step:.1f}" height="{plot.py(0) - y:.1f}" {style}/>'
@@ -145,7 +161,9 @@ def strips(title: str, samples: Mapping[str, Sequence[float]], x_label: str) -> 
     samples = {n: sorted(s) for n, s in samples.items() if len(s)}
     if not samples:
         return ""
-    cut = max(s[int(0.98 * (len(s) - 1))] for s in samples.values()) * 1.08  # a few outliers must not hide the rest
+    cut = (
+        max(s[int(0.98 * (len(s) - 1))] for s in samples.values()) * 1.08
+    )  # a few outliers must not hide the rest
     row, label = 26, 168
     height = TOP + row * len(samples) + BOTTOM
     plot = Plot(title, (0, cut), (0, 1), height)
@@ -162,7 +180,9 @@ def strips(title: str, samples: Mapping[str, Sequence[float]], x_label: str) -> 
         y = TOP + row * (index + 0.5)
         q1, q2, q3 = (values[int(q * (len(values) - 1))] for q in (0.25, 0.5, 0.75))
         shade = colour(index)
-        plot.parts.append(f'<text class="tick" x="{label - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')
+        plot.parts.append(
+            f'<text class="tick" x="{label - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+        )
         plot.parts += [
             f'<circle cx="{at(v):.1f}" cy="{y + (k % 7 - 3) * 1.6:.1f}" r="1.5" fill="{shade}" fill-opacity="0.35"/>'
             for k, v in enumerate(values)
@@ -171,7 +191,9 @@ def strips(title: str, samples: Mapping[str, Sequence[float]], x_label: str) -> 
             f'<rect x="{at(q1):.1f}" y="{y - 8:.1f}" width="{max(at(q3) - at(q1), 1):.1f}" height="16" fill="{shade}" fill-opacity="0.3"/>'
             f'<line x1="{at(q2):.1f}" x2="{at(q2):.1f}" y1="{y - 9:.1f}" y2="{y + 9:.1f}" stroke="{shade}" stroke-width="2.5"/>'
         )
-    plot.parts.append(f'<text class="label" x="{WIDTH / 2}" y="{height - 4}" text-anchor="middle">{escape(x_label)}</text>')
+    plot.parts.append(
+        f'<text class="label" x="{WIDTH / 2}" y="{height - 4}" text-anchor="middle">{escape(x_label)}</text>'
+    )
     return plot.svg()
 
 

@@ -16,7 +16,10 @@ def view(d: Data) -> dict[str, Any]:
     """Everything that the page shows, from the report's JSON; a part that was not run gives empty rows."""
     profile: Data = d["profile"] or {}
     return {
-        **{k: d[k] for k in ("recipe", "task", "metric", "date", "seconds", "gates", "kept", "shipped", "command")},
+        **{
+            k: d[k]
+            for k in ("recipe", "task", "metric", "date", "seconds", "gates", "kept", "shipped", "command")
+        },
         **{k: d[k] for k in ("environment", "seed", "data", "network", "notes")},
         "profile": {"verdict": profile.get("verdict", ""), "reasons": profile.get("reasons", [])},
         "tiles": tiles(d),
@@ -30,16 +33,23 @@ def view(d: Data) -> dict[str, Any]:
         "operator_charts": operator_charts(profile),
         "operator_rows": operator_rows(profile),
         "channel_charts": [
-            {"title": f"channels kept by {p['stage']}", "svg": charts.kept_channels(f"channels kept by {p['stage']}", p["layers"])}
+            {
+                "title": f"channels kept by {p['stage']}",
+                "svg": charts.kept_channels(f"channels kept by {p['stage']}", p["layers"]),
+            }
             for p in d["prunings"]
         ],
         "group_rows": [group_row(g) for p in d["prunings"] for g in p["groups"]],
         "gamma_chart": gamma_chart(d),
         "curve_charts": curve_charts(d),
         "sensitivity_rows": [
-            [s["layer"], f"{s['sqnr_db']:.1f}", "yes" if s["kept_float"] else ""] for s in (d["quantized"] or {}).get("sensitivity", [])
+            [s["layer"], f"{s['sqnr_db']:.1f}", "yes" if s["kept_float"] else ""]
+            for s in (d["quantized"] or {}).get("sensitivity", [])
         ],
-        "fusion_rows": [[f["layer"], f["reason"]] for f in ((d["quantized"] or {}).get("fusion") or {}).get("left_float", [])],
+        "fusion_rows": [
+            [f["layer"], f["reason"]]
+            for f in ((d["quantized"] or {}).get("fusion") or {}).get("left_float", [])
+        ],
     }
 
 
@@ -59,14 +69,26 @@ def tiles(d: Data) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     if shipped.get("metric") is not None:
         note = f"dense fp32 {dense['metric']:.4f}" if dense.get("metric") is not None else ""
-        found.append({"name": f"{d['metric']} in onnxruntime, {d['split']}", "value": f"{shipped['metric']:.4f}", "note": note})
+        found.append(
+            {
+                "name": f"{d['metric']} in onnxruntime, {d['split']}",
+                "value": f"{shipped['metric']:.4f}",
+                "note": note,
+            }
+        )
     if shipped.get("speedup"):
         s = shipped["speedup"]
         interval = f"{s['ci_low']:.2f} to {s['ci_high']:.2f}, 1 thread, against dense fp32"
         found.append({"name": "speed-up", "value": f"{s['ratio']:.2f} x", "note": interval})
     for key, name in (("params", "parameters"), ("macs", "MACs"), ("bytes", "file size")):
         if shipped.get(key) and dense.get(key):
-            found.append({"name": name, "value": percent(dense[key], shipped[key]), "note": f"{number(dense[key])} to {number(shipped[key])}"})
+            found.append(
+                {
+                    "name": name,
+                    "value": percent(dense[key], shipped[key]),
+                    "note": f"{number(dense[key])} to {number(shipped[key])}",
+                }
+            )
     return found
 
 
@@ -76,7 +98,10 @@ def gate_rows(d: Data) -> list[list[Any]]:
             g["promise"],
             f"{g['limit']:g}",
             MISSING if g["measured"] is None else f"{g['measured']:.4g}",
-            {"text": "kept" if g["kept"] else f"broken: {g['remedy']}", "style": "good" if g["kept"] else "bad"},
+            {
+                "text": "kept" if g["kept"] else f"broken: {g['remedy']}",
+                "style": "good" if g["kept"] else "bad",
+            },
         ]
         for g in d["gates"]
     ]
@@ -85,8 +110,18 @@ def gate_rows(d: Data) -> list[list[Any]]:
 def inout_rows(d: Data) -> list[list[Any]]:
     dense, out = d["dense"], d["out"]
     rows = [
-        [name, number(dense[key]) if dense.get(key) else "", number(out[key]) if out.get(key) else "", percent(dense.get(key), out.get(key))]
-        for key, name in (("params", "parameters"), ("macs", "MACs"), ("padded_macs", "padded MACs"), ("bytes", "file size, bytes"))
+        [
+            name,
+            number(dense[key]) if dense.get(key) else "",
+            number(out[key]) if out.get(key) else "",
+            percent(dense.get(key), out.get(key)),
+        ]
+        for key, name in (
+            ("params", "parameters"),
+            ("macs", "MACs"),
+            ("padded_macs", "padded MACs"),
+            ("bytes", "file size, bytes"),
+        )
     ]
     for split in ("val", "test"):
         for key, name in ((d["metric"], d["metric"]), ("map", "mAP 50:95")):
@@ -97,7 +132,14 @@ def inout_rows(d: Data) -> list[list[Any]]:
     for threads in d["threads"]:
         a, b = (x["latency"].get(str(threads)) for x in (dense, out))
         if a and b:
-            rows.append([f"latency ms, {threads} thread(s)", _interval(a), _interval(b), percent(a["median_ms"], b["median_ms"])])
+            rows.append(
+                [
+                    f"latency ms, {threads} thread(s)",
+                    _interval(a),
+                    _interval(b),
+                    percent(a["median_ms"], b["median_ms"]),
+                ]
+            )
     return rows
 
 
@@ -141,7 +183,11 @@ def artifact_rows(d: Data) -> list[list[Any]]:
 
 
 def latency_rows(profile: Data) -> list[list[Any]]:
-    ratios = {(s["artifact"], s["runtime"], s["threads"]): s for s in profile.get("speedups", []) if s["against"] == "dense.fp32"}
+    ratios = {
+        (s["artifact"], s["runtime"], s["threads"]): s
+        for s in profile.get("speedups", [])
+        if s["against"] == "dense.fp32"
+    }
     rows: list[list[Any]] = []
     for c in profile.get("cells", []):
         ratio = ratios.get((c["artifact"], c["runtime"], c["threads"]))
@@ -164,14 +210,23 @@ def latency_charts(profile: Data) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     cells = profile.get("cells", [])
     for threads in sorted({c["threads"] for c in cells}):
-        samples = {f"{c['artifact']} {c['runtime']}": c["samples_ms"] for c in cells if c["threads"] == threads}
+        samples = {
+            f"{c['artifact']} {c['runtime']}": c["samples_ms"] for c in cells if c["threads"] == threads
+        }
         title = f"every run, {threads} thread(s)"
-        found.append({"title": title, "svg": charts.strips(title, samples, "ms (the slowest 2 % are cut at the right edge)")})
+        found.append(
+            {
+                "title": title,
+                "svg": charts.strips(title, samples, "ms (the slowest 2 % are cut at the right edge)"),
+            }
+        )
     return found
 
 
 def slower_text(s: Data) -> str:
-    names = [f"{o['name'] or 'all'} ({o['type']}, +{o['extra_ms']:.2f} ms)" for o in s.get("operators", [])[:4]]
+    names = [
+        f"{o['name'] or 'all'} ({o['type']}, +{o['extra_ms']:.2f} ms)" for o in s.get("operators", [])[:4]
+    ]
     why = f"; it spends more on {', '.join(names)}" if names else ""
     return f"{s['artifact']} is slower than {s['against']} with {s['threads']} thread(s): {s['ratio']:.2f} x its speed{why}"
 
@@ -190,13 +245,22 @@ def operator_charts(profile: Data) -> list[dict[str, str]]:
 
 def operator_rows(profile: Data) -> dict[str, list[list[Any]]]:
     return {
-        artifact: [[o["name"], o["type"], f"{o['ms']:.3f}", f"{100 * o['share']:.1f} %"] for o in operators[:20]]
+        artifact: [
+            [o["name"], o["type"], f"{o['ms']:.3f}", f"{100 * o['share']:.1f} %"] for o in operators[:20]
+        ]
         for artifact, operators in profile.get("operators", {}).items()
     }
 
 
 def group_row(g: Data) -> list[Any]:
-    return [g["name"], g["before"], g["kept"], f"{100 * g['kept'] / g['before']:.1f} %", f"{g['threshold']:.4f}", f"{100 * g['ratio']:.1f} %"]
+    return [
+        g["name"],
+        g["before"],
+        g["kept"],
+        f"{100 * g['kept'] / g['before']:.1f} %",
+        f"{g['threshold']:.4f}",
+        f"{100 * g['ratio']:.1f} %",
+    ]
 
 
 def gamma_chart(d: Data) -> dict[str, str] | None:
@@ -217,11 +281,15 @@ def curve_charts(d: Data) -> list[dict[str, str]]:
             continue
         names = [n for n in curves[-1]["losses"] if n != "total"]
         largest = sorted(names, key=lambda n: -(curves[-1]["losses"][n] or 0))[:7]
-        losses = {n: [(c["epoch"] + 1, c["losses"][n]) for c in curves if c["losses"].get(n) is not None] for n in largest}
+        losses = {
+            n: [(c["epoch"] + 1, c["losses"][n]) for c in curves if c["losses"].get(n) is not None]
+            for n in largest
+        }
         title = f"{stage['name']}: loss terms"
         found.append({"title": title, "svg": charts.lines(title, losses, "epoch", "weighted loss")})
         measured = {
-            n: [(c["epoch"] + 1, c["metrics"][n]) for c in curves if c["metrics"] and n in c["metrics"]] for n in (d["metric"], "map")
+            n: [(c["epoch"] + 1, c["metrics"][n]) for c in curves if c["metrics"] and n in c["metrics"]]
+            for n in (d["metric"], "map")
         }
         if any(len(p) > 1 for p in measured.values()):
             title = f"{stage['name']}: accuracy on the validation split"

@@ -21,7 +21,9 @@ def write(folder: Path, data: Mapping[str, Any], pictures: list[dict[str, str]])
     write_atomic(folder / "report.json", json.dumps(finite, indent=1, allow_nan=False, default=str).encode())
     shown = view(finite)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string((resources.files("edgec.report") / "page.html").read_text(encoding="utf-8"))
+    template = environment.from_string(
+        (resources.files("edgec.report") / "page.html").read_text(encoding="utf-8")
+    )
     write_atomic(folder / "report.html", template.render(d={**shown, "pictures": pictures}).encode())
     write_atomic(folder / "report.md", markdown(shown).encode())
 

@@ -47,7 +47,9 @@ def contract_of(session: Session, place: str) -> dict[str, Any]:
     try:
         return cast("dict[str, Any]", json.loads(session.metadata[KEY]))
     except (KeyError, ValueError):
-        raise StageError(f"{place}: carries no contract of edgec; give a file from a run's artifacts/") from None
+        raise StageError(
+            f"{place}: carries no contract of edgec; give a file from a run's artifacts/"
+        ) from None
 
 
 def predictor(path: Path, threads: int = 1, runtime: str = "onnxruntime") -> Predictor:

@@ -55,7 +55,9 @@ def to_onnx(
             )  # fmt: skip
     except Exception as error:  # the exporter raises many classes of its own
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StageError(f"the network cannot be exported to ONNX ({first}); avoid Python control flow on tensors") from error
+        raise StageError(
+            f"the network cannot be exported to ONNX ({first}); avoid Python control flow on tensors"
+        ) from error
     finally:
         quiet.setLevel(level)
     assert program is not None

@@ -33,7 +33,11 @@ class OnnxSession:
     """
 
     def __init__(
-        self, artifact: Path | bytes, threads: int = 1, optimise: bool = True, optimised_path: Path | None = None
+        self,
+        artifact: Path | bytes,
+        threads: int = 1,
+        optimise: bool = True,
+        optimised_path: Path | None = None,
     ) -> None:
         import onnxruntime as ort
 
@@ -42,7 +46,9 @@ class OnnxSession:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.graph_optimization_level = (
-            ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimise else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+            if optimise
+            else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         )
         if optimised_path is not None:
             options.optimized_model_filepath = str(optimised_path)
@@ -56,7 +62,8 @@ class OnnxSession:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise StageError(f"{place}: onnxruntime cannot open it ({first}); export it again") from error
         self.inputs: Mapping[str, tuple[int | None, ...]] = {
-            i.name: tuple(d if isinstance(d, int) else None for d in i.shape) for i in self._session.get_inputs()
+            i.name: tuple(d if isinstance(d, int) else None for d in i.shape)
+            for i in self._session.get_inputs()
         }
         self.outputs = [o.name for o in self._session.get_outputs()]
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
@@ -66,7 +73,11 @@ class OnnxSession:
             if name not in feeds:
                 raise StageError(f"input {name!r} is missing; the artifact takes {', '.join(self.inputs)}")
             given = feeds[name].shape
-            if len(given) != len(shape) or any(w is not None and g != w for g, w in zip(given, shape, strict=True)):
+            if len(given) != len(shape) or any(
+                w is not None and g != w for g, w in zip(given, shape, strict=True)
+            ):
                 wanted = " x ".join("any" if d is None else str(d) for d in shape)
-                raise StageError(f"input {name!r} has shape {' x '.join(map(str, given))}, the artifact takes {wanted}")
+                raise StageError(
+                    f"input {name!r} has shape {' x '.join(map(str, given))}, the artifact takes {wanted}"
+                )
         return [np.asarray(o) for o in self._session.run(None, dict(feeds))]

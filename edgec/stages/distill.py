@@ -47,7 +47,9 @@ def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[
     student = network.build()
     source = Network.load(config.teacher, env.allow_code) if isinstance(config.teacher, Path) else env.dense
     teacher = source.build().to(env.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    pairs = [_pairs(term, student, teacher, env) if isinstance(term, TappedTerm) else [] for term in config.terms]
+    pairs = [
+        _pairs(term, student, teacher, env) if isinstance(term, TappedTerm) else [] for term in config.terms
+    ]
     connectors = _connectors(config, pairs, student, teacher, env)
 
     with ExitStack() as taps:
@@ -68,11 +70,17 @@ def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[
                 match term:
                     case Logits():
                         value = logits(
-                            learned["classes"], learned["objectness"], taught["classes"], taught["objectness"], term.temperature
+                            learned["classes"],
+                            learned["objectness"],
+                            taught["classes"],
+                            taught["objectness"],
+                            term.temperature,
                         )
                         found[f"logits/{index}"] = weight * value
                     case Boxes():
-                        value = boxes(learned["boxes"], taught["boxes"], taught["objectness"], taught["classes"])
+                        value = boxes(
+                            learned["boxes"], taught["boxes"], taught["objectness"], taught["classes"]
+                        )
                         found[f"boxes/{index}"] = weight * value
                     case _:
                         measure = _measure(term, batch, env)
@@ -118,7 +126,9 @@ def _pairs(term: TappedTerm, student: nn.Module, teacher: nn.Module, env: Env) -
         theirs = automatic_taps(teacher, example)
         shared = [group for group in mine if group in theirs]
         if not shared:
-            raise NetworkError("teacher and student share no scale group; name the taps as {teacher: ..., student: ...}")
+            raise NetworkError(
+                "teacher and student share no scale group; name the taps as {teacher: ..., student: ...}"
+            )
         return [(group, theirs[group], mine[group]) for group in shared]
     declared: Sequence[str | Tap] = term.taps
     return [(t, t, t) if isinstance(t, str) else (t.student, t.teacher, t.student) for t in declared]
@@ -139,7 +149,12 @@ def _connectors(
     example = env.task.example()
     names_s = [s for each in pairs for _, _, s in each]
     names_t = [t for each in pairs for _, t, _ in each]
-    with torch.no_grad(), torch.random.fork_rng(), tapped(student, names_s) as s, tapped(teacher, names_t) as t:
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(),
+        tapped(student, names_s) as s,
+        tapped(teacher, names_t) as t,
+    ):
         torch.manual_seed(env.seed)
         student(example)
         teacher(example.to(env.device))

@@ -32,18 +32,24 @@ def export(config: Export, network: Network, env: Env) -> tuple[Network, dict[st
     network it came from, signal-to-noise ratio, fusion. Raises StageError when an artifact's outputs are not torch's.
     """
     if "int8" in config.precisions and network.surgery("quantize") is None:
-        raise StageError(f"stages.{env.stage}: int8 needs a quantize stage before it; add one, or take int8 off precisions")
+        raise StageError(
+            f"stages.{env.stage}: int8 needs a quantize stage before it; add one, or take int8 off precisions"
+        )
     artifacts: dict[str, Any] = {}
     jobs: list[tuple[str, Network, tuple[str, ...]]] = [("model", network, config.precisions)]
     if config.dense and env.dense.digest != network.digest:
         jobs.insert(0, ("dense", env.dense, ("fp32",)))
     for name, source, precisions in jobs:
         artifacts |= _write(name, source, precisions, config, env)
-    final = next((artifacts[f"model.{p}"]["val"] for p in ("int8", "fp32", "fp16") if f"model.{p}" in artifacts), {})
+    final = next(
+        (artifacts[f"model.{p}"]["val"] for p in ("int8", "fp32", "fp16") if f"model.{p}" in artifacts), {}
+    )
     return network, {"artifacts": artifacts, "final": final}
 
 
-def _write(name: str, source: Network, precisions: tuple[str, ...], config: Export, env: Env) -> dict[str, Any]:
+def _write(
+    name: str, source: Network, precisions: tuple[str, ...], config: Export, env: Env
+) -> dict[str, Any]:
     """The artifacts of one network in several precisions."""
     net = source.build()
     tail, outputs = env.task.tail(net, config)
@@ -99,19 +105,29 @@ def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx
         kept = list(surgery.changes["float_layers"])
         ranges = {n: (float(r[0]), float(r[1])) for n, r in surgery.changes["ranges"].items()}
         graph = insert(graph, ranges, kept)
-        return graph, {"fusion": fusion(graph, kept).to_json() | {"wanted": wanted(base, kept)}, "float_layers": kept}
+        return graph, {
+            "fusion": fusion(graph, kept).to_json() | {"wanted": wanted(base, kept)},
+            "float_layers": kept,
+        }
     return graph, {}
 
 
 def _parity(
-    graph: onnx.ModelProto, golden: np.ndarray, expected: list[np.ndarray], precision: str, name: str, env: Env
+    graph: onnx.ModelProto,
+    golden: np.ndarray,
+    expected: list[np.ndarray],
+    precision: str,
+    name: str,
+    env: Env,
 ) -> dict[str, Any]:
     """Compare a graph's outputs with torch's. Raises StageError when fp32 or fp16 are not the same network."""
     reached = OnnxSession(graph.SerializeToString()).run({"images": golden})
     ratios = [round(snr_db(e, r), 2) for e, r in zip(expected, reached, strict=True)]
     least = LEAST_DB.get(precision)
     if least is not None and min(ratios) < least:
-        raise StageError(f"{name}: its outputs are {min(ratios):.1f} dB from torch's, less than {least:g}; the export is wrong")
+        raise StageError(
+            f"{name}: its outputs are {min(ratios):.1f} dB from torch's, less than {least:g}; the export is wrong"
+        )
     worst = max(float(np.abs(e - r).max()) for e, r in zip(expected, reached, strict=True))
     return {"snr_db": min(ratios), "max_abs_error": worst}
 

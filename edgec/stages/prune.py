@@ -52,8 +52,12 @@ def prune(config: Prune, network: Network, env: Env) -> tuple[Network, dict[str,
         pruned = pruned.with_weights(module)
     reached = cost_of(module, env.task.example(), config.block)
     if reached.macs != plan.after.macs:
-        raise StageError(f"prune: {plan.after.macs} MACs were planned, {reached.macs} came out; this is a bug, please report it")
-    metrics = summary(plan) | {"final": env.task.evaluate(torch_predictor(module, env.task, env.device), "val")}
+        raise StageError(
+            f"prune: {plan.after.macs} MACs were planned, {reached.macs} came out; this is a bug, please report it"
+        )
+    metrics = summary(plan) | {
+        "final": env.task.evaluate(torch_predictor(module, env.task, env.device), "val")
+    }
     target = target_of(config)
     if target is not None:
         share = getattr(reached, target[0]) / getattr(plan.before, target[0])

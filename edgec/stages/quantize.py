@@ -64,7 +64,11 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
             f"with {len(kept)} layers in float; raise max_float_layers, or train with quantization",
             "warning", env.stage,
         )  # fmt: skip
-    changes = {"ranges": {n: list(r) for n, r in ranges.items()}, "float_layers": kept, "method": config.calibration}
+    changes = {
+        "ranges": {n: list(r) for n, r in ranges.items()},
+        "float_layers": kept,
+        "method": config.calibration,
+    }
     fused = fusion(graph, kept)
     metrics = {
         "final": reached,
@@ -72,7 +76,9 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
         "drop": reference[metric] - reached[metric],
         "max_drop_kept": enough,
         "tried": tried,
-        "sensitivity": [{"layer": n, "sqnr_db": round(db, 2), "kept_float": n in kept} for n, db in table.items()],
+        "sensitivity": [
+            {"layer": n, "sqnr_db": round(db, 2), "kept_float": n in kept} for n, db in table.items()
+        ],
         "fusion": fused.to_json() | {"wanted": wanted(model, kept)},
     }
     return network.with_surgery(Surgery("quantize", changes)), metrics

@@ -58,7 +58,9 @@ class State:
         for name, tensor in part("optimizer/").items():
             index, _, slot = name.partition("/")
             slots.setdefault(int(index), {})[slot] = tensor
-        self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.optimizer.load_state_dict(
+            {"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
         if counters["scaler"]:
             self.scaler.load_state_dict(dict(counters["scaler"]))
         torch.set_rng_state(tensors["rng/torch"])
@@ -71,7 +73,9 @@ def save(folder: Path, epoch: int, state: State, progress: Mapping[str, Any]) ->
     data = safetensors.torch.save(state.tensors())
     name = f"epoch-{epoch:06d}"
     write_atomic(folder / f"{name}.safetensors", data)
-    text = json.dumps({"epoch": epoch, "sha256": hashlib.sha256(data).hexdigest(), "state": state.counters(), **progress})
+    text = json.dumps(
+        {"epoch": epoch, "sha256": hashlib.sha256(data).hexdigest(), "state": state.counters(), **progress}
+    )
     write_atomic(folder / f"{name}.json", text.encode())
     for old in sorted(folder.glob("epoch-*.json"))[:-KEPT]:
         old.unlink(missing_ok=True)

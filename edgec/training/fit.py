@@ -127,16 +127,23 @@ def make_optimizer(net: nn.Module, helpers: nn.Module | None, config: Training) 
     parameters = [p for m in (net, helpers) if m is not None for p in m.parameters() if p.requires_grad]
     decayed = [p for p in parameters if p.ndim > 1]
     plain = [p for p in parameters if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
     groups = [g for g in groups if g["params"]]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), foreach=True)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, foreach=True)
+    return torch.optim.SGD(
+        groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, foreach=True
+    )
 
 
 def _resume(state: State, env: Env) -> _Tally:
     """Go on from the last checkpoint, or write the one to roll back to."""
-    progress = checkpoint.load_last(env.scratch, state, lambda text: env.events.note(text, "warning", env.stage))
+    progress = checkpoint.load_last(
+        env.scratch, state, lambda text: env.events.note(text, "warning", env.stage)
+    )
     if progress is None:
         if env.world.rank == 0:
             checkpoint.save(env.scratch, 0, state, vars(_Tally()) | {"epoch": 0})
@@ -154,7 +161,9 @@ def _roll_back(state: State, tally: _Tally, env: Env) -> None:
             f"{env.stage}: the loss is NaN or infinite after {ROLLBACKS} rollbacks (learning rate x{tally.lr_scale:g}); "
             "lower stages." + env.stage + ".lr, or look at the loss terms in the events"
         )
-    progress = checkpoint.load_last(env.scratch, state, lambda text: env.events.note(text, "warning", env.stage))
+    progress = checkpoint.load_last(
+        env.scratch, state, lambda text: env.events.note(text, "warning", env.stage)
+    )
     if progress is not None:
         tally.epoch, tally.curves = progress["epoch"], progress["curves"]
     tally.rollbacks += 1
@@ -258,7 +267,9 @@ class _Loop:
             return  # the loss scale was too high: part of mixed precision, not a fault
         self.bad += 1
         named = ", ".join(f"{n} {float(t.detach()):g}" for n, t in terms.items())
-        self.env.events.note(f"{self.env.stage}: step {at.step} skipped, not finite ({named})", "warning", self.env.stage)
+        self.env.events.note(
+            f"{self.env.stage}: step {at.step} skipped, not finite ({named})", "warning", self.env.stage
+        )
 
     def _evaluate(self) -> dict[str, float]:
         """Metrics on the validation split, with the averaged weights."""
@@ -274,7 +285,9 @@ class _Loop:
         self.last_event = now
         left = (now - began) / (index + 1) * (at.steps - at.step - 1)
         rate = self.state.optimizer.param_groups[0]["lr"]
-        self.env.events.emit(Step(self.env.stage, at.step, at.steps, at.epoch, at.epochs, rate, dict(terms), left))
+        self.env.events.emit(
+            Step(self.env.stage, at.step, at.steps, at.epoch, at.epochs, rate, dict(terms), left)
+        )
         if self.board:
             self.board.step(at.step, terms, rate)
 

@@ -29,7 +29,9 @@ def prunable_scales(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Param
         if isinstance(module, nn.BatchNorm2d) and module.affine and not any(fnmatch(name, p) for p in ignore)
     }
     if not found:
-        raise StageError("sparsify: the network has no batch norm that is not ignored; sparsity needs their scales")
+        raise StageError(
+            "sparsify: the network has no batch norm that is not ignored; sparsity needs their scales"
+        )
     return found
 
 
@@ -58,7 +60,9 @@ class Pull:
     @torch.no_grad()
     def __call__(self, at: Position) -> None:
         pooled = torch.cat([g.detach().flatten() for g in self.scales])
-        push = (pull_rates(self.config, pooled.abs(), at) * pooled.sign()).split([g.numel() for g in self.scales])
+        push = (pull_rates(self.config, pooled.abs(), at) * pooled.sign()).split(
+            [g.numel() for g in self.scales]
+        )
         for scale, add in zip(self.scales, push, strict=True):
             if scale.grad is not None:
                 scale.grad.add_(add.to(scale.grad.dtype))

@@ -165,3 +165,11 @@ def test_automatic_taps_end_every_scale_group(make: Make, name: str, args: dict)
         outputs = net(EXAMPLE)
     assert [shapes[taps[g]][-1] for g in ("s8", "s16", "s32")] == [8, 4, 2]
     assert not {tuple(s) for s in shapes.values()} & {tuple(o.shape) for o in outputs}
+
+
+def test_looking_for_taps_does_not_move_batch_norms(make: Make) -> None:
+    net = make("CspPan").build().train()
+    state = {n: t.clone() for n, t in net.state_dict().items()}
+    automatic_taps(net, EXAMPLE)
+    assert net.training
+    assert all(torch.equal(t, state[n]) for n, t in net.state_dict().items())

@@ -198,7 +198,6 @@ def test_another_process_loads_it_without_the_dense_network(
 
 
 @pytest.mark.parametrize("name", ["OnePReLU", "GroupNormed", "Transposed"])
-@pytest.mark.xfail(strict=True, reason="layers that cannot be cut are left out of groups")
 def test_layers_that_cannot_be_cut_keep_what_they_join_whole(make: Make, name: str) -> None:
     network = make(name)
     net = network.build()
@@ -206,7 +205,6 @@ def test_layers_that_cannot_be_cut_keep_what_they_join_whole(make: Make, name: s
     assert_same(prune_channels(network, net, outs, ins).build(), silenced(net, outs))
 
 
-@pytest.mark.xfail(strict=True, reason="the floor is the coupling's, not the layer's")
 def test_no_layer_behind_a_shortcut_over_a_concatenation_is_emptied(make: Make) -> None:
     network = make("Residual")
     net = network.build()

@@ -168,7 +168,7 @@ def test_convolutions_are_named_as_in_torch(tiny: Any) -> None:
 
 
 class Branches(nn.Module):
-    """Add, a concatenation with the input itself, pixel shuffle, pooling and a layer that int8 does not know."""
+    """Add, a concatenation with the input itself, pixel shuffle, pooling, a layer that stays in float."""
 
     def __init__(self) -> None:
         super().__init__()

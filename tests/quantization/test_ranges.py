@@ -87,7 +87,14 @@ def test_every_method_holds_zero_and_does_not_depend_on_the_batch(
 
 def test_progress_tells_every_pass(linear: Any, noise: np.ndarray) -> None:
     told: list[tuple[int, int]] = []
-    calibrate(linear[1], ["out"], noise, "percentile", batch=2, progress=lambda done, total: told.append((done, total)))
+    calibrate(
+        linear[1],
+        ["out"],
+        noise,
+        "percentile",
+        batch=2,
+        progress=lambda done, total: told.append((done, total)),
+    )
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -101,7 +108,9 @@ def test_constant_images_are_refused(linear: Any, noise: np.ndarray) -> None:
         calibrate(linear[1], ["images", "out"], np.zeros_like(noise))
 
 
-def test_values_that_are_not_finite_are_refused(exported: Callable[..., Any], linear: Any, noise: np.ndarray) -> None:
+def test_values_that_are_not_finite_are_refused(
+    exported: Callable[..., Any], linear: Any, noise: np.ndarray
+) -> None:
     images = noise.copy()
     images[3, 0, 0, 0] = np.inf
     with pytest.raises(StageError, match=r"not finite.*out.*weights"):

@@ -19,8 +19,11 @@ from edgec.runtimes.onnx_export import to_onnx
 from edgec.runtimes.onnxruntime import OnnxRuntime, OnnxSession
 
 CONTRACT: dict[str, Any] = {
-    "task": "detection", "input": {"name": "images", "shape": [1, 3, 32, 32]}, "output": "raw", "classes": ["straße"],
-}  # fmt: skip
+    "task": "detection",
+    "input": {"name": "images", "shape": [1, 3, 32, 32]},
+    "output": "raw",
+    "classes": ["straße"],
+}
 
 
 def model_of(dynamic: bool) -> onnx.ModelProto:
@@ -52,7 +55,10 @@ def test_contract_stands_inside_and_beside(artifact: Path) -> None:
     model = onnx.load(artifact)
     assert [p.key for p in model.metadata_props] == [KEY]
     onnx.checker.check_model(model, full_check=True)
-    assert sorted(p.name for p in artifact.parent.iterdir()) == ["model.fp32.contract.json", "model.fp32.onnx"]
+    assert sorted(p.name for p in artifact.parent.iterdir()) == [
+        "model.fp32.contract.json",
+        "model.fp32.onnx",
+    ]
 
 
 def test_writing_twice_gives_the_same_bytes(artifact: Path, models: dict[bool, onnx.ModelProto]) -> None:
@@ -75,7 +81,9 @@ def test_predictor_serves_any_batch_from_a_fixed_one(
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_predictor_with_a_fixed_batch_of_more_insists(models: dict[bool, onnx.ModelProto], tmp_path: Path) -> None:
+def test_predictor_with_a_fixed_batch_of_more_insists(
+    models: dict[bool, onnx.ModelProto], tmp_path: Path
+) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(models[True])
     for value in (*model.graph.input, *model.graph.output):
@@ -112,7 +120,9 @@ def test_foreign_onnx_has_no_contract(models: dict[bool, onnx.ModelProto], tmp_p
         predictor(path)
 
 
-def test_external_data_outside_the_folder_is_refused(models: dict[bool, onnx.ModelProto], tmp_path: Path) -> None:
+def test_external_data_outside_the_folder_is_refused(
+    models: dict[bool, onnx.ModelProto], tmp_path: Path
+) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     model = onnx.ModelProto()

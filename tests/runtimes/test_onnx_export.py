@@ -74,8 +74,16 @@ def test_fixed_batch_gives_torchs_outputs_and_takes_no_other(net: nn.Module, fix
         session.run({"images": images(2)})
 
 
-def test_batch_norms_are_folded_and_weights_named_as_in_the_network(net: nn.Module, fixed: onnx.ModelProto) -> None:
-    assert set(Counter(n.op_type for n in fixed.graph.node)) == {"Conv", "LeakyRelu", "Concat", "MaxPool", "Resize"}
+def test_batch_norms_are_folded_and_weights_named_as_in_the_network(
+    net: nn.Module, fixed: onnx.ModelProto
+) -> None:
+    assert set(Counter(n.op_type for n in fixed.graph.node)) == {
+        "Conv",
+        "LeakyRelu",
+        "Concat",
+        "MaxPool",
+        "Resize",
+    }
     convs = {n for n, m in net.named_modules() if isinstance(m, nn.Conv2d)}
     assert {layer_of(n) for n in fixed.graph.node if n.op_type == "Conv"} == convs
     stored = initializers(fixed)
@@ -157,7 +165,7 @@ class Undecided(nn.Module):
 
 def test_control_flow_on_tensors_is_refused_with_a_remedy() -> None:
     net = nn.Sequential(nn.Conv2d(3, 3, 1), Undecided()).eval()
-    with pytest.raises(StageError, match="cannot be exported to ONNX.*control flow"):
+    with pytest.raises(StageError, match=r"cannot be exported to ONNX.*control flow"):
         to_onnx(net, EXAMPLE, ["out"])
 
 

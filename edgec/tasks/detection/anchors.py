@@ -19,7 +19,9 @@ def kmeans_anchors(sizes: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """`count` anchors [count, 2] (width, height), smallest first, for box sizes [m, 2] in pixels of the input."""
     sizes = sizes[(sizes > 1).all(1)]
     if len(sizes) < count:
-        raise DataError([Problem("data.train", f"{len(sizes)} objects for {count} anchors", "use network.anchors: own")])
+        raise DataError(
+            [Problem("data.train", f"{len(sizes)} objects for {count} anchors", "use network.anchors: own")]
+        )
     area = np.sort(sizes.prod(1))
     order = np.argsort(sizes.prod(1), kind="stable")
     start = order[np.linspace(0, len(area) - 1, 2 * count + 1).astype(int)[1::2]]
@@ -39,7 +41,9 @@ def kmeans_anchors(sizes: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     return anchors[np.argsort(anchors.prod(1), kind="stable")]
 
 
-def anchors_for_heads(sizes: np.ndarray, strides: list[int], each: int, seed: int = 0) -> list[list[list[float]]]:
+def anchors_for_heads(
+    sizes: np.ndarray, strides: list[int], each: int, seed: int = 0
+) -> list[list[list[float]]]:
     """Anchors of each head, in the order of `strides`: the larger the stride, the larger the anchors."""
     anchors = kmeans_anchors(sizes, each * len(strides), seed)
     rank = {position: r for r, position in enumerate(sorted(range(len(strides)), key=lambda i: strides[i]))}

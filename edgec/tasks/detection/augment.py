@@ -71,7 +71,11 @@ def _affine(
     rng: np.random.Generator,
 ) -> Prepared:  # fmt: skip
     """Scale, rotate and shift about the centre, onto a picture of `size`."""
-    zoom = base * float(np.exp(rng.uniform(np.log(1 - config.scale), -np.log(1 - config.scale)))) if config.scale else base
+    zoom = (
+        base * float(np.exp(rng.uniform(np.log(1 - config.scale), -np.log(1 - config.scale))))
+        if config.scale
+        else base
+    )
     angle = np.deg2rad(rng.uniform(-config.rotate_degrees, config.rotate_degrees))
     shift = rng.uniform(-config.translate, config.translate, 2) * np.array([size[1], size[0]])
     c, s = zoom * np.cos(angle), zoom * np.sin(angle)
@@ -82,7 +86,11 @@ def _affine(
     if image.shape[:2] == size and np.allclose(matrix, [[1, 0, 0], [0, 1, 0]]):
         return image, boxes, labels
     image = cv2.warpAffine(
-        image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR, borderValue=(PAD_VALUE, PAD_VALUE, PAD_VALUE)
+        image,
+        matrix,
+        (size[1], size[0]),
+        flags=cv2.INTER_LINEAR,
+        borderValue=(PAD_VALUE, PAD_VALUE, PAD_VALUE),
     )
     if len(boxes) == 0:
         return image, boxes, labels

@@ -15,13 +15,21 @@ MAX_BYTES = 1 << 30
 def _load(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DataError([Problem(str(path), f"{path.stat().st_size} bytes", f"at most {MAX_BYTES} are read")])
+            raise DataError(
+                [Problem(str(path), f"{path.stat().st_size} bytes", f"at most {MAX_BYTES} are read")]
+            )
         tree = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError([Problem(str(path), f"cannot be read ({error.strerror})", "check the path")]) from None
+        raise DataError(
+            [Problem(str(path), f"cannot be read ({error.strerror})", "check the path")]
+        ) from None
     except (ValueError, RecursionError) as error:
         raise DataError([Problem(str(path), f"is no JSON ({error})", "write it again")]) from None
-    missing = [k for k in ("images", "annotations", "categories") if not isinstance(tree, dict) or not isinstance(tree.get(k), list)]
+    missing = [
+        k
+        for k in ("images", "annotations", "categories")
+        if not isinstance(tree, dict) or not isinstance(tree.get(k), list)
+    ]
     if missing:
         raise DataError([Problem(str(path), f"lacks the lists {', '.join(missing)}", "give COCO instances")])
     return tree
@@ -40,7 +48,9 @@ def coco_classes(path: Path) -> tuple[str, ...]:
     try:
         return tuple(str(c["name"]) for c in sorted(categories, key=lambda c: c["id"]))
     except (KeyError, TypeError) as error:
-        raise DataError([Problem(f"{path} categories", f"an entry lacks {error}", "give id and name")]) from None
+        raise DataError(
+            [Problem(f"{path} categories", f"an entry lacks {error}", "give id and name")]
+        ) from None
 
 
 def _with_id(items: list[Any]) -> list[dict[str, Any]]:
@@ -59,12 +69,20 @@ def read_coco(images: Path, annotations: Path) -> tuple[list[Raw], list[Problem]
         place = f"{annotations} annotations[{index}]"
         try:
             x, y, w, h = (float(v) for v in item["bbox"])
-            image, category, crowd = _id(item["image_id"]), _id(item["category_id"]), bool(item.get("iscrowd", 0))
+            image, category, crowd = (
+                _id(item["image_id"]),
+                _id(item["category_id"]),
+                bool(item.get("iscrowd", 0)),
+            )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            problems.append(Problem(place, f"is malformed ({error})", "give image_id, category_id and bbox [x, y, w, h]"))
+            problems.append(
+                Problem(place, f"is malformed ({error})", "give image_id, category_id and bbox [x, y, w, h]")
+            )
             continue
         if image not in known:
-            problems.append(Problem(place, f"image_id {image!r} is not in the list of images", "add the image"))
+            problems.append(
+                Problem(place, f"image_id {image!r} is not in the list of images", "add the image")
+            )
             continue
         name = names.get(category, f"category {category!r}")
         objects.setdefault(image, []).append(Object(place, name, (x, y, x + w, y + h), crowd))

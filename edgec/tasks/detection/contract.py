@@ -44,11 +44,16 @@ def _of_image(outputs: Sequence[np.ndarray], index: int, score_threshold: float)
     boxes, scores, labels, image = outputs[:4]
     keep = np.flatnonzero((image == index) & (scores >= score_threshold))
     keep = keep[np.argsort(-scores[keep], kind="stable")]
-    return Detections(boxes[keep].astype(np.float32), scores[keep].astype(np.float32), labels[keep].astype(np.int64))
+    return Detections(
+        boxes[keep].astype(np.float32), scores[keep].astype(np.float32), labels[keep].astype(np.int64)
+    )
 
 
 def postprocess(
-    outputs: Sequence[np.ndarray], contract: Contract[str, Any], mapping: Mapping, score_threshold: float = 0.25
+    outputs: Sequence[np.ndarray],
+    contract: Contract[str, Any],
+    mapping: Mapping,
+    score_threshold: float = 0.25,
 ) -> Detections:
     """Detections of one image, in pixels of the image, from the outputs for a batch of one."""
     found = detect_batch(outputs, contract, 1, score_threshold)[0]

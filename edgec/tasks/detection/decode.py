@@ -82,19 +82,27 @@ def detections(
         rows, labels = np.nonzero(image_scores > score_threshold)
         kept_boxes, kept_scores = image_boxes[rows], image_scores[rows, labels]
         if len(rows) == 0:
-            found.append(Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)))
+            found.append(
+                Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+            )
             continue
         # classes are kept apart by shifting boxes, which negative coordinates would undo
         low = kept_boxes[:, :2] - kept_boxes[:, :2].min()
         xywh = np.concatenate([low, kept_boxes[:, 2:] - kept_boxes[:, :2]], 1)
         index = cv2.dnn.NMSBoxesBatched(
-            xywh.astype(np.float64), kept_scores.astype(np.float32), labels.astype(np.int32), score_threshold, iou_threshold
+            xywh.astype(np.float64),
+            kept_scores.astype(np.float32),
+            labels.astype(np.int32),
+            score_threshold,
+            iou_threshold,
         )
         order = np.asarray(index, dtype=np.int64).reshape(-1)
         order = order[np.argsort(-kept_scores[order], kind="stable")][:max_detections]
         found.append(
             Detections(
-                kept_boxes[order].astype(np.float32), kept_scores[order].astype(np.float32), labels[order].astype(np.int64)
+                kept_boxes[order].astype(np.float32),
+                kept_scores[order].astype(np.float32),
+                labels[order].astype(np.int64),
             )
         )
     return found

@@ -14,7 +14,9 @@ PALETTE = (
 )  # fmt: skip
 
 
-def draw_detections(image: np.ndarray, found: Detections, classes: Sequence[str], scores: bool = True) -> np.ndarray:
+def draw_detections(
+    image: np.ndarray, found: Detections, classes: Sequence[str], scores: bool = True
+) -> np.ndarray:
     """A copy of an RGB uint8 image with boxes and labels, best score on top."""
     canvas = np.ascontiguousarray(image).copy()
     width = max(1, round(max(canvas.shape[:2]) / 320))
@@ -29,7 +31,9 @@ def draw_detections(image: np.ndarray, found: Detections, classes: Sequence[str]
         top = max(0, y1 - h - base - 1)
         left = max(0, min(x1, canvas.shape[1] - w))
         cv2.rectangle(canvas, (left, top), (left + w, top + h + base), colour, -1)
-        cv2.putText(canvas, text, (left, top + h), cv2.FONT_HERSHEY_SIMPLEX, font, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.putText(
+            canvas, text, (left, top + h), cv2.FONT_HERSHEY_SIMPLEX, font, (255, 255, 255), 1, cv2.LINE_AA
+        )
     return canvas
 
 
@@ -48,7 +52,9 @@ def side_by_side(images: Sequence[np.ndarray], captions: Sequence[str], height: 
 
 def encode_jpeg(image: np.ndarray, quality: int = 85) -> bytes:
     """An RGB uint8 image as JPEG bytes."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     if not done:
         raise ValueError(f"an image of shape {image.shape} cannot be encoded as JPEG")
     return data.tobytes()

@@ -46,7 +46,9 @@ def append_nms(
     one = constant("one", TensorProto.INT64, [1], [1])
     picks = constant("picks", TensorProto.INT64, [2], [0, 2])
     nodes = [
-        helper.make_node("NonMaxSuppression", [BOXES, SCORES, most, iou, score], ["nms_found"], "nms", center_point_box=0),
+        helper.make_node(
+            "NonMaxSuppression", [BOXES, SCORES, most, iou, score], ["nms_found"], "nms", center_point_box=0
+        ),
         helper.make_node("Gather", ["nms_found", picks], ["nms_image_box"], "nms_image_box", axis=1),
         helper.make_node("GatherND", [BOXES, "nms_image_box"], ["boxes"], "nms_boxes"),
         helper.make_node("GatherND", [SCORES, "nms_found"], ["scores"], "nms_scores"),

@@ -43,7 +43,12 @@ def head_of(item: Mapping[str, Any], place: str) -> Head:
         remedy = "give {'anchors': [[w, h], ...], 'stride': 16, 'scale_xy': 1.0, 'classes': 3}"
         raise NetworkError(f"{place}: {item!r} is no head ({error}); {remedy}") from None
     numbers = [v for a in anchors for v in a] + [head.scale_xy]
-    if not anchors or head.stride < 1 or head.classes < 1 or not all(math.isfinite(v) and v > 0 for v in numbers):
+    if (
+        not anchors
+        or head.stride < 1
+        or head.classes < 1
+        or not all(math.isfinite(v) and v > 0 for v in numbers)
+    ):
         raise NetworkError(f"{place}: {item!r}; anchors, stride, scale_xy and classes must be positive")
     return head
 

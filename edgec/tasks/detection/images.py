@@ -28,10 +28,14 @@ def read_image(path: Path) -> np.ndarray:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DataError([Problem(str(path), f"{path.stat().st_size} bytes", f"at most {MAX_BYTES} are read")])
+            raise DataError(
+                [Problem(str(path), f"{path.stat().st_size} bytes", f"at most {MAX_BYTES} are read")]
+            )
         data = path.read_bytes()
     except OSError as error:
-        raise DataError([Problem(str(path), f"cannot be read ({error.strerror})", "check the path")]) from None
+        raise DataError(
+            [Problem(str(path), f"cannot be read ({error.strerror})", "check the path")]
+        ) from None
     return decode_image(data, str(path))
 
 
@@ -92,10 +96,15 @@ def fit_mapping(height: int, width: int, size: tuple[int, int], fit: str) -> Map
 def fit_image(image: np.ndarray, size: tuple[int, int], fit: str) -> tuple[np.ndarray, Mapping]:
     """An image [h, w, 3] uint8 placed on an input of `size` (height, width): letterboxed or stretched."""
     mapping = fit_mapping(image.shape[0], image.shape[1], size, fit)
-    new_w, new_h = max(1, round(mapping.scale_x * mapping.width)), max(1, round(mapping.scale_y * mapping.height))
+    new_w, new_h = (
+        max(1, round(mapping.scale_x * mapping.width)),
+        max(1, round(mapping.scale_y * mapping.height)),
+    )
     if (new_h, new_w) != image.shape[:2]:
         shrink = new_w < image.shape[1] and fit == "letterbox"
-        image = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+        image = cv2.resize(
+            image, (new_w, new_h), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        )
     if (new_h, new_w) == tuple(size):
         return image, mapping
     canvas = np.full((*size, 3), PAD_VALUE, np.uint8)

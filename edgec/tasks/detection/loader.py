@@ -89,7 +89,15 @@ class DetectionBatches:
     """env.Batches over a training split."""
 
     def __init__(
-        self, fitted: Fitted, config: Augment, batch: int, epochs: int, seed: int, workers: int, rank: int, world: int
+        self,
+        fitted: Fitted,
+        config: Augment,
+        batch: int,
+        epochs: int,
+        seed: int,
+        workers: int,
+        rank: int,
+        world: int,
     ) -> None:
         self._order = _Order(len(fitted), batch, seed, rank, world)
         workers = min(workers, _cores())  # more would only wait; the batches are the same

@@ -22,7 +22,9 @@ def ciou(a: Tensor, b: Tensor) -> Tensor:
     iou = overlap / (size_a.prod(-1) + size_b.prod(-1) - overlap + 1e-7)
     hull = torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])
     distance = ((a[:, :2] + a[:, 2:] - b[:, :2] - b[:, 2:]) / 2).square().sum(-1)
-    shape = (4 / math.pi**2) * (torch.atan(size_b[:, 0] / size_b[:, 1]) - torch.atan(size_a[:, 0] / size_a[:, 1])).square()
+    shape = (4 / math.pi**2) * (
+        torch.atan(size_b[:, 0] / size_b[:, 1]) - torch.atan(size_a[:, 0] / size_a[:, 1])
+    ).square()
     with torch.no_grad():
         alpha = shape / (1 - iou + shape + 1e-7)
     return iou - distance / (hull.square().sum(-1) + 1e-7) - alpha * shape
@@ -86,7 +88,10 @@ def _overlapping(centres: Tensor, sizes: Tensor, targets: Tensor, threshold: flo
     position = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[image]
     padded = torch.zeros(n, most, 4, device=targets.device)  # absent objects are points: no overlap
     padded[image, position] = targets[order, 2:6]
-    low, high = centres.reshape(n, -1, 2) - sizes.reshape(n, -1, 2) / 2, centres.reshape(n, -1, 2) + sizes.reshape(n, -1, 2) / 2
+    low, high = (
+        centres.reshape(n, -1, 2) - sizes.reshape(n, -1, 2) / 2,
+        centres.reshape(n, -1, 2) + sizes.reshape(n, -1, 2) / 2,
+    )
     area = (high - low).prod(-1)
     best = torch.zeros_like(area)
     for k in range(most):

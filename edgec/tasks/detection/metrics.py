@@ -52,7 +52,9 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return overlap / np.maximum(area_a[:, None] + area_b[None] - overlap, 1e-9)
 
 
-def match(iou: np.ndarray, difficult: np.ndarray, thresholds: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def match(
+    iou: np.ndarray, difficult: np.ndarray, thresholds: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Greedy matching, best score first: (hit [t, k], counted [t, k]) of detections sorted by falling score.
 
     A detection takes the free object that it overlaps most; where that is a difficult one, it does not count.
@@ -77,7 +79,9 @@ def match(iou: np.ndarray, difficult: np.ndarray, thresholds: Sequence[float]) -
     return hit, counted
 
 
-def average_precision(hit: np.ndarray, counted: np.ndarray, scores: np.ndarray, objects: int) -> tuple[float, float]:
+def average_precision(
+    hit: np.ndarray, counted: np.ndarray, scores: np.ndarray, objects: int
+) -> tuple[float, float]:
     """(all-point AP, 11-point AP) of detections pooled over images."""
     order = np.argsort(-scores, kind="stable")
     hit, counted = hit[order], counted[order]

@@ -57,11 +57,15 @@ def inside(root: Path, relative: str, place: str) -> Path:
     except (OSError, ValueError, RuntimeError):
         escapes = True
     if escapes or "\0" in relative:
-        raise DataError([Problem(place, f"{relative!r} leads out of {root}", "keep the files inside the root")])
+        raise DataError(
+            [Problem(place, f"{relative!r} leads out of {root}", "keep the files inside the root")]
+        )
     return path
 
 
-def check(raws: Sequence[Raw], classes: Sequence[str], tolerance: float = 1.0) -> tuple[list[Sample], list[Problem]]:
+def check(
+    raws: Sequence[Raw], classes: Sequence[str], tolerance: float = 1.0
+) -> tuple[list[Sample], list[Problem]]:
     """The good samples and every problem. A bad object is left out of its sample; a bad image is left out whole.
 
     Boxes may pass the border by `tolerance` pixels (rounding); they are clipped.
@@ -87,10 +91,16 @@ def check(raws: Sequence[Raw], classes: Sequence[str], tolerance: float = 1.0) -
             shown = ", ".join(f"{v:g}" for v in item.box)
             if not 0 <= label < len(classes):
                 problems.append(
-                    Problem(item.place, f"class {item.label!r} is not in the list", f"add it to data.classes {list(classes)}")
+                    Problem(
+                        item.place,
+                        f"class {item.label!r} is not in the list",
+                        f"add it to data.classes {list(classes)}",
+                    )
                 )
             elif not np.isfinite(item.box).all() or x2 - x1 < 1 or y2 - y1 < 1:
-                problems.append(Problem(item.place, f"box {shown} is empty", "draw it at least 1 pixel wide and high"))
+                problems.append(
+                    Problem(item.place, f"box {shown} is empty", "draw it at least 1 pixel wide and high")
+                )
             elif min(x1, y1) < -tolerance or x2 > width + tolerance or y2 > height + tolerance:
                 message = f"box {shown} lies outside the image of {width} x {height}"
                 problems.append(Problem(item.place, message, "clip or correct it"))

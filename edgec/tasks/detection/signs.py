@@ -18,7 +18,16 @@ from edgec.tasks.detection.signs_draw import SIGNS, draw_sign
 
 VERSION = 1  # raise it when an image of the set changes
 CLASSES = tuple(SIGNS)
-TRAINING = ("astronaut.png", "chelsea.png", "coffee.png", "camera.png", "brick.png", "grass.png", "ihc.png", "hubble_deep_field.jpg")
+TRAINING = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "camera.png",
+    "brick.png",
+    "grass.png",
+    "ihc.png",
+    "hubble_deep_field.jpg",
+)
 HELD_OUT = ("rocket.jpg", "motorcycle_left.png", "gravel.png", "moon.png", "coins.png")
 SPLITS = {"train": 0, "val": 1, "test": 2}
 
@@ -66,7 +75,9 @@ def _background(rng: np.random.Generator, names: tuple[str, ...], size: int) -> 
     return np.clip(crop.astype(np.float32) * tint, 0, 255)
 
 
-def _place(rng: np.random.Generator, canvas: np.ndarray, name: str, taken: list[np.ndarray]) -> np.ndarray | None:
+def _place(
+    rng: np.random.Generator, canvas: np.ndarray, name: str, taken: list[np.ndarray]
+) -> np.ndarray | None:
     """Composite one sign in place; its box xyxy, or None when no room was found."""
     size = canvas.shape[0]
     side = float(np.exp(rng.uniform(np.log(18), np.log(0.45 * size))))
@@ -84,7 +95,9 @@ def _place(rng: np.random.Generator, canvas: np.ndarray, name: str, taken: list[
         small = cv2.warpPerspective(sign, matrix, (size, size), flags=cv2.INTER_AREA)
         if side < full / 2:  # shrink with care: smooth first, so that thin lines do not alias
             sigma = full / side / 3
-            small = cv2.warpPerspective(cv2.GaussianBlur(sign, (0, 0), sigma), matrix, (size, size), flags=cv2.INTER_LINEAR)
+            small = cv2.warpPerspective(
+                cv2.GaussianBlur(sign, (0, 0), sigma), matrix, (size, size), flags=cv2.INTER_LINEAR
+            )
         rows, columns = np.nonzero(small[:, :, 3] > 127)
         if len(rows) < 60:
             continue
@@ -108,8 +121,12 @@ def _blend(rng: np.random.Generator, canvas: np.ndarray, sign: np.ndarray, box: 
     size = canvas.shape[0]
     alpha = sign[:, :, 3:4].astype(np.float32) / 255
     slope = np.linspace(-1, 1, size, dtype=np.float32)
-    light = rng.uniform(0.55, 1.1) + rng.uniform(-0.25, 0.25) * (slope[None, :, None] if rng.random() < 0.5 else slope[:, None, None])
-    face = np.clip(sign[:, :, :3].astype(np.float32) * light * rng.uniform(0.9, 1.1, 3).astype(np.float32), 0, 255)
+    light = rng.uniform(0.55, 1.1) + rng.uniform(-0.25, 0.25) * (
+        slope[None, :, None] if rng.random() < 0.5 else slope[:, None, None]
+    )
+    face = np.clip(
+        sign[:, :, :3].astype(np.float32) * light * rng.uniform(0.9, 1.1, 3).astype(np.float32), 0, 255
+    )
     if rng.random() < 0.25:  # a pole, a leaf, another car's roof
         width, height = box[2] - box[0], box[3] - box[1]
         part = rng.uniform(0.1, 0.3)
@@ -134,5 +151,7 @@ def _camera(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     elif kind < 0.35:
         length = int(rng.integers(3, 7))
         canvas = cv2.filter2D(canvas, -1, np.full((1, length), 1 / length, np.float32))
-    canvas = canvas * rng.uniform(0.7, 1.15) + rng.normal(0, rng.uniform(0, 7), canvas.shape).astype(np.float32)
+    canvas = canvas * rng.uniform(0.7, 1.15) + rng.normal(0, rng.uniform(0, 7), canvas.shape).astype(
+        np.float32
+    )
     return np.clip(canvas, 0, 255).astype(np.uint8)

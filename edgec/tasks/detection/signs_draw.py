@@ -24,7 +24,9 @@ class Face:
         scaled = np.round(np.array(points) * self.size).astype(np.int32)
         cv2.fillPoly(self.rgba, [scaled], (*colour, 255), cv2.LINE_AA)
 
-    def regular(self, corners: int, radius: float, colour: Colour, turn: float = 0.0, cy: float = 0.5) -> None:
+    def regular(
+        self, corners: int, radius: float, colour: Colour, turn: float = 0.0, cy: float = 0.5
+    ) -> None:
         angles = turn + 2 * np.pi * np.arange(corners) / corners
         self.polygon([(0.5 + radius * np.sin(a), cy - radius * np.cos(a)) for a in angles], colour)
 
@@ -69,7 +71,9 @@ def _mandatory(face: Face, rng: np.random.Generator) -> None:
     arrow = [(0.44, 0.8), (0.56, 0.8), (0.56, 0.45), (0.7, 0.45), (0.5, 0.18), (0.3, 0.45), (0.44, 0.45)]
     turn = float(rng.choice([0.0, np.pi / 2, -np.pi / 2]))
     c, s = np.cos(turn), np.sin(turn)
-    face.polygon([(0.5 + (x - 0.5) * c - (y - 0.5) * s, 0.5 + (x - 0.5) * s + (y - 0.5) * c) for x, y in arrow], WHITE)
+    face.polygon(
+        [(0.5 + (x - 0.5) * c - (y - 0.5) * s, 0.5 + (x - 0.5) * s + (y - 0.5) * c) for x, y in arrow], WHITE
+    )
 
 
 def _priority(face: Face, rng: np.random.Generator) -> None:
@@ -89,7 +93,20 @@ def _crossing(face: Face, rng: np.random.Generator) -> None:
     face.polygon([(0.03, 0.03), (0.97, 0.03), (0.97, 0.97), (0.03, 0.97)], WHITE)
     face.polygon([(0.06, 0.06), (0.94, 0.06), (0.94, 0.94), (0.06, 0.94)], BLUE)
     face.polygon([(0.5, 0.16), (0.88, 0.84), (0.12, 0.84)], WHITE)
-    face.polygon([(0.46, 0.38), (0.54, 0.38), (0.56, 0.58), (0.63, 0.78), (0.56, 0.78), (0.5, 0.62), (0.44, 0.78), (0.37, 0.78), (0.44, 0.58)], BLACK)
+    face.polygon(
+        [
+            (0.46, 0.38),
+            (0.54, 0.38),
+            (0.56, 0.58),
+            (0.63, 0.78),
+            (0.56, 0.78),
+            (0.5, 0.62),
+            (0.44, 0.78),
+            (0.37, 0.78),
+            (0.44, 0.58),
+        ],
+        BLACK,
+    )
 
 
 SIGNS: dict[str, Callable[[Face, np.random.Generator], None]] = {

@@ -43,7 +43,9 @@ def assign(
     targets = targets[(targets[:, 4:6] > targets[:, 2:4]).all(1)]  # a box without area has no shape
     sizes = targets[:, 4:6] - targets[:, 2:4]
     centres = (targets[:, 4:6] + targets[:, 2:4]) / 2
-    anchors = torch.tensor([a for head in heads for a in head.anchors], device=targets.device, dtype=torch.float32)
+    anchors = torch.tensor(
+        [a for head in heads for a in head.anchors], device=targets.device, dtype=torch.float32
+    )
     overlap = shape_iou(sizes, anchors)
     best = overlap.max(1, keepdim=True).values if len(targets) else overlap[:, :1]
     chosen = (overlap >= best) | (overlap > iou_threshold)

@@ -57,7 +57,11 @@ class Detection:
     metric = "map50"
 
     def __init__(
-        self, data: SignsData | VocData | CocoData | YoloData, loss: Loss, seed: int, events: Events | None = None
+        self,
+        data: SignsData | VocData | CocoData | YoloData,
+        loss: Loss,
+        seed: int,
+        events: Events | None = None,
     ) -> None:
         self.data, self.loss, self.seed = data, loss, seed
         self.events = events or Events()
@@ -120,11 +124,20 @@ class Detection:
         samples, more = check(raws, self.classes)
         problems = [*problems, *more]
         if problems and self.data.problems == "error":
-            raise DataError([*problems, Problem(f"data.{split}", f"{len(problems)} problems", "mend them, or set data.problems: skip")])
+            raise DataError(
+                [
+                    *problems,
+                    Problem(
+                        f"data.{split}", f"{len(problems)} problems", "mend them, or set data.problems: skip"
+                    ),
+                ]
+            )
         for problem in problems:
             self.events.note(f"left out: {problem}", level="warning")
         if not samples:
-            raise DataError([Problem(f"data.{split}", "holds no usable image", "check data.root and the split's name")])
+            raise DataError(
+                [Problem(f"data.{split}", "holds no usable image", "check data.root and the split's name")]
+            )
         return samples
 
     def fitted(self, split: Split) -> Fitted:
@@ -142,7 +155,12 @@ class Detection:
         for split in self.splits():
             digest.update(f"{split} {self.size(split)}".encode())
             for sample in self.samples(split):
-                digest.update(sample.name.encode() + sample.boxes.tobytes() + sample.labels.tobytes() + sample.difficult.tobytes())
+                digest.update(
+                    sample.name.encode()
+                    + sample.boxes.tobytes()
+                    + sample.labels.tobytes()
+                    + sample.difficult.tobytes()
+                )
                 if isinstance(sample.image, Path):
                     digest.update(sha256_of(sample.image).encode())
         return digest.hexdigest()
@@ -178,7 +196,9 @@ class Detection:
         wrong = [h.classes for h in heads if h.classes != len(self.classes)]
         if wrong:
             remedy = f"set network.args.classes: {len(self.classes)}, or name the classes of the network in data.classes"
-            raise DataError([Problem("data.classes", f"{len(self.classes)} names, the network has {wrong[0]}", remedy)])
+            raise DataError(
+                [Problem("data.classes", f"{len(self.classes)} names, the network has {wrong[0]}", remedy)]
+            )
         return {
             "task": self.name,
             "input": {
@@ -212,7 +232,9 @@ class Detection:
     def batches(
         self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
     ) -> DetectionBatches:
-        return DetectionBatches(self.fitted("train"), self.data.augment, batch, epochs, seed, workers, rank, world)
+        return DetectionBatches(
+            self.fitted("train"), self.data.augment, batch, epochs, seed, workers, rank, world
+        )
 
     def losses(self, outputs: Any, batch: Any, net: nn.Module) -> dict[str, Tensor]:
         return yolo_loss(
@@ -264,7 +286,12 @@ class Detection:
         return evaluate_detections(found, truths, self.classes).to_json()
 
     def _predict(
-        self, predictor: Predictor, split: Split, start: int, group: list[Sample], score_threshold: float = 0.005
+        self,
+        predictor: Predictor,
+        split: Split,
+        start: int,
+        group: list[Sample],
+        score_threshold: float = 0.005,
     ) -> list[Detections]:
         """Detections in pixels of the images, for consecutive samples of a split."""
         fitted = self.fitted(split)
@@ -286,7 +313,9 @@ class Detection:
     def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]:
         samples = self.samples("val")
         order = np.argsort([-len(s.boxes) for s in samples], kind="stable")
-        chosen = [int(order[int(q * (len(order) - 1))]) for q in np.linspace(0.05, 0.75, count)] if count else []
+        chosen = (
+            [int(order[int(q * (len(order) - 1))]) for q in np.linspace(0.05, 0.75, count)] if count else []
+        )
         chosen = list(dict.fromkeys(chosen))  # few images: none twice
         pictures: list[Picture] = []
         for index in chosen:

@@ -21,7 +21,9 @@ def read_voc(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
     try:
         lines = names.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError([Problem(str(names), f"cannot be read ({error})", "check data.root and the split's name")]) from None
+        raise DataError(
+            [Problem(str(names), f"cannot be read ({error})", "check data.root and the split's name")]
+        ) from None
     raws: list[Raw] = []
     problems: list[Problem] = []
     for number, line in enumerate(lines, 1):
@@ -40,14 +42,20 @@ def _read_one(root: Path, name: str, place: str) -> Raw:
     try:
         tree: Any = ElementTree.parse(path, forbid_dtd=True).getroot()
     except FileNotFoundError:
-        raise DataError([Problem(place, f"{path} is missing", "add it, or take the id off the list")]) from None
+        raise DataError(
+            [Problem(place, f"{path} is missing", "add it, or take the id off the list")]
+        ) from None
     except DefusedXmlException:
-        raise DataError([Problem(str(path), "declares a DTD or entities", "remove them; annotations need none")]) from None
+        raise DataError(
+            [Problem(str(path), "declares a DTD or entities", "remove them; annotations need none")]
+        ) from None
     except (ParseError, OSError, UnicodeDecodeError, ValueError) as error:
         raise DataError([Problem(str(path), f"is no XML ({error})", "write it again")]) from None
     image = next((p for s in SUFFIXES if (p := inside(root, f"JPEGImages/{name}{s}", place)).exists()), None)
     if image is None:
-        raise DataError([Problem(place, f"no image JPEGImages/{name}.jpg", "add it, or take the id off the list")])
+        raise DataError(
+            [Problem(place, f"no image JPEGImages/{name}.jpg", "add it, or take the id off the list")]
+        )
     objects: list[Object] = []
     problems: list[Problem] = []
     for index, item in enumerate(tree.iterfind("object")):

@@ -27,7 +27,9 @@ def read_yolo(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
             except DataError as error:
                 problems += error.problems
     else:
-        raise DataError([Problem(str(place), "is neither a folder nor a list file", "check data.root and the split")])
+        raise DataError(
+            [Problem(str(place), "is neither a folder nor a list file", "check data.root and the split")]
+        )
     raws: list[Raw] = []
     for path in images:
         try:
@@ -40,7 +42,9 @@ def read_yolo(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
 def _read_one(root: Path, path: Path) -> Raw:
     path = inside(root, str(path.absolute()), str(path))
     base = root.absolute()
-    relative = path.relative_to(base) if path.is_relative_to(base) else path.resolve().relative_to(root.resolve())
+    relative = (
+        path.relative_to(base) if path.is_relative_to(base) else path.resolve().relative_to(root.resolve())
+    )
     parts = list(relative.parts)
     if "images" in parts:
         parts[parts.index("images")] = "labels"

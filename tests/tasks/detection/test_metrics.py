@@ -248,11 +248,7 @@ def test_the_11_points_agree_with_pycocotools():
     assert found.map50_11point == pytest.approx(precision[0].mean(), abs=1e-6)
 
 
-
-
-@pytest.mark.parametrize(
-    "right", list(range(1, 11))
-)
+@pytest.mark.parametrize("right", list(range(1, 11)))
 def test_the_11_points_include_a_recall_just_reached(right: int):
     """`right` of 10 objects found: the points 0, 0.1 ... right / 10 have precision 1."""
     objects: list[Box] = [(20 * k, 0, 20 * k + 10, 10) for k in range(10)]

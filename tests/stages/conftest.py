@@ -1,0 +1,104 @@
+"""A task for the stages that make artifacts: the metric is how near a predictor is to the float network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from edgec.env import Env, Predictor
+from edgec.events import Event, Events
+from edgec.network import Network
+from edgec.recipe import Export
+from edgec.runtimes.onnx_export import snr_db
+
+
+@dataclass
+class Nearness:
+    """Images of noise; map50 is 1 for the network's own outputs and falls with the noise in them."""
+
+    network: Network
+    named: tuple[str, ...] = ("train", "val")
+    gain: float = 1.0  # 0: black images
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    evaluated: list[str] = field(default_factory=list)
+
+    name = "nearness"
+    metric = "map50"
+    side = 64
+
+    def splits(self) -> tuple[str, ...]:
+        return self.named
+
+    def example(self) -> torch.Tensor:
+        return torch.zeros(1, 3, self.side, self.side)
+
+    def images(self, split: str, count: int) -> np.ndarray:
+        self.asked.append((split, count))
+        rng = np.random.default_rng(len(split))
+        return rng.random((min(count, 6), 3, self.side, self.side), dtype=np.float32) * np.float32(self.gain)
+
+    def contract(self, net: nn.Module) -> dict[str, Any]:
+        return {"task": self.name, "input": {"name": "images", "shape": [1, 3, self.side, self.side]}}
+
+    def tail(self, net: nn.Module, config: Export) -> tuple[None, list[str]]:
+        return None, ["head0", "head1"]
+
+    def finish(self, model: onnx.ModelProto, config: Export) -> onnx.ModelProto:
+        return model
+
+    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> dict[str, float]:
+        self.evaluated.append(split)
+        given = self.images(split, 3)
+        with torch.no_grad():
+            reference = [o.numpy() for o in self.network.build()(torch.from_numpy(given))]
+        worst = min(snr_db(a, b) for a, b in zip(reference, predictor.run(given), strict=True))
+        return {"map50": 1 - 10 ** (-worst / 20)}
+
+
+@pytest.fixture(scope="package")
+def detector() -> Network:
+    """YOLOv4-tiny, a quarter as wide, whose batch norms do something."""
+    network = Network.initial("yolov4_tiny", {"classes": 3, "width": 0.25}, seed=1)
+    net = network.build()
+    generator = torch.Generator().manual_seed(2)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+            nn.init.uniform_(module.bias, -0.5, 0.5, generator=generator)
+    return network.with_weights(net)
+
+
+@pytest.fixture(scope="package")
+def nearness(detector: Network) -> Callable[..., Nearness]:
+    def make(network: Network = detector, **settings: Any) -> Nearness:
+        return Nearness(network, **settings)
+
+    return make
+
+
+@dataclass
+class Given:
+    """An Env on an empty folder, and the events that it got."""
+
+    env: Env
+    events: list[Event]
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Callable[..., Given]:
+    def make(task: Any, stage: str, dense: Network) -> Given:
+        heard: list[Event] = []
+        for folder in ("scratch", "out"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        events = Events(listeners=(heard.append,))
+        return Given(Env(task, stage, events, dense, tmp_path / "scratch", tmp_path / "out"), heard)
+
+    return make

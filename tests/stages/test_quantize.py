@@ -1,0 +1,130 @@
+"""The quantize stage: ranges in the network, layers returned to float by measurement, an honest report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from edgec.errors import StageError
+from edgec.events import Note, Progress
+from edgec.network import Network
+from edgec.recipe import Quantize
+from edgec.stages.quantize import quantize
+
+FLOAT = "float_layers"
+
+
+@pytest.fixture
+def run(
+    detector: Network, nearness: Callable[..., Any], given: Callable[..., Any]
+) -> Callable[..., tuple[Network, dict[str, Any], list[Any]]]:
+    """Runs the stage with settings: `run(max_drop=0.1)`."""
+
+    def go(network: Network = detector, task: Any = None, **settings: Any) -> Any:
+        made = given(task or nearness(network), "quantize", network)
+        config = Quantize.model_validate({"images": 4, "batch": 2, "sensitivity_images": 2, **settings})
+        return *quantize(config, network, made.env), made.events
+
+    return go
+
+
+def test_within_budget_everything_is_int8(run: Callable[..., Any], detector: Network) -> None:
+    network, metrics, events = run(max_drop=0.5)
+    surgery = network.surgery("quantize")
+    assert surgery is not None
+    assert surgery.changes[FLOAT] == []
+    assert surgery.changes["method"] == "percentile"
+    assert len(surgery.changes["ranges"]) > 24
+    assert metrics["max_drop_kept"] is True
+    assert metrics["fusion"]["integer"] == metrics["fusion"]["wanted"] == 24
+    assert metrics["drop"] == pytest.approx(metrics["float"]["map50"] - metrics["final"]["map50"])
+    assert 0 < metrics["drop"] < 0.5
+    assert metrics["float"]["map50"] > 0.99
+    assert not [e for e in events if isinstance(e, Note)]
+    assert all(torch.equal(v, detector.weights[k]) for k, v in network.weights.items())
+    assert json.loads(json.dumps(metrics)) == metrics
+
+
+def test_sensitivity_names_the_layers_of_the_network(run: Callable[..., Any], detector: Network) -> None:
+    _, metrics, _ = run(max_drop=0.5)
+    convs = {n for n, m in detector.build().named_modules() if isinstance(m, nn.Conv2d)}
+    assert {row["layer"] for row in metrics["sensitivity"]} == convs
+    ratios = [row["sqnr_db"] for row in metrics["sensitivity"]]
+    assert ratios == sorted(ratios)
+
+
+def test_layers_return_to_float_until_the_budget_is_kept(run: Callable[..., Any]) -> None:
+    _, loose, _ = run(max_drop=0.5)
+    network, metrics, _ = run(max_drop=loose["drop"] * 0.9, max_float_layers=20)
+    kept = network.surgery("quantize").changes[FLOAT]
+    assert kept == [row["layer"] for row in metrics["sensitivity"]][: len(kept)]  # the worst ones
+    assert 1 <= len(kept) <= 20
+    assert metrics["max_drop_kept"] is True
+    assert metrics["drop"] <= loose["drop"] * 0.9
+    assert [t["float_layers"] for t in metrics["tried"]] == list(range(len(kept) + 1))
+    assert [row["kept_float"] for row in metrics["sensitivity"]].count(True) == len(kept)
+    assert metrics["fusion"]["wanted"] == 24 - len(kept) == metrics["fusion"]["integer"]
+
+
+def test_a_budget_that_cannot_be_kept_is_said(run: Callable[..., Any]) -> None:
+    network, metrics, events = run(max_drop=0.0, max_float_layers=2)
+    assert metrics["max_drop_kept"] is False
+    assert metrics["drop"] > 0
+    warnings = [e for e in events if isinstance(e, Note) and e.level == "warning"]
+    assert len(warnings) == 1
+    assert "more than max_drop 0" in warnings[0].message
+    assert "max_float_layers" in warnings[0].message
+    best = max(metrics["tried"], key=lambda row: row["map50"])
+    assert metrics["final"]["map50"] == pytest.approx(best["map50"])
+    assert len(network.surgery("quantize").changes[FLOAT]) == best["float_layers"] <= 2
+
+
+def test_patterns_stay_in_float_and_do_not_count(run: Callable[..., Any]) -> None:
+    network, metrics, _ = run(max_drop=0.5, keep_float=["head*", "backbone.stem.conv"], max_float_layers=0)
+    kept = set(network.surgery("quantize").changes[FLOAT])
+    assert {"head32", "head16", "backbone.stem.conv", "head32_conv.conv", "head16_conv.conv"} == kept
+    assert metrics["fusion"]["integer"] == 24 - len(kept)
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+def test_method_is_recorded_and_ranges_differ(run: Callable[..., Any], method: str) -> None:
+    network, _, _ = run(max_drop=0.9, calibration=method, percentile=99.0)
+    changes = network.surgery("quantize").changes
+    assert changes["method"] == method
+    extremes, _, _ = run(max_drop=0.9, calibration="minmax")
+    wide = extremes.surgery("quantize").changes["ranges"]
+    for name, (low, high) in changes["ranges"].items():
+        assert wide[name][0] - 1e-6 <= low <= 0 <= high <= wide[name][1] + 1e-6
+    assert (changes["ranges"] == wide) == (method == "minmax")
+
+
+def test_the_network_at_rest_keeps_what_was_calibrated(run: Callable[..., Any], tmp_path: Path) -> None:
+    network, _, _ = run(max_drop=0.5)
+    network.save(tmp_path / "network")
+    again = Network.load(tmp_path / "network")
+    assert again.digest == network.digest
+    assert again.surgery("quantize").changes == network.surgery("quantize").changes  # type: ignore[union-attr]
+    again.build()
+
+
+def test_calibrates_on_train_and_measures_on_val(
+    run: Callable[..., Any], nearness: Callable[..., Any]
+) -> None:
+    task = nearness()
+    _, _, events = run(task=task, max_drop=0.5)
+    assert ("train", 4) in task.asked
+    assert ("val", 2) in task.asked
+    assert set(task.evaluated) == {"val"}
+    told = [e.what for e in events if isinstance(e, Progress)]
+    assert {"quantize: calibrating", "quantize: sensitivity"} <= set(told)
+
+
+def test_black_images_are_refused(run: Callable[..., Any], nearness: Callable[..., Any]) -> None:
+    with pytest.raises(StageError, match=r"constant on all calibration images: images"):
+        run(task=nearness(gain=0.0))
