@@ -12,7 +12,7 @@ test: $(VENV)/ready
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 $(VENV)/ready: pyproject.toml constraints.txt

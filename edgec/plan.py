@@ -9,7 +9,7 @@ from typing import Any
 from edgec.events import Events
 from edgec.pipeline import Line, World, choose_device, key_parts, make_task, store_root
 from edgec.pruning.cost import cost_of
-from edgec.recipe import Export, Profile, Prune, Train, load
+from edgec.recipe import Export, Profile, Prune, Train, Training, load
 from edgec.source import check, initial_network
 from edgec.store import Store, key_of
 
@@ -33,7 +33,8 @@ def plan(
     network = initial_network(checked, task, allow_code)
     cost = cost_of(network.build(), task.example())
     yield f"recipe   {checked.name}: {checked.task}, seed {checked.seed}, device {chosen}"
-    yield f"network  {network.arch}: {cost.params:,} parameters, {cost.macs / 1e6:,.1f} M MACs, {cost.padded_macs / 1e6:,.1f} M padded"
+    macs = f"{cost.macs / 1e6:,.1f} M MACs, {cost.padded_macs / 1e6:,.1f} M padded"
+    yield f"network  {network.arch}: {cost.params:,} parameters, {macs}"
     splits = {split: task.size(split) for split in task.splits()}
     yield "data     " + ", ".join(f"{name} {count} images" for name, count in splits.items())
     for note in filter(None, notes):
@@ -48,7 +49,7 @@ def plan(
         result = None
         if known and not isinstance(config, Profile):
             result = store.get(key_of(key_parts(config, checked, task, line, chosen, World())), allow_code)
-        epochs = f", {config.epochs} epochs" if hasattr(config, "epochs") else ""
+        epochs = f", {config.epochs} epochs" if isinstance(config, Training) else ""
         state = "measured anew" if isinstance(config, Profile) else "cached" if result else "to do"
         yield f"stage    {name}: {config.kind}{epochs}, {state}"
         if isinstance(config, Prune) and result is None:

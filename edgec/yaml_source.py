@@ -157,6 +157,7 @@ def _plain(
         return tree
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*path, i), name, lines, problems) for i, item in enumerate(node.value)]
+    assert isinstance(node, yaml.ScalarNode)
     value = scalar(node.value, plain=node.style is None)
     if isinstance(value, float) and not math.isfinite(value):
         dotted = ".".join(map(str, path))

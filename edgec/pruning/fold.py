@@ -81,7 +81,7 @@ def fold(
             weight = module.weight[:, gone]
             delta = (weight.sum((2, 3)) if weight.ndim == 4 else weight) @ mean
             if module.bias is not None:
-                module.bias += delta
+                module.bias.add_(delta)
             elif name in norms:
                 norm = net.get_submodule(norms[name])
                 assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None

@@ -191,8 +191,8 @@ def _pair_activations(graph: onnx.GraphProto, scales: Mapping[str, tuple[np.floa
     produced: dict[str, str] = {}  # what the producer writes, where the graph's output keeps the name
     for tensor, (scale, zero) in scales.items():
         key = tensor.replace("/", "_")
-        graph.initializer.append(numpy_helper.from_array(scale, f"{key}_scale"))
-        graph.initializer.append(numpy_helper.from_array(zero, f"{key}_zero"))
+        graph.initializer.append(numpy_helper.from_array(np.asarray(scale), f"{key}_scale"))
+        graph.initializer.append(numpy_helper.from_array(np.asarray(zero), f"{key}_zero"))
         is_output = tensor in outputs
         start = f"{tensor}_float" if is_output else tensor
         end = tensor if is_output else f"{tensor}_dq"

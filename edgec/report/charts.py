@@ -65,10 +65,12 @@ class Plot:
             )
         for value in ticks(self.x0, self.x1, 6):
             self.parts.append(
-                f'<text class="tick" x="{self.px(value):.1f}" y="{self.height - BOTTOM + 15}" text-anchor="middle">{number(value)}</text>'
+                f'<text class="tick" x="{self.px(value):.1f}" y="{self.height - BOTTOM + 15}" '
+                f'text-anchor="middle">{number(value)}</text>'
             )
         self.parts.append(
-            f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{self.height - 4}" text-anchor="middle">{escape(x_label)}</text>'
+            f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{self.height - 4}" '
+            f'text-anchor="middle">{escape(x_label)}</text>'
         )
         self.parts.append(f'<text class="label" x="4" y="{TOP - 2}">{escape(y_label)}</text>')
 
@@ -188,7 +190,8 @@ def strips(title: str, samples: Mapping[str, Sequence[float]], x_label: str) -> 
             for k, v in enumerate(values)
         ]
         plot.parts.append(
-            f'<rect x="{at(q1):.1f}" y="{y - 8:.1f}" width="{max(at(q3) - at(q1), 1):.1f}" height="16" fill="{shade}" fill-opacity="0.3"/>'
+            f'<rect x="{at(q1):.1f}" y="{y - 8:.1f}" width="{max(at(q3) - at(q1), 1):.1f}" height="16" '
+            f'fill="{shade}" fill-opacity="0.3"/>'
             f'<line x1="{at(q2):.1f}" x2="{at(q2):.1f}" y1="{y - 9:.1f}" y2="{y + 9:.1f}" stroke="{shade}" stroke-width="2.5"/>'
         )
     plot.parts.append(

@@ -10,6 +10,25 @@ from edgec.report.charts import number
 
 Data = Mapping[str, Any]
 MISSING = "not measured"
+GATES = ["promise", "limit", "measured", "verdict"]
+LATENCY = [
+    "artifact", "runtime", "threads", "median ms", "95 % interval", "p90", "p99", "first ms", "load ms", "peak MB", "runs",
+    "against dense fp32",
+]  # fmt: skip
+
+
+def columns(d: Data) -> dict[str, list[str]]:
+    """The heads of the tables that the page and the Markdown share."""
+    metric = d["metric"]
+    return {
+        "gates": GATES,
+        "inout": ["", "went in (dense, fp32)", f"came out ({d['shipped'] or 'no artifact'})", "change"],
+        "stages": ["stage", metric, "mAP 50:95", "parameters", "MACs", "padded MACs", "seconds", "cached", "flags"],
+        "artifacts": [
+            "artifact", "bytes", f"{metric} val", "mAP val", f"{metric} test", "drop val", "SNR dB", "integer convolutions",
+        ],
+        "latency": LATENCY,
+    }  # fmt: skip
 
 
 def view(d: Data) -> dict[str, Any]:
@@ -22,6 +41,7 @@ def view(d: Data) -> dict[str, Any]:
         },
         **{k: d[k] for k in ("environment", "seed", "data", "network", "notes")},
         "profile": {"verdict": profile.get("verdict", ""), "reasons": profile.get("reasons", [])},
+        "columns": columns(d),
         "tiles": tiles(d),
         "gate_rows": gate_rows(d),
         "inout_rows": inout_rows(d),
@@ -195,7 +215,8 @@ def latency_rows(profile: Data) -> list[list[Any]]:
             [
                 c["artifact"], c["runtime"], c["threads"], f"{c['median_ms']:.2f}",
                 f"{c['ci_low_ms']:.2f} to {c['ci_high_ms']:.2f}", f"{c['p90_ms']:.2f}", f"{c['p99_ms']:.2f}",
-                _optional(c.get("first_ms")), _optional(c.get("load_ms")), f"{(c.get('peak_rss_bytes') or 0) / 1e6:.0f}", c["runs"],
+                _optional(c.get("first_ms")), _optional(c.get("load_ms")), f"{(c.get('peak_rss_bytes') or 0) / 1e6:.0f}",
+                c["runs"],
                 f"{ratio['ratio']:.2f} x ({ratio['ci_low']:.2f} to {ratio['ci_high']:.2f})" if ratio else "",
             ]
         )  # fmt: skip
@@ -269,7 +290,8 @@ def gamma_chart(d: Data) -> dict[str, str] | None:
         return None
     svg = charts.histograms("batch-norm scales before and after sparse training", gamma["edges"],
                             {"before": gamma["before"], "after": gamma["after"]}, "|scale|")  # fmt: skip
-    note = f"{100 * gamma['near_zero_before']:.1f} % of the scales were below 0.01 before, {100 * gamma['near_zero_after']:.1f} % after."
+    before, after = (100 * gamma[f"near_zero_{when}"] for when in ("before", "after"))
+    note = f"{before:.1f} % of the scales were below 0.01 before, {after:.1f} % after."
     return {"title": "batch-norm scales before and after sparse training", "svg": svg, "note": note}
 
 

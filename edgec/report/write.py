@@ -42,15 +42,15 @@ def markdown(shown: Mapping[str, Any]) -> str:
     lines = [f"# {shown['recipe']}", "", f"{shown['task']}, {shown['date']}, {shown['seconds']:.0f} s", ""]
     if shown["gates"]:
         lines += ["**every gate kept**" if shown["kept"] else "**a gate is broken**", ""]
-    shipped = shown["shipped"] or "no artifact"
-    sections = (
-        ("Gates", ["promise", "limit", "measured", "verdict"], shown["gate_rows"]),
-        ("In and out", ["", "dense fp32", shipped, "change"], shown["inout_rows"]),
-        ("Stages", ["stage", shown["metric"], "mAP", "parameters", "MACs", "padded MACs", "seconds", "cached", "flags"], shown["stage_rows"]),
-        ("Artifacts", ["artifact", "bytes", "val", "mAP val", "test", "drop", "SNR dB", "integer"], shown["artifact_rows"]),
-        ("Latency", ["artifact", "runtime", "threads", "median ms", "95 %", "p90", "p99", "first", "load", "peak MB", "runs", "against dense"], shown["latency_rows"]),
-    )  # fmt: skip
-    for title, columns, rows in sections:
+    titles = {
+        "gates": "Gates",
+        "inout": "In and out",
+        "stages": "Stages",
+        "artifacts": "Artifacts",
+        "latency": "Latency",
+    }
+    for key, title in titles.items():
+        rows, columns = shown[f"{key.removesuffix('s')}_rows"], shown["columns"][key]
         if rows:
             lines += [f"## {title}", "", _row(columns), _row(["---"] * len(columns))]
             lines += [_row([c["text"] if isinstance(c, Mapping) else c for c in row]) for row in rows] + [""]

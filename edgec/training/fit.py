@@ -236,7 +236,7 @@ class _Loop:
         rate = learning_rate(at, config.lr, config.final_lr, config.warmup_epochs) * tally.lr_scale
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        torch._foreach_copy_(self.saved, self.buffers)
+        torch._foreach_copy_(self.saved, self.buffers)  # pyright: ignore[reportPrivateImportUsage]
         with torch.autocast(self.env.device, dtype=self.dtype, enabled=self.dtype is not None):
             terms = self.loss(self.model, batch, at)
         total = torch.stack(list(terms.values())).sum()
@@ -259,7 +259,7 @@ class _Loop:
 
     def _skip(self, terms: Mapping[str, Tensor], at: Position, tally: _Tally) -> None:
         """Forget a bad step: neither weights nor statistics nor averages have seen it."""
-        torch._foreach_copy_(self.buffers, self.saved)
+        torch._foreach_copy_(self.buffers, self.saved)  # pyright: ignore[reportPrivateImportUsage]
         self.state.optimizer.zero_grad(set_to_none=True)
         self.state.scaler.update()
         tally.skipped += 1
