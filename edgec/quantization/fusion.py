@@ -33,7 +33,7 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
     """Open a QDQ graph in onnxruntime, and read the graph that it runs."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
-        OnnxSession(model.SerializeToString(), optimised_path=path)
+        OnnxSession(model.SerializeToString(), optimised_path=path, layout=False)  # keeps the layers' names
         optimised = onnx.load(path)
     nodes = list(optimised.graph.node)
     integer = sum(n.op_type in INTEGER for n in nodes)

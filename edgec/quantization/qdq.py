@@ -151,7 +151,7 @@ def insert(
     kept_float = set(float_layers) if only is None else set(layers) - set(only)
     placement = place(model, kept_float)
     keys = keys_of(model)
-    missing = [name for name in placement.needed if keys.get(name, name) not in ranges]
+    missing = [key for key in (keys.get(name, name) for name in placement.needed) if key not in ranges]
     if missing:
         raise StageError(
             f"int8: no calibrated range for {', '.join(missing[:5])}; the graph has changed since, run the quantize stage again"
@@ -224,13 +224,16 @@ def _quantize_weights(
     name = node.input[1]
     weight = weights[name].astype(np.float32)
     scale = np.maximum(np.abs(weight.reshape(len(weight), -1)).max(1), 1e-8) / 127
+    source = node.input[0].removesuffix("_dq")
+    has_bias = len(node.input) > 2 and node.input[2] in weights
+    if has_bias:  # a channel that is nearly nothing but bias: its scale must let an int32 hold the bias
+        scale = np.maximum(scale, np.abs(weights[node.input[2]]) / (float(scales[source][0]) * 2**30))
     integer = np.clip(np.round(weight / scale.reshape(-1, 1, 1, 1)), -127, 127).astype(np.int8)
     _stored(graph, name, integer, scale.astype(np.float32))
     node.input[1] = f"{name}_dq"
-    if len(node.input) > 2 and node.input[2] in weights:
+    if has_bias:
         bias_name = node.input[2]
         own = f"{name}_bias"  # two layers may share a bias of zeros; their scales differ
-        source = node.input[0].removesuffix("_dq")
         bias_scale = (float(scales[source][0]) * scale).astype(np.float32)
         bias = np.clip(
             np.round(weights[bias_name].astype(np.float64) / bias_scale), -(2**31), 2**31 - 1

@@ -43,11 +43,11 @@ def calibrate(
     low, high = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
     for index, part in enumerate(parts):
         for k, value in enumerate(session.run({"images": part})):
-            low[k], high[k] = min(low[k], float(value.min())), max(high[k], float(value.max()))
+            low[k], high[k] = np.minimum(low[k], value.min()), np.maximum(high[k], value.max())  # keep NaN
         progress(index + 1, passes)
-    _refuse(tensors, low, high)
-    low, high = np.minimum(low, 0), np.maximum(high, 0)
     keys = [keys_of(model).get(name, name) for name in tensors]
+    _refuse(keys, low, high)
+    low, high = np.minimum(low, 0), np.maximum(high, 0)
     if method == "minmax":
         return {name: (float(low[k]), float(high[k])) for k, name in enumerate(keys)}
     histograms = np.zeros((len(tensors), BINS))

@@ -30,6 +30,7 @@ class OnnxSession:
     """An .onnx file (or a serialised model) opened with a number of threads.
 
     `optimise=False` runs the graph as written, for parity checks; `optimised_path` saves what runs.
+    `layout=False` leaves out the last step, which reorders weights and renames them.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class OnnxSession:
         threads: int = 1,
         optimise: bool = True,
         optimised_path: Path | None = None,
+        layout: bool = True,
     ) -> None:
         import onnxruntime as ort
 
@@ -46,9 +48,11 @@ class OnnxSession:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.graph_optimization_level = (
-            ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-            if optimise
-            else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            if not optimise
+            else ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+            if layout
+            else ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         )
         if optimised_path is not None:
             options.optimized_model_filepath = str(optimised_path)
@@ -80,4 +84,11 @@ class OnnxSession:
                 raise StageError(
                     f"input {name!r} has shape {' x '.join(map(str, given))}, the artifact takes {wanted}"
                 )
-        return [np.asarray(o) for o in self._session.run(None, dict(feeds))]
+        try:
+            return [np.asarray(o) for o in self._session.run(None, dict(feeds))]
+        except Exception as error:  # a wrong type, an unknown input, no memory: classes of its own
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            given = ", ".join(f"{name!r} {array.dtype}" for name, array in feeds.items())
+            raise StageError(
+                f"onnxruntime cannot run {given} ({first}); give {', '.join(self.inputs)}"
+            ) from error

@@ -36,6 +36,11 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     layers = list(convolutions(model))
     if not layers:
         raise StageError("quantize: the network has no convolution")
+    idle = [p for p in config.keep_float if not any(fnmatch(name, p) for name in layers)]
+    if idle:
+        raise StageError(
+            f"stages.{env.stage}.keep_float: {', '.join(idle)} names no convolution; there are {', '.join(layers[:8])}, ..."
+        )
     fixed = [name for name in layers if any(fnmatch(name, pattern) for pattern in config.keep_float)]
     ranges = _ranges(config, model, env)
     probe = env.task.images("val", config.sensitivity_images)

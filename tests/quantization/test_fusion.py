@@ -34,5 +34,6 @@ def test_layers_kept_in_float_are_counted(tiny: Any) -> None:
     kept = ["backbone.csp1.conv1.conv", "head32"]
     found = fusion(insert(tiny.model, tiny.ranges, kept), kept)
     assert found.integer == wanted(tiny.model, kept) == 22
-    assert len(found.left_float) == 2
+    assert sorted(left["layer"] for left in found.left_float) == sorted(kept)
+    assert {left["reason"] for left in found.left_float} == {"kept in float by its sensitivity"}
     assert found.to_json()["integer"] == 22

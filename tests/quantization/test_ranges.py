@@ -113,5 +113,35 @@ def test_values_that_are_not_finite_are_refused(
 ) -> None:
     images = noise.copy()
     images[3, 0, 0, 0] = np.inf
-    with pytest.raises(StageError, match=r"not finite.*out.*weights"):
+    with pytest.raises(StageError, match=r"not finite.*0:out.*weights"):
         calibrate(linear[1], ["out"], images, batch=1)
+
+
+class Root(nn.Module):
+    """Not a number on negative images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(torch.sqrt(x))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_not_a_number_in_a_late_image_is_refused(noise: np.ndarray, batch: int) -> None:
+    model = to_onnx(Root().eval(), torch.zeros(1, 3, 64, 64), ["out"], dynamic_batch=True)
+    images = noise.copy()
+    images[3] *= -1
+    with pytest.raises(StageError, match=r"not finite.*conv:out"):
+        calibrate(model, ["images", "out"], images, batch=batch)
+
+
+def test_a_dead_layer_is_named_as_in_the_network(noise: np.ndarray) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.LeakyReLU(0.1), nn.Conv2d(4, 4, 1)).eval()
+    with torch.no_grad():
+        net[0].weight.zero_()
+        net[0].bias.fill_(1)
+    model = to_onnx(net, torch.zeros(1, 3, 64, 64), ["out"], dynamic_batch=True)
+    with pytest.raises(StageError, match=r"constant on all calibration images: .*0:out"):
+        calibrate(model, list(place(model).source), noise)

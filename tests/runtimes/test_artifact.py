@@ -174,3 +174,11 @@ def test_null_runtime_computes_nothing_from_a_real_file(artifact: Path, tmp_path
     np.testing.assert_array_equal(session.run({"images": images(1)})[0], [0])
     with pytest.raises(StageError, match="does not exist"):
         NullRuntime().open(tmp_path / "absent.onnx")
+
+
+def test_wrong_type_and_unknown_input_are_told(artifact: Path) -> None:
+    session = OnnxRuntime().open(artifact)
+    with pytest.raises(StageError, match="'images' float64"):
+        session.run({"images": images(1).astype(np.float64)})
+    with pytest.raises(StageError, match="'more' float32"):
+        session.run({"images": images(1), "more": images(1)})

@@ -183,3 +183,23 @@ def test_snr_counts_in_decibels() -> None:
     assert snr_db(signal, signal + 1) == pytest.approx(20)
     assert snr_db(signal, signal * 1.1) == pytest.approx(20)
     assert snr_db(signal, np.zeros(100)) == pytest.approx(0)
+
+
+class Shared(nn.Module):
+    """A convolution whose output goes on without its norm too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        nn.init.constant_(self.norm.weight, 3.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return self.norm(y) + y
+
+
+def test_a_norm_is_not_folded_where_others_take_the_convolutions_output() -> None:
+    net = Shared().eval()
+    reached = OnnxSession(to_onnx(net, EXAMPLE, ["out"]).SerializeToString()).run({"images": images(1)})[0]
+    with torch.no_grad():
+        assert snr_db(net(torch.from_numpy(images(1))).numpy(), reached) > 90

@@ -128,3 +128,8 @@ def test_calibrates_on_train_and_measures_on_val(
 def test_black_images_are_refused(run: Callable[..., Any], nearness: Callable[..., Any]) -> None:
     with pytest.raises(StageError, match=r"constant on all calibration images: images"):
         run(task=nearness(gain=0.0))
+
+
+def test_a_pattern_that_names_no_layer_is_refused(run: Callable[..., Any]) -> None:
+    with pytest.raises(StageError, match=r"keep_float: haed\* names no convolution"):
+        run(keep_float=["haed*"])

@@ -280,7 +280,9 @@ class Detection:
         size = predictor.batch or 16
         for start in range(0, len(samples), size):
             group = samples[start : start + size]
-            found += self._predict(predictor, split, start, group)
+            found += self._predict(
+                predictor, split, start, group, predictor.contract.get("score_threshold", 0.005)
+            )
             truths += [Truth(s.boxes, s.labels, s.difficult) for s in group]
             self.events.emit(Progress(f"evaluating on {split}", len(truths), len(samples)))
         return evaluate_detections(found, truths, self.classes).to_json()
@@ -291,7 +293,7 @@ class Detection:
         split: Split,
         start: int,
         group: list[Sample],
-        score_threshold: float = 0.005,
+        score_threshold: float,
     ) -> list[Detections]:
         """Detections in pixels of the images, for consecutive samples of a split."""
         fitted = self.fitted(split)
