@@ -22,6 +22,31 @@ INPUT = "images"
 Tail = Callable[[Any], Any]  # what is computed from a module's outputs inside the graph
 
 
+class ExportedMish(nn.Module):
+    """x * tanh(softplus(x)) = x * t / (t + 2) with t = e^x (e^x + 2).
+
+    onnxruntime's Mish operator takes three times as long on a CPU. Beyond 5.5 the factor is 1 to within 4e-5, and t
+    still fits half precision.
+    """
+
+    LIMIT = 5.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        e = x.clamp(max=self.LIMIT).exp()
+        t = e * (e + 2)
+        return x * (t / (t + 2))
+
+
+def _with_fast_mish(net: nn.Module) -> nn.Module:
+    """Replace every nn.Mish, in place."""
+    for name, child in net.named_children():
+        if isinstance(child, nn.Mish):
+            setattr(net, name, ExportedMish())
+        else:
+            _with_fast_mish(child)
+    return net
+
+
 class _WithTail(nn.Module):
     def __init__(self, net: nn.Module, tail: Tail) -> None:
         super().__init__()
@@ -39,7 +64,7 @@ def to_onnx(
 
     Raises StageError when the module cannot be exported or the graph is not valid.
     """
-    folded = fold_norms(net, example)
+    folded = _with_fast_mish(fold_norms(net, example))
     folded = folded if tail is None else _WithTail(folded, tail).eval()
     inputs = (example.cpu().repeat(2, 1, 1, 1) if dynamic_batch else example.cpu(),)
     shapes = ({0: torch.export.Dim("batch", min=1, max=1024)},) if dynamic_batch else None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgec.errors import StageError
 from edgec.network import Network
-from edgec.runtimes.onnx_export import check, initializers, layer_of, snr_db, to_fp16, to_onnx
+from edgec.runtimes.onnx_export import ExportedMish, check, initializers, layer_of, snr_db, to_fp16, to_onnx
 from edgec.runtimes.onnxruntime import OnnxSession
 
 EXAMPLE = torch.zeros(1, 3, 64, 64)
@@ -203,3 +203,14 @@ def test_a_norm_is_not_folded_where_others_take_the_convolutions_output() -> Non
     reached = OnnxSession(to_onnx(net, EXAMPLE, ["out"]).SerializeToString()).run({"images": images(1)})[0]
     with torch.no_grad():
         assert snr_db(net(torch.from_numpy(images(1))).numpy(), reached) > 90
+
+
+def test_mish_is_exported_in_a_form_that_is_quick_and_the_same() -> None:
+    x = torch.linspace(-30, 60, 4001)[None, None, None]
+    expected = torch.nn.functional.mish(x)
+    assert torch.allclose(ExportedMish()(x), expected, rtol=4e-5, atol=1e-6)
+    half = ExportedMish()(x.half()).float()
+    assert bool(torch.isfinite(half).all()) and torch.allclose(half, expected, rtol=4e-3, atol=4e-3)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Mish())
+    model = to_onnx(net, torch.zeros(1, 3, 8, 8), ["out"])
+    assert "Mish" not in {n.op_type for n in model.graph.node} and isinstance(net[1], torch.nn.Mish)
