@@ -113,7 +113,7 @@ def _coco(root: Path) -> dict[str, Any] | None:
                 return None
     if "train" not in splits:
         return None
-    splits.setdefault("val", splits["train"])
+    splits.setdefault("val", dict(splits["train"]))
     return {"format": "coco", "classes": classes, **splits}
 
 

@@ -1,0 +1,80 @@
+"""What the project is as a package: public names, the wheel's content, the commands in the README."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import edgec
+from edgec.cli import app
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_public_names() -> None:
+    assert edgec.__all__ == [
+        "Recipe",
+        "Run",
+        "__version__",
+        "compress",
+        "detect",
+        "evaluate",
+        "load",
+        "profile",
+    ]
+    for name in edgec.__all__:
+        assert getattr(edgec, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = edgec.nonsense  # type: ignore[attr-defined]
+
+
+def test_every_package_is_listed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "packages"
+    ]
+    there = {".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "edgec").rglob("__init__.py")}
+    assert set(listed) == there | {"edgec.models", "edgec.pipelines"}
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    missing = [name for name in names if f"edgec {name}" not in text]
+    assert not missing, f"README.md does not show {missing}"
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['edgec', '--help']\n"
+        "try:\n import edgec.cli; edgec.cli.main()\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_what_the_tree_holds(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (wheel,) = tmp_path.glob("*.whl")
+    held = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
+    wanted = {str(p.relative_to(ROOT)) for p in (ROOT / "edgec").rglob("*") if p.suffix in (".py", ".html")}
+    for folder, kinds in (("models", (".py", ".safetensors", ".md")), ("pipelines", (".py", ".yaml"))):
+        wanted |= {f"edgec/{folder}/{p.name}" for p in (ROOT / folder).iterdir() if p.suffix in kinds}
+    wanted = {w for w in wanted if "__pycache__" not in w}
+    assert wanted - held == set() and held - wanted == set()
+
+
+def test_text_speaks_of_the_project_alone() -> None:
+    place = re.compile(r"(?<![\w.])/(?:work|tmp|root|farm)/")
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "pipelines").glob("*.yaml")):
+        assert not place.search(path.read_text(encoding="utf-8")), path
