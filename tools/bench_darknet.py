@@ -1,0 +1,62 @@
+"""Accuracy of imported Darknet networks on the VOC test split, in torch and in onnxruntime after export.
+
+    EDGEC_DATA=data python tools/bench_darknet.py
+
+Evaluates yolo-fastest and yolo-fastest-xl (VOC weights); ends with one JSON line. A few minutes on one core.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from edgec.errors import RecipeError
+from edgec.pipeline import compress
+from edgec.recipe import load
+
+NAMES = ("yolo-fastest-xl", "yolo-fastest")
+
+
+def main() -> None:
+    default = Path(__file__).parents[1] / ".." / "shared" / "data"
+    os.environ.setdefault("EDGEC_DATA", str(default.resolve()))
+    folder = Path(os.environ["EDGEC_DATA"]) / "weights" / "yolo-fastest_voc"
+    if not folder.is_dir():
+        sys.exit(f"no weights at {folder}; set EDGEC_DATA")
+    figures: dict[str, dict[str, float]] = {}
+    for name in NAMES:
+        try:
+            recipe = load("voc_yolo_fastest_xl.yaml")
+        except RecipeError as error:
+            sys.exit(str(error))
+        tree = recipe.model_dump(mode="json") | {
+            "name": name,
+            "network": {
+                "arch": "darknet",
+                "cfg": str(folder / f"{name}.cfg"),
+                "weights": str(folder / f"{name}.weights"),
+            },
+            "stages": {"export": {"precisions": ["fp32"], "dense": False}},
+            "gates": {},
+            "pictures": 0,
+        }
+        tree["data"] |= {"train": "test", "val": "test"}
+        with tempfile.TemporaryDirectory() as scratch:
+            os.environ["EDGEC_STORE"] = str(Path(scratch) / "store")
+            artifact = compress(tree, run=Path(scratch) / "run").stages["export"]["artifacts"]["model.fp32"]
+        figures[name] = {
+            "parameters": artifact["params"],
+            "map50_torch": round(artifact["torch"]["test"], 4),
+            "map50_onnxruntime": round(artifact["test"]["map50"], 4),
+            "map50_11point_onnxruntime": round(artifact["test"]["map50_11point"], 4),
+            "snr_db": artifact["snr_db"],
+        }
+        print(name, figures[name], flush=True)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
