@@ -7,6 +7,7 @@ the range of their input on.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ CARRY = frozenset(
         "Split",
     }
 )
+LONGEST_KEY = 100
 ELEMENTWISE = frozenset(
     {
         "LeakyRelu",
@@ -62,9 +64,20 @@ class Placement:
 
 
 def keys_of(model: onnx.ModelProto) -> dict[str, str]:
-    """A name for each tensor that does not depend on how the graph's outputs are called: a convolution's output is
-    named for its layer."""
-    return {node.output[0]: f"{layer}:out" for layer, node in convolutions(model).items()}
+    """A name for each tensor that depends on the network alone, not on how an export called its tensors.
+
+    A convolution's output is named for its layer, other tensors for the operator and the names of its inputs.
+    """
+    layers = {node.output[0]: layer for layer, node in convolutions(model).items()}
+    keys = {i.name: i.name for i in model.graph.input}
+    for node in model.graph.node:
+        data = [keys[name] for name in node.input if name in keys]
+        for index, output in enumerate(node.output):
+            told = f"{node.op_type}({','.join(data)})" + (f"#{index}" if index else "")
+            if len(told) > LONGEST_KEY:  # a chain of sums
+                told = f"{node.op_type}:{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+            keys[output] = f"{layers[output]}:out" if output in layers else told
+    return keys
 
 
 def convolutions(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
