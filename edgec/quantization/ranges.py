@@ -45,7 +45,8 @@ def calibrate(
         for k, value in enumerate(session.run({"images": part})):
             low[k], high[k] = np.minimum(low[k], value.min()), np.maximum(high[k], value.max())  # keep NaN
         progress(index + 1, passes)
-    keys = [keys_of(model).get(name, name) for name in tensors]
+    named = keys_of(model)
+    keys = [named.get(name, name) for name in tensors]
     _refuse(keys, low, high)
     low, high = np.minimum(low, 0), np.maximum(high, 0)
     if method == "minmax":
