@@ -1,0 +1,154 @@
+"""The sparsify stage: scales go towards zero, the report sees them before and after, and patterns are spared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgec.env import Predictor
+from edgec.errors import StageError
+from edgec.network import Network
+from edgec.recipe import Sparsify
+from edgec.stages.sparsify import BINS, pooled, sparsify
+
+
+class Small(nn.Module):
+    """The channels of `bn` matter for the outputs; those of `idle` do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 2, 1, bias=False)
+        self.bn = nn.BatchNorm2d(4)
+        self.side = nn.Conv2d(3, 6, 3, 2, 1, bias=False)
+        self.idle = nn.BatchNorm2d(6)
+        self.head = nn.Conv2d(4, 1, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.bn(self.conv(images)).relu()) + 0 * self.idle(self.side(images)).mean()
+
+
+@dataclass(frozen=True)
+class Batch:
+    images: Tensor
+
+    def to(self, device: str) -> Batch:
+        return self
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class Means:
+    name = "means"
+    metric = "map50"
+
+    def contract(self, net: nn.Module) -> dict[str, Any]:
+        return {}
+
+    def batches(self, batch: int, *rest: int) -> Means:
+        return self
+
+    def __len__(self) -> int:
+        return 5
+
+    def epoch(self, index: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(index)
+        for _ in range(5):
+            yield Batch(torch.randn(4, 3, 8, 8, generator=generator))
+
+    def close(self) -> None:
+        pass
+
+    def losses(self, outputs: Tensor, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
+        return {"square": (outputs - batch.images.mean((1, 2, 3), keepdim=True)).square().mean()}
+
+    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> dict[str, float]:
+        return {"map50": 0.5}
+
+
+Run = Callable[..., tuple[Network, dict[str, Any]]]
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    monkeypatch.setattr("edgec.network.resolve_dotted", lambda name: Small)
+    return Network.initial(f"{__name__}:Small", {}, seed=1, allow_code=True)
+
+
+@pytest.fixture
+def run(given: Callable[..., Any], network: Network, tmp_path: Any) -> Run:
+    def start(begin: Network = network, **settings: Any) -> tuple[Network, dict[str, Any]]:
+        for path in (tmp_path / "scratch").glob("*"):
+            path.unlink()
+        plain: dict[str, Any] = {"epochs": 4, "batch": 4, "lr": 0.1, "momentum": 0, "warmup_epochs": 0,
+                                 "final_lr": 1, "ema_decay": 0, "rate": 0.2, "schedule": "constant"}  # fmt: skip
+        return sparsify(Sparsify(**{**plain, **settings}), begin, given(Means(), "sparsify", begin).env)
+
+    return start
+
+
+def test_idle_scales_lose_rate_times_lr_each_step(run: Run) -> None:
+    """20 steps of 0.1 x 0.2 from 1."""
+    sparse, metrics = run()
+    assert sparse.weights["idle.weight"].tolist() == pytest.approx([1 - 20 * 0.1 * 0.2] * 6, abs=1e-5)
+    assert [row["epoch"] for row in metrics["curves"]] == [0, 1, 2, 3]
+    assert metrics["final"] == {"map50": 0.5}
+
+
+def test_a_scale_that_reaches_zero_stays_about_there(run: Run) -> None:
+    sparse, metrics = run(epochs=12, rate=0.5)
+    assert float(sparse.weights["idle.weight"].abs().max()) <= 0.1 * 0.5 + 1e-6
+    assert metrics["gamma"]["near_zero_before"] == 0
+
+
+def test_what_is_ignored_is_not_pulled_and_not_counted(run: Run) -> None:
+    sparse, metrics = run(ignore=("idle",))
+    assert sparse.weights["idle.weight"].tolist() == pytest.approx([1.0] * 6, abs=1e-5)
+    assert sum(metrics["gamma"]["before"]) == sum(metrics["gamma"]["after"]) == 4
+
+
+def test_with_nothing_to_pull_it_says_so(run: Run) -> None:
+    with pytest.raises(StageError, match=r"sparsify: the network has no batch norm"):
+        run(ignore=("bn", "id*"))
+
+
+def test_the_histograms_count_every_scale(run: Run, network: Network) -> None:
+    sparse, metrics = run()
+    gamma = metrics["gamma"]
+    assert len(gamma["edges"]) == BINS + 1 and len(gamma["before"]) == len(gamma["after"]) == BINS
+    assert sum(gamma["before"]) == sum(gamma["after"]) == 10
+    for state, counts in ((network, gamma["before"]), (sparse, gamma["after"])):
+        scales = pooled([state.weights["bn.weight"], state.weights["idle.weight"]])
+        assert np.histogram(scales, gamma["edges"])[0].tolist() == counts
+        assert float(scales.max()) <= gamma["edges"][-1]
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+
+
+def test_the_paper_s_schedule_relieves_the_large_after_the_knee(run: Run, network: Network) -> None:
+    """Two of four epochs pull all; then the upper half of the scales keeps what it has."""
+    net = network.build()
+    with torch.no_grad():
+        net.idle.weight[:3] = 0.5  # type: ignore[index]
+    sparse, _ = run(
+        network.with_weights(net), schedule="paper", knee=0.5, percentile=50, relief=0.0, ignore=("bn",)
+    )
+    expected = [0.5 - 20 * 0.02] * 3 + [1 - 10 * 0.02] * 3
+    assert sparse.weights["idle.weight"].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_network_that_came_in_is_left_alone(run: Run, network: Network) -> None:
+    before = network.digest
+    sparse, _ = run()
+    assert network.digest == before != sparse.digest
+    assert sparse.surgeries == network.surgeries and sparse.arch == network.arch
+
+
+def test_absolute_values_are_pooled() -> None:
+    assert pooled([torch.tensor([-1.0, 2.0]), torch.tensor([[3.0]])]).tolist() == [1, 2, 3]

@@ -1,0 +1,160 @@
+"""The train stage: a network in, a trained network and its curves out; the one that came in is left alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgec.env import Predictor
+from edgec.events import EpochEnded
+from edgec.network import Network
+from edgec.recipe import Train
+from edgec.stages.train import train
+
+
+class Small(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 4, 3, 2, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 4)
+        )
+
+
+def build() -> nn.Module:
+    return Small()
+
+
+@dataclass(frozen=True)
+class Batch:
+    images: Tensor
+    wanted: Tensor
+
+    def to(self, device: str) -> Batch:
+        return self
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass
+class Means:
+    """Images of noise; their mean is wanted. Remembers the modules that its losses saw."""
+
+    saw: list[nn.Module] = field(default_factory=list)
+    stop_at: int = -1  # calls of `losses` until the process dies
+
+    name = "means"
+    metric = "map50"
+
+    def contract(self, net: nn.Module) -> dict[str, Any]:
+        return {}
+
+    def batches(self, batch: int, epochs: int, seed: int, *rest: int) -> Means:
+        self.batch, self.seed = batch, seed
+        return self
+
+    def __len__(self) -> int:
+        return 3
+
+    def epoch(self, index: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(100 * self.seed + index)
+        for _ in range(3):
+            images = torch.randn(self.batch, 3, 8, 8, generator=generator)
+            yield Batch(images, images.mean((1, 2, 3), keepdim=True))
+
+    def close(self) -> None:
+        pass
+
+    def losses(self, outputs: Tensor, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
+        if len(self.saw) == self.stop_at:
+            raise KeyboardInterrupt
+        self.saw.append(net)
+        error = outputs - batch.wanted
+        return {"square": error.square().mean(), "absolute": 0.1 * error.abs().mean()}
+
+    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> dict[str, float]:
+        assert split == "val"
+        images = torch.ones(2, 3, 8, 8)
+        return {"map50": float(predictor.run(images.numpy())[0].mean()), "map": 0.25}
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network.initial(f"{__name__}:build", {}, seed=1, allow_code=True)
+
+
+@pytest.fixture(autouse=True)
+def own_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This file is its own package of architectures."""
+    monkeypatch.setattr("edgec.network.resolve_dotted", lambda name: build)
+
+
+CONFIG = Train(epochs=3, batch=4, lr=0.05)
+
+
+def test_a_trained_network_and_its_metrics(given: Callable[..., Any], network: Network) -> None:
+    world, before = given(Means(), "train", network), network.digest
+    trained, metrics = train(CONFIG, network, world.env)
+    assert network.digest == before and trained.digest != before
+    assert (trained.arch, trained.args, trained.surgeries) == (network.arch, network.args, network.surgeries)
+    assert [row["epoch"] for row in metrics["curves"]] == [0, 1, 2]
+    for row in metrics["curves"]:
+        assert row["losses"].keys() == {"square", "absolute", "total"}
+        assert row["losses"]["total"] == pytest.approx(row["losses"]["square"] + row["losses"]["absolute"])
+    assert (metrics["skipped_steps"], metrics["rollbacks"]) == (0, 0)
+    assert metrics["images_per_second"] > 0 and metrics["train_seconds"] >= 0
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    assert sum(isinstance(e, EpochEnded) for e in world.events) == 3
+
+
+def test_the_final_figures_are_those_of_the_network_given_back(
+    given: Callable[..., Any], network: Network
+) -> None:
+    trained, metrics = train(CONFIG, network, given(Means(), "train", network).env)
+    with torch.no_grad():
+        mean = float(trained.build()(torch.ones(2, 3, 8, 8)).mean())
+    assert metrics["final"] == {"map50": pytest.approx(mean, abs=1e-5), "map": 0.25}
+
+
+def test_the_task_s_loss_gets_the_network_itself(given: Callable[..., Any], network: Network) -> None:
+    """Not a wrapper of it: the loss reads anchors and strides there."""
+    task = Means()
+    train(CONFIG, network, given(task, "train", network).env)
+    assert (
+        len(task.saw) == 9
+        and all(type(net) is Small for net in task.saw)
+        and len(set(map(id, task.saw))) == 1
+    )
+
+
+def test_interrupted_anywhere_it_ends_with_the_same_network(
+    given: Callable[..., Any], network: Network, tmp_path: Any
+) -> None:
+    world = given(Means(), "train", network)
+    whole, _ = train(CONFIG, network, world.env)
+    for path in (tmp_path / "scratch").iterdir():
+        path.unlink()
+    for step in (0, 3, 7):
+        with pytest.raises(KeyboardInterrupt):
+            train(CONFIG, network, given(Means(stop_at=step), "train", network).env)
+        resumed, metrics = train(CONFIG, network, given(Means(), "train", network).env)
+        assert resumed.digest == whole.digest, step
+        assert [row["epoch"] for row in metrics["curves"]] == [0, 1, 2]
+        for path in (tmp_path / "scratch").iterdir():
+            path.unlink()
+
+
+def test_the_seed_chooses_the_data(given: Callable[..., Any], network: Network, tmp_path: Any) -> None:
+    from dataclasses import replace
+
+    digests: list[str] = []
+    for index, seed in enumerate((1, 1, 2)):
+        env = given(Means(), "train", network).env
+        env = replace(env, seed=seed, scratch=tmp_path / f"scratch{index}")
+        digests.append(train(CONFIG, network, env)[0].digest)
+    assert digests[0] == digests[1] != digests[2]
