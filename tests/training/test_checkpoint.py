@@ -95,19 +95,31 @@ def test_without_any_one_tensor_it_is_another(
     assert not same(whole, train(parts, seed=99))
 
 
-@pytest.mark.parametrize(
-    "counter", [("state", "ema_updates", 0), ("epoch", None, 1), ("lr_scale", None, 0.5)]
-)
+@pytest.mark.parametrize(("name", "value"), [("epoch", 1), ("lr_scale", 0.5)])
 def test_without_any_one_counter_it_is_another(
-    whole: nn.Module, parts: Path, counter: tuple[str, Any, Any]
+    whole: nn.Module, parts: Path, name: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    section, key, value = counter
-    path = checkpoints(parts, "json")[-1]
-    progress = json.loads(path.read_bytes())
-    place, name = (progress[section], key) if key else (progress, section)
-    assert place[name] != value
-    place[name] = value
-    path.write_text(json.dumps(progress))
+    load = checkpoint.load_last
+
+    def changed(*args: Any) -> dict[str, Any] | None:
+        progress = load(*args)
+        assert progress is not None and progress[name] != value
+        return {**progress, name: value}
+
+    monkeypatch.setattr(checkpoint, "load_last", changed)
+    assert not same(whole, train(parts, seed=99))
+
+
+def test_without_the_average_s_counter_it_is_another(
+    whole: nn.Module, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = State.restore
+
+    def changed(self: State, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        assert counters["ema_updates"] == 8
+        restore(self, tensors, {**counters, "ema_updates": 0})
+
+    monkeypatch.setattr(State, "restore", changed)
     assert not same(whole, train(parts, seed=99))
 
 
