@@ -120,7 +120,9 @@ def test_relu_has_no_pair_before_it(exported: Callable[..., Any]) -> None:
     relu = next(n for n in made.model.graph.node if n.op_type == "Relu")
     placement = place(made.model)
     assert relu.input[0] not in placement.source
-    assert scale_and_zero(*made.ranges[keys_of(made.model)[relu.output[0]]])[1] == 0  # so that it is folded into the convolution
+    assert (
+        scale_and_zero(*made.ranges[keys_of(made.model)[relu.output[0]]])[1] == 0
+    )  # so that it is folded into the convolution
 
 
 def test_layers_kept_in_float_keep_their_weights(tiny: Any) -> None:
