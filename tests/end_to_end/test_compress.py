@@ -36,6 +36,11 @@ def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGEC_STORE", raising=False)
 
 
+def as_yaml(tree: Tree) -> str:
+    """A recipe as text; the order of its stages counts."""
+    return yaml.safe_dump(tree, sort_keys=False)
+
+
 def command(*args: str) -> list[str]:
     return [sys.executable, "-m", "edgec", *args]
 
@@ -93,23 +98,23 @@ def test_a_killed_run_goes_on_where_it_was(tiny: Tree, tmp_path: Path) -> None:
         "sparsify": tiny["stages"]["sparsify"],
     }
     whole = edgec.compress(tiny, run=tmp_path / "whole", fresh=True)
-    (tmp_path / "r.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(as_yaml(tiny), encoding="utf-8")
     environment = os.environ | {"EDGEC_STORE": str(tmp_path / "other")}
     for sent in (signal.SIGKILL, signal.SIGINT):
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command("compress", "r.yaml"),
             env=environment,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
-        )
-        assert process.stderr is not None
-        for line in process.stderr:
-            if re.search(r"epoch [12] ", line):
-                process.send_signal(sent)
-                break
-        process.stderr.read()
-        code = process.wait(timeout=120)
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if re.search(r"epoch [12] ", line):
+                    process.send_signal(sent)
+                    break
+            process.stderr.read()
+            code = process.wait(timeout=120)
         assert code in (-signal.SIGKILL, 130, 0)  # 0: it was done before the signal came
     subprocess.run(
         command("compress", "r.yaml"), env=environment, check=True, capture_output=True, timeout=300
@@ -223,7 +228,7 @@ def test_ones_own_network_and_stage(tiny: Tree, tmp_path: Path, monkeypatch: pyt
 
 def test_two_processes_train_as_torchrun_starts_them(tiny: Tree, tmp_path: Path) -> None:
     tiny["stages"] = {k: tiny["stages"][k] for k in ("train", "prune", "distill")}
-    (tmp_path / "r.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(as_yaml(tiny), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611", "-m", "edgec",
          "compress", "r.yaml", "--device", "cpu"],
@@ -239,14 +244,14 @@ def test_the_errors_of_the_command_line_have_their_exit_codes(tiny: Tree, tmp_pa
         done = subprocess.run(command(*args), capture_output=True, text=True, timeout=200)
         return done.returncode, done.stderr + done.stdout
 
-    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(tiny | {"sede": 1, "task": 3}), encoding="utf-8")
+    (tmp_path / "wrong.yaml").write_text(as_yaml(tiny | {"sede": 1, "task": 3}), encoding="utf-8")
     status, text = code("compress", "wrong.yaml")
     assert status == 2 and "did you mean 'seed'" in text and "task" in text and "Traceback" not in text
     gone = tiny | {
         "data": {"format": "voc", "root": "nowhere", "classes": ["a"]},
         "network": {"arch": "yolov4_tiny"},
     }
-    (tmp_path / "gone.yaml").write_text(yaml.safe_dump(gone), encoding="utf-8")
+    (tmp_path / "gone.yaml").write_text(as_yaml(gone), encoding="utf-8")
     status, text = code("compress", "gone.yaml")
     assert status == 5 and "nowhere" in text and "Traceback" not in text
     (tmp_path / "no.onnx").write_bytes(b"no onnx")
