@@ -115,7 +115,59 @@ class YoloData(DataBase):
     test: str | None = None
 
 
-Data = Annotated[SignsData | VocData | CocoData | YoloData, Field(discriminator="format")]
+class ImageSet(Frozen):
+    """A folder of high-resolution images and, where they exist, the low-resolution ones of the same names."""
+
+    hr: Path
+    lr: Path | None = None  # None: made by MATLAB's bicubic `imresize`
+    limit: PositiveInt | None = None  # the first images by name; None: all
+
+
+Sets = Annotated[dict[Name, ImageSet], Field(min_length=1)]
+
+
+class ImagesBase(Frozen):
+    """Super-resolution data: pairs of a low- and a high-resolution image."""
+
+    scale: Literal[2, 3, 4] = 4  # high resolution / low resolution
+    enlarged: bool = False  # the network takes the low resolution already enlarged to the output's size (bicubic)
+    peak: Literal[1, 255] = 1  # value of white at the network's input and output
+    input: tuple[PositiveInt, PositiveInt] = (64, 64)  # height, width: golden files, profile, calibration, fixed sizes
+    patch: Annotated[int, Field(ge=8)] = 48  # side of a training patch at low resolution, pixels
+    patches: PositiveInt = 16  # drawn from each training image in an epoch
+    flip: bool = True  # random flips and quarter turns
+    problems: Literal["error", "skip"] = "error"
+
+
+class PhotographsData(ImagesBase):
+    """The built-in set: scikit-image's photographs, some for training, others for validation."""
+
+    format: Literal["photographs"]
+
+
+class FolderData(ImagesBase):
+    """Folders of images: named sets for each split; metrics are told for each set and over all."""
+
+    format: Literal["images"]
+    root: Path
+    train: Sets
+    val: Sets
+    test: Sets | None = None
+
+    @field_validator("train", "val", "test", mode="before")
+    @classmethod
+    def _folder_alone(cls, sets: Any) -> Any:
+        """A folder's name stands for its high-resolution images; one folder, for a set called after it."""
+        if isinstance(sets, str | Path):
+            return {"images": {"hr": sets}}
+        if not isinstance(sets, Mapping):
+            return sets
+        return {k: {"hr": v} if isinstance(v, str | Path) else v for k, v in sets.items()}
+
+
+DetectionData = SignsData | VocData | CocoData | YoloData
+SuperresData = PhotographsData | FolderData
+Data = Annotated[DetectionData | SuperresData, Field(discriminator="format")]
 
 
 # --- network ---------------------------------------------------------------------------------------
@@ -174,9 +226,10 @@ class Train(Training):
 
 
 class Sparsify(Training):
-    """Training with an L1 pull on batch-norm scales (dynamic sparse training, arXiv 2306.01526)."""
+    """Training that pulls channels towards zero (dynamic sparse training, arXiv 2306.01526)."""
 
     kind: Literal["sparsify"] = "sparsify"
+    signal: Literal["auto", "norm_scales", "filter_norms"] = "auto"  # auto: batch-norm scales where there are any
     rate: PositiveFloat = 1e-3
     schedule: Literal["paper", "constant", "linear", "cosine"] = "paper"
     knee: Ratio = 0.4  # paper: share of the epochs with the full rate on all channels
@@ -259,6 +312,15 @@ class Pearson(TappedTerm):
     weight: NonNegative = 10.0
 
 
+class Output(Term):
+    kind: Literal["output"]  # L1 between the outputs, for networks that give images
+
+
+class FeatureAffinity(TappedTerm):
+    kind: Literal["affinity"]  # cosine similarities between all positions of a feature map (FAKD)
+    pool: PositiveInt = 12  # side to which the maps are averaged first: the affinity has pool^4 entries
+
+
 class CustomTerm(TappedTerm):
     """The user's own distiller: `package.module:function`, behind --allow-code."""
 
@@ -268,7 +330,7 @@ class CustomTerm(TappedTerm):
 
 
 Distiller = Annotated[
-    SpatialAttention | Logits | Boxes | FitNet | ChannelWise | Pearson | CustomTerm,
+    SpatialAttention | Logits | Boxes | Output | FitNet | ChannelWise | Pearson | FeatureAffinity | CustomTerm,
     Field(discriminator="kind"),
 ]
 
@@ -290,7 +352,7 @@ class Quantize(Frozen):
     batch: PositiveInt = 16
     calibration: Literal["minmax", "percentile", "mse"] = "percentile"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
-    max_drop: Fraction = 0.003  # of the metric; layers return to float until it is kept
+    max_drop: NonNegative = 0.003  # of the metric, in its unit; layers return to float until it is kept
     max_float_layers: Annotated[int, Field(ge=0)] = 8
     sensitivity_images: PositiveInt = 16
     keep_float: tuple[str, ...] = ()  # patterns of layers that stay in float in any case
@@ -303,6 +365,8 @@ class Export(Frozen):
     precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32", "fp16", "int8")
     output: Literal["raw", "boxes"] = "raw"  # head maps, or decoded boxes after NMS inside the graph
     dynamic_batch: bool = False
+    dynamic_size: bool = False  # any height and width
+    tile: tuple[PositiveInt, PositiveInt] | None = None  # also a graph of this fixed height and width: *.tile.onnx
     opset: Annotated[int, Field(ge=18, le=23)] = 18
     score_threshold: Fraction = 0.25  # boxes: what the graph keeps
     iou_threshold: Fraction = 0.45
@@ -345,8 +409,8 @@ class Gates(Frozen):
 
     artifact: Literal["fp32", "fp16", "int8"] | None = None  # None: the smallest precision exported
     split: Literal["val", "test"] = "val"
-    max_drop: Annotated[float, Field(ge=0, le=1)] | None = None  # of the metric, absolute (0.01 = 1 point)
-    min_metric: Fraction | None = None
+    max_drop: NonNegative | None = None  # of the metric, in its unit (mAP: 0.01 = 1 point; PSNR: dB)
+    min_metric: NonNegative | None = None
     min_speedup: PositiveFloat | None = None  # with 1 thread, in onnxruntime
     max_latency_ms: PositiveFloat | None = None
     max_bytes: PositiveInt | None = None
@@ -357,7 +421,7 @@ class Recipe(Frozen):
     """One recipe, checked."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]
-    task: Literal["detection"]
+    task: Literal["detection", "superres"]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data: Data
     network: NetworkSource
@@ -365,6 +429,16 @@ class Recipe(Frozen):
     stages: dict[Name, Stage] = Field(min_length=1, max_length=32)
     gates: Gates = Gates()
     pictures: Annotated[int, Field(ge=0, le=32)] = 4  # images drawn in the report
+
+    @model_validator(mode="after")
+    def _data_of_the_task(self) -> Self:
+        detection = not isinstance(self.data, ImagesBase)
+        if detection != (self.task == "detection"):
+            formats = "signs, voc, coco, yolo" if self.task == "detection" else "photographs, images"
+            raise ValueError(f"task {self.task} takes data.format {formats}, not {self.data.format}")
+        if self.task == "superres" and self.loss != Loss():
+            raise ValueError("loss has the terms of detection; super-resolution trains on L1 alone")
+        return self
 
     @field_validator("stages", mode="before")
     @classmethod
