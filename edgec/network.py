@@ -186,6 +186,11 @@ def resolve_arch(arch: str, allow_code: bool) -> Callable[..., nn.Module]:
     return import_module(f"{SHIPPED}.{arch}").build
 
 
+def converter(arch: str) -> Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None:
+    """What brings the tensors of others' checkpoints under a shipped architecture's names: its `convert`, if any."""
+    return None if ":" in arch else getattr(import_module(f"{SHIPPED}.{arch}"), "convert", None)
+
+
 def resolve_dotted(name: str) -> Callable[..., Any]:
     """`package.module:function` as an object. The caller has made sure that the user allowed it."""
     module_name, _, attribute = name.partition(":")

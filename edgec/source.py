@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgec.env import Task
 from edgec.errors import NetworkError, Problem, RecipeError
-from edgec.network import Network, load_darknet_weights, load_into
+from edgec.network import Network, converter, load_darknet_weights, load_into
 from edgec.recipe import Recipe
 
 
@@ -48,8 +49,23 @@ def initial_network(recipe: Recipe, task: Task, allow_code: bool = False) -> Net
     if source.weights.suffix == ".weights":
         load_darknet_weights(module, source.weights)
     else:
-        load_into(module, read_weights(source.weights), str(source.weights))
+        state = own_names(source.arch, module, read_weights(source.weights), source.weights)
+        load_into(module, state, str(source.weights))
     return network.with_weights(module)
+
+
+def own_names(arch: str, module: nn.Module, state: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+    """The tensors under the network's own names; those of others' checkpoints by the architecture's `convert`."""
+    wanted, convert = module.state_dict().keys(), converter(arch)
+    if convert is None or wanted <= state.keys() or state.keys() <= wanted:
+        return state  # also when tensors are missing or superfluous: `load_into` names them
+    try:
+        return convert(state)
+    except ValueError as error:
+        raise NetworkError(
+            f"{path}: its names are neither the network's own nor ones that {arch} converts ({error}); "
+            "check network.args, or save the state_dict under the network's names"
+        ) from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Variant = Literal["standard", "as", "rtc", "rte"]
 SIZES = {"standard": (64, 6), "as": (64, 6), "rtc": (12, 5), "rte": (20, 6)}  # features, blocks
 SCALES = (2, 3, 4)
 SLOPE = 0.05  # of the leaky ReLU
@@ -133,7 +132,7 @@ class IMDN(nn.Module):
     `radius`: how far, in input pixels, an output pixel sees; only the attention's ContrastPool sees farther.
     """
 
-    def __init__(self, scale: int, variant: Variant, features: int, blocks: int) -> None:
+    def __init__(self, scale: int, variant: str, features: int, blocks: int) -> None:
         super().__init__()
         n = features
         bias = variant != "rte"
@@ -144,7 +143,7 @@ class IMDN(nn.Module):
             case "as":
                 self.fea_conv = nn.Sequential(conv3x3(3, n, 2), nn.LeakyReLU(SLOPE), conv3x3(n, n, 2))
                 shrink, shuffle = 4, 4
-            case "rte":
+            case _:  # rte
                 self.fea_conv = nn.Sequential(conv3x3(3, n), nn.ReLU(), conv3x3(n, n, 2, bias))
                 shrink, shuffle = 2, 2 * scale
         fused = variant in ("standard", "as")  # c joins the outputs of all blocks
@@ -184,15 +183,18 @@ class IMDN(nn.Module):
 
 
 def build(
-    scale: int = 4, variant: Variant = "standard", features: int | None = None, blocks: int | None = None
+    scale: int = 4,
+    variant: Literal["standard", "as", "rtc", "rte"] = "standard",
+    features: int | None = None,
+    blocks: int | None = None,
 ) -> nn.Module:
     """An IMDN; `features` (a multiple of 4) and `blocks` are the variant's own when they are left out.
 
     The variant `as` has one structure for every scale: its image is enlarged by `scale` beforehand.
     Raises ValueError for arguments that make no network.
     """
-    if variant not in get_args(Variant):
-        raise ValueError(f"variant {variant!r} is not one of {', '.join(get_args(Variant))}")
+    if variant not in SIZES:
+        raise ValueError(f"variant {variant!r} is not one of {', '.join(SIZES)}")
     if scale not in SCALES:
         raise ValueError(f"scale {scale!r} is not one of 2, 3, 4")
     features = SIZES[variant][0] if features is None else features
@@ -227,25 +229,27 @@ RENAMED = (
 def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of one of the authors' checkpoints under the names of this network, exact.
 
-    Raises ValueError that names every tensor that no checkpoint of theirs has.
+    Raises ValueError that names the tensors that no checkpoint of theirs has.
     """
     converted: dict[str, Tensor] = {}
     unknown: list[str] = []
     for key, tensor in state.items():
         module, _, parameter = key.removeprefix("module.").rpartition(".")
         found = _renamed(module)
-        if found is None or parameter not in ("weight", "bias") or len(tensor) % found[1]:
+        rows = tensor.shape[0] if tensor.ndim else 0
+        if found is None or parameter not in ("weight", "bias") or rows == 0 or rows % found[1]:
             unknown.append(f"{key} {list(tensor.shape)}")
             continue
         name, parts = found
         if parts == 1:
             converted[f"{name}.{parameter}"] = tensor
         else:
-            distilled = len(tensor) // parts
+            distilled = rows // parts
             converted[f"{name}.distilled.{parameter}"] = tensor[:distilled].clone()
             converted[f"{name}.remaining.{parameter}"] = tensor[distilled:].clone()
     if unknown:
-        raise ValueError(f"not part of an IMDN checkpoint: {', '.join(unknown)}")
+        shown = ", ".join(unknown[:8]) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
+        raise ValueError(f"not part of one of the authors' IMDN checkpoints: {shown}")
     return converted
 
 
