@@ -47,6 +47,7 @@ class RunDir:
         if folder is not None:
             if folder.exists() and not folder.is_dir():
                 raise RecipeError([Problem(str(folder), "is a file", "give a folder with --run")])
+            cls._refuse_others(folder, recipe)
             return cls(folder)
         runs = Path("runs")
         number = 1
@@ -56,6 +57,20 @@ class RunDir:
         if number > 1 and not (last / MANIFEST).exists() and cls._recipe_text(last) == dump(recipe):
             return cls(last)
         return cls(runs / f"{recipe.name}-{number}")
+
+    @classmethod
+    def _refuse_others(cls, folder: Path, recipe: Recipe) -> None:
+        """A run replaces what an earlier run of its recipe left in a folder, and nothing else."""
+        if not folder.exists() or not any(folder.iterdir()):
+            return
+        text = cls._recipe_text(folder)
+        if not text and not (folder / ".lock").exists():
+            message = "is not empty, and not a run's folder: its artifacts/ and stages/ would be replaced"
+        elif text and f"name: {recipe.name}" != text.splitlines()[0]:
+            message = f"holds a run of another recipe ({text.splitlines()[0]})"
+        else:
+            return
+        raise RecipeError([Problem(str(folder), message, "give a new folder with --run")])
 
     @staticmethod
     def _recipe_text(folder: Path) -> str:

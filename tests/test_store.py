@@ -131,3 +131,19 @@ def test_a_run_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x", encoding="utf-8")
     with pytest.raises(RecipeError, match="is a file"):
         RunDir.choose(load(RECIPE), tmp_path / "f")
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "artifacts").mkdir(parents=True)
+    (mine / "artifacts" / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(RecipeError, match="not a run's folder"):
+        RunDir.choose(load("detector.yaml"), mine)
+    assert (mine / "artifacts" / "thesis.txt").exists()
+
+    run = RunDir.choose(load("detector.yaml"), tmp_path / "run")
+    run.begin(load("detector.yaml"))
+    run.close()
+    RunDir.choose(load("detector.yaml"), tmp_path / "run").close()  # the same recipe again
+    with pytest.raises(RecipeError, match="another recipe"):
+        RunDir.choose(load("signs_dense.yaml"), tmp_path / "run")
