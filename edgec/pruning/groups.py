@@ -2,7 +2,9 @@
 
 Coupling groups: channels that must be removed together, because layers are joined by shortcuts, concatenation or
 depthwise convolutions; found by torch-pruning's dependency graph. Scale groups: sets of coupling groups that
-share one threshold (Chu et al., arXiv 2306.01526): the network cut by the scale of its feature maps.
+share one threshold (Chu et al., arXiv 2306.01526): the network cut by the scale of its feature maps. A network that
+makes images has no such scales (IMDN stays at one resolution): there each part of the network, such as a block of a
+list of blocks, is a group.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from __future__ import annotations
 import copy
 import difflib
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Any, Literal
 
@@ -21,6 +23,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from edgec.errors import NetworkError, StageError
+from edgec.pruning.parts import group_name, is_block, part_of
+from edgec.pruning.shuffles import SHUFFLES, shuffles
 
 PRUNABLE = (nn.Conv2d, nn.BatchNorm2d, nn.Linear, nn.PReLU)
 
@@ -33,6 +37,7 @@ class Member:
     side: Literal["out", "in"]
     channel: tuple[int, ...]
     root: tuple[int, ...]
+    pooled: bool = False  # works on pooled statistics, as the layers of an attention's gates do
 
 
 @dataclass(frozen=True)
@@ -60,18 +65,22 @@ def coupling_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = ())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # bare parameters: their groups stay whole
-            graph = tp.DependencyGraph().build_dependency(net, example_inputs=example.cpu())
+            graph = tp.DependencyGraph().build_dependency(
+                net, example_inputs=example.cpu(), customized_pruners=shuffles(net, example)
+            )
         raw = list(graph.get_all_groups(ignored_layers=[], root_module_types=[nn.Conv2d]))
     except (RuntimeError, IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise NetworkError(
             f"the network's channel dependencies cannot be traced ({type(error).__name__}: {error}); write a split or a "
             "chunk of channels as parallel convolutions"
         ) from error
-    order = execution_order(net, example)
+    layers = executed(net, example)
+    order = {e.name: index for index, e in enumerate(layers)}
+    pooled = {e.name for e in layers if e.pooled}
     outputs = set(output_layers(net, example))
     found: list[Coupling] = []
     for group in raw:
-        members = _members(graph, group, names)
+        members = _members(graph, group, names, pooled)
         modules = {m.module for m in members}
         outs = {m.module for m in members if m.side == "out"}
         free = any(m.side == "in" for m in members) and not outs & outputs
@@ -84,10 +93,10 @@ def coupling_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = ())
 
 
 def _rigid(group: Any, names: Mapping[nn.Module, str]) -> bool:
-    """Whether a layer is among them whose channels cannot be cut: a group norm, a bare parameter."""
+    """Whether a layer is among them whose channels cannot be cut: a group norm, a bare parameter, a PixelShuffle."""
     targets = [item.dep.target.module for item in group]
     return any(
-        isinstance(t, nn.Parameter)
+        isinstance(t, (nn.Parameter, *SHUFFLES))
         or (t in names and not isinstance(t, PRUNABLE) and any(True for _ in t.parameters()))
         for t in targets
     )
@@ -112,12 +121,13 @@ def _parts(net: nn.Module, members: Sequence[Member], order: Mapping[str, int]) 
         for m in members:
             pairs = [(c, index[r]) for c, r in zip(m.channel, m.root, strict=True) if r in index]
             if pairs:
-                mine.append(Member(m.module, m.side, tuple(c for c, _ in pairs), tuple(r for _, r in pairs)))
+                channel, root = zip(*pairs, strict=True)
+                mine.append(replace(m, channel=channel, root=root))
         parts.append(Coupling(maker[2], len(index), tuple(mine)))
     return parts
 
 
-def _members(graph: Any, group: Any, names: Mapping[nn.Module, str]) -> list[Member]:
+def _members(graph: Any, group: Any, names: Mapping[nn.Module, str], pooled: Collection[str]) -> list[Member]:
     """The real layers of a torch-pruning group, merged by layer and side."""
     merged: dict[tuple[str, Literal["out", "in"]], dict[int, int]] = {}
     for item in group:
@@ -129,7 +139,10 @@ def _members(graph: Any, group: Any, names: Mapping[nn.Module, str]) -> list[Mem
         side: Literal["out", "in"] = "out" if graph.is_out_channel_pruning_fn(item.dep.handler) else "in"
         pairs = merged.setdefault((names[module], side), {})
         pairs.update(zip((int(i) for i in item.idxs), (int(r) for r in item.root_idxs), strict=True))
-    return [Member(name, side, tuple(pairs), tuple(pairs.values())) for (name, side), pairs in merged.items()]
+    return [
+        Member(name, side, tuple(pairs), tuple(pairs.values()), name in pooled)
+        for (name, side), pairs in merged.items()
+    ]
 
 
 def _is_grouped(module: nn.Module) -> bool:
@@ -152,6 +165,7 @@ class Executed:
     name: str
     stride: float  # of its output against the input image
     downsamples: bool
+    pooled: bool  # gives one place for the whole image
 
 
 def executed(net: nn.Module, example: Tensor) -> list[Executed]:
@@ -164,11 +178,11 @@ def executed(net: nn.Module, example: Tensor) -> list[Executed]:
             raise NetworkError(
                 f"{names[module]} runs twice in one pass; give each use a convolution of its own"
             )
-        small = (
-            output.shape[-1] == 1 and example.shape[-1] > 64
-        )  # squeeze and excitation: no scale of its own
+        pooled = output.shape[-1] == 1 and example.shape[-1] > 1
+        small = pooled and example.shape[-1] > 64  # squeeze and excitation: no scale of its own
         stride = (found[-1].stride if found else 1.0) if small else example.shape[-1] / output.shape[-1]
-        found.append(Executed(names[module], stride, not small and output.shape[-1] < inputs[0].shape[-1]))
+        shrinks = not small and output.shape[-1] < inputs[0].shape[-1]
+        found.append(Executed(names[module], stride, shrinks, pooled))
 
     handles = [m.register_forward_hook(note) for m in net.modules() if isinstance(m, nn.Conv2d)]
     training = net.training
@@ -181,10 +195,6 @@ def executed(net: nn.Module, example: Tensor) -> list[Executed]:
         for handle in handles:
             handle.remove()
     return found
-
-
-def execution_order(net: nn.Module, example: Tensor) -> dict[str, int]:
-    return {e.name: index for index, e in enumerate(executed(net, example))}
 
 
 def output_layers(net: nn.Module, example: Tensor) -> list[str]:
@@ -215,11 +225,15 @@ def scale_of(net: nn.Module, example: Tensor) -> dict[str, str]:
     """The scale group of every convolution: down to stride 8 together, then one for each deeper stride of the
     backbone, then the top-down path, then the bottom-up path.
 
-    For YOLOv4 these are the cuts of arXiv 2306.01526.
+    For YOLOv4 these are the cuts of arXiv 2306.01526. In a network that makes images and stays above stride 8, the
+    groups are its parts (`part_of`), named like `blocks_0`.
     """
+    layers = executed(net, example)
+    if _makes_images(net, example, layers):
+        return {e.name: group_name(part_of(net, e.name)) for e in layers}
     phase, deepest = "down", 8.0
     groups: dict[str, str] = {}
-    for e in executed(net, example):
+    for e in layers:
         if phase == "down" and e.stride < deepest and deepest > 8:
             phase = "top_down"
         elif phase == "top_down" and e.downsamples:
@@ -227,6 +241,20 @@ def scale_of(net: nn.Module, example: Tensor) -> dict[str, str]:
         deepest = max(deepest, e.stride)
         groups[e.name] = f"s{int(deepest)}" if phase == "down" else phase
     return groups
+
+
+def _makes_images(net: nn.Module, example: Tensor, layers: Sequence[Executed]) -> bool:
+    """Whether the output is one map no smaller than the input, and no map on the way as small as an eighth of it."""
+    training = net.training
+    try:
+        net.eval()
+        with torch.no_grad():
+            output = net(example.to(next(net.parameters()).device))
+    finally:
+        net.train(training)
+    if not isinstance(output, Tensor) or output.ndim != 4 or output.shape[-1] < example.shape[-1]:
+        return False
+    return all(e.stride < 8 or e.pooled for e in layers)
 
 
 def scale_groups(
@@ -264,8 +292,14 @@ def scale_groups(
 def automatic_taps(net: nn.Module, example: Tensor) -> dict[str, str]:
     """Where attention is compared: the last block of every scale group, by group.
 
-    The block is the convolution's parent when that normalises or activates its output.
+    The block is the convolution's parent when that normalises or activates its output. In a network that makes
+    images: the outputs of the blocks that stand in a list, or, without a list, of all parts that are followed by another.
     """
+    layers = executed(net, example)
+    if _makes_images(net, example, layers):
+        parts = list(dict.fromkeys(part_of(net, e.name) for e in layers))
+        blocks = [part for part in parts if "." in part and is_block(net.get_submodule(part))]
+        return {group_name(part): part for part in blocks or parts[:-1]}
     outputs = set(output_layers(net, example))
     last: dict[str, str] = {}
     for name, group in scale_of(net, example).items():

@@ -61,6 +61,32 @@ def test_yolov4_tiny_costs_what_the_paper_says(make: Make) -> None:
     assert 2 * cost.macs / 1e9 == pytest.approx(6.81, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("args", "params"),
+    [
+        ({"scale": 2}, 694_404),
+        ({"scale": 3}, 703_059),
+        ({"scale": 4}, 715_176),
+        ({"variant": "as"}, 752_104),
+        ({"scale": 2, "variant": "rtc"}, 20_190),
+        ({"scale": 2, "variant": "rte"}, 89_748),
+    ],
+)
+def test_imdn_has_the_paper_s_parameters(args: dict, params: int) -> None:
+    net = Network("imdn", args).blank()
+    example = torch.zeros(1, 3, 16, 16)
+    assert cost_of(net, example).params == total(shapes_of(net, example), {}, {}, 16).params == params
+
+
+def test_a_pixel_shuffle_costs_nothing_and_gates_work_on_one_place() -> None:
+    net = Network("imdn", {"scale": 2, "features": 16, "blocks": 1}).blank()
+    small, large = (cost_of(net, torch.zeros(1, 3, side, side)) for side in (8, 16))
+    gates = 2 * 16 * 1  # 16 -> 1 -> 16 channels
+    assert large.macs - gates == 4 * (small.macs - gates)
+    by_hand = sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.Conv2d)) - gates
+    assert small.macs == 64 * by_hand + gates
+
+
 def test_measuring_leaves_the_network_as_it_was(make: Make) -> None:
     net = make("CspPan").build().train()
     state = {n: t.clone() for n, t in net.state_dict().items()}

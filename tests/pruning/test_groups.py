@@ -12,6 +12,7 @@ import torch
 from edgec.errors import NetworkError, StageError
 from edgec.network import Network
 from edgec.pruning.groups import automatic_taps, coupling_groups, masks_of, scale_groups, scale_of
+from edgec.recipe import Prune
 
 Make = Callable[..., Network]
 EXAMPLE = torch.zeros(1, 3, 64, 64)
@@ -173,3 +174,93 @@ def test_looking_for_taps_does_not_move_batch_norms(make: Make) -> None:
     automatic_taps(net, EXAMPLE)
     assert net.training
     assert all(torch.equal(t, state[n]) for n, t in net.state_dict().items())
+
+
+def test_what_a_pixel_shuffle_takes_stays_whole(make: Make) -> None:
+    groups = {c.name: c for c in coupling_groups(make("Upscaler").build(), EXAMPLE)}
+    made = {m.module for c in groups.values() for m in c.outs()}
+    assert "tail.0" not in made
+    assert any(m.module == "tail.0" and m.side == "in" for m in groups["head"].members)
+
+
+def test_layers_tied_to_one_before_a_pixel_shuffle_stay_whole_too(make: Make) -> None:
+    groups = {c.name: c for c in coupling_groups(make("Shuffled").build(), EXAMPLE)}
+    assert list(groups) == ["a", "b", "c"]
+    assert {m.module for m in groups["b"].outs()} == {"b", "skip"}
+    taker = next(m for m in groups["b"].members if m.module == "c")
+    assert taker.channel == tuple(range(4, 12))  # behind the four channels that the PixelShuffle gives
+
+
+def test_the_trunk_is_one_coupling_and_gates_go_with_what_they_gate(make: Make) -> None:
+    groups = {c.name: c for c in coupling_groups(make("Upscaler").build(), EXAMPLE)}
+    assert {m.module for m in groups["head"].outs()} == {"head", "blocks.0.fuse", "blocks.1.fuse", "trunk"}
+    for index, part in enumerate(("d1", "d2", "last")):
+        gate = next(m for m in groups[f"blocks.0.{part}"].outs() if m.module == "blocks.0.expand")
+        assert gate.channel == tuple(range(8 * index, 8 * index + 8))
+        assert gate.pooled
+        assert not any(m.pooled for m in groups[f"blocks.0.{part}"].outs() if m is not gate)
+
+
+def test_a_pixel_shuffle_that_runs_twice_is_refused_by_name(make: Make) -> None:
+    net = make("Shuffled").build()
+    net.last = net.shuffle
+    with pytest.raises(NetworkError, match=r"shuffle runs twice .* PixelShuffle of its own"):
+        coupling_groups(net, EXAMPLE)
+
+
+def test_a_pixel_shuffle_that_is_no_module_is_refused() -> None:
+    class Functional(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = torch.nn.Conv2d(3, 16, 3, 1, 1), torch.nn.Conv2d(4, 3, 3, 1, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(torch.nn.functional.pixel_shuffle(self.a(x), 2))
+
+    with pytest.raises(NetworkError, match=r"Functional calls pixel_shuffle as a function.*nn\.PixelShuffle"):
+        coupling_groups(Functional(), EXAMPLE)
+
+
+@pytest.mark.parametrize("variant", ["standard", "as", "rtc", "rte"])
+def test_groups_of_a_network_that_makes_images_are_its_parts(make: Make, variant: str) -> None:
+    net = make("imdn", scale=2, variant=variant, features=16, blocks=2).build()
+    scales = scale_groups(net, EXAMPLE, coupling_groups(net, EXAMPLE), "auto")
+    expected = ["fea_conv", "blocks_0", "blocks_1", "c"]
+    assert list(dict.fromkeys(scales.values())) == [g for g in expected if g != "c" or net.c is not None]
+    assert all(name.replace(".", "_").startswith(group) for name, group in scales.items())
+    assert scale_of(net, torch.zeros(1, 3, 96, 96)) == scale_of(
+        net, EXAMPLE
+    )  # pooled statistics have no scale
+    assert automatic_taps(net, EXAMPLE) == {"blocks_0": "blocks.0", "blocks_1": "blocks.1"}
+
+
+def test_parts_are_named_as_a_recipe_can_name_them(make: Make) -> None:
+    net = make("imdn", features=16, blocks=1).build()
+    assert {n: g for n, g in scale_of(net, EXAMPLE).items() if n == "LR_conv"} == {"LR_conv": "lr_conv"}
+    for group in scale_of(net, EXAMPLE).values():
+        assert Prune.model_validate({"ratios": {group: 0.5}})
+
+
+def test_chains_of_blocks_are_lists_and_chains_of_layers_are_parts() -> None:
+    def chain() -> torch.nn.Sequential:
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(8, 8, 3, 1, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, 1, 1)
+        )
+
+    net = torch.nn.Sequential()
+    net.add_module("head", torch.nn.Conv2d(3, 8, 3, 1, 1))
+    net.add_module("body", torch.nn.Sequential(chain(), chain(), torch.nn.Conv2d(8, 8, 1)))
+    net.add_module("tail", torch.nn.Sequential(torch.nn.Conv2d(8, 12, 3, 1, 1), torch.nn.PixelShuffle(2)))
+    assert list(dict.fromkeys(scale_of(net, EXAMPLE).values())) == [
+        "head",
+        "body_0",
+        "body_1",
+        "body_2",
+        "tail",
+    ]
+    assert automatic_taps(net, EXAMPLE) == {"body_0": "body.0", "body_1": "body.1"}
+
+
+def test_without_blocks_every_part_but_the_last_is_tapped(make: Make) -> None:
+    taps = automatic_taps(make("Shuffled").build(), EXAMPLE)
+    assert list(taps.values()) == ["a", "wide", "tied", "b", "skip", "c"]

@@ -22,7 +22,7 @@ from edgec.pruning.surgery import prune_channels
 
 Make = Callable[..., Network]
 EXAMPLE = torch.zeros(1, 3, 64, 64)
-JOINED = ["Plain", "Wide", "CspPan", "Residual", "Mobile", "Flattened", "Grouped"]
+JOINED = ["Plain", "Wide", "CspPan", "Residual", "Mobile", "Flattened", "Grouped", "Upscaler", "Shuffled"]
 DETECTORS = [("yolov4_tiny", {"classes": 3, "width": 0.25}), ("yolov4", {"classes": 3, "width": 0.125})]
 
 
@@ -83,6 +83,19 @@ def test_detectors_are_cut_exactly(make: Make, name: str, args: dict) -> None:
     pruned = prune_channels(network, net, outs, ins)
     assert pruned.parameters < 0.4 * network.parameters
     assert_same(pruned.build(), silenced(net, outs), 1e-4)
+
+
+@pytest.mark.parametrize("variant", ["standard", "as", "rtc", "rte"])
+def test_super_resolution_is_cut_exactly(make: Make, variant: str) -> None:
+    network = make("imdn", scale=2, variant=variant, features=32, blocks=2)
+    net = network.build()
+    outs, ins = cut(net)
+    pruned = prune_channels(network, net, outs, ins)
+    assert pruned.parameters < 0.4 * network.parameters
+    assert_same(pruned.build(), silenced(net, outs))
+    assert pruned.build()(EXAMPLE).shape == net(EXAMPLE).shape
+    counts = [{n: int(m.sum()) for n, m in masks.items()} for masks in (outs, ins)]
+    assert total(shapes_of(net, EXAMPLE), *counts, block=16) == cost_of(pruned.build(), EXAMPLE)
 
 
 def test_a_trained_darknet_with_depthwise_convolutions_is_cut_exactly(shared_data: Path, make: Make) -> None:
@@ -172,7 +185,13 @@ torch.save([t.clone() for t in y], sys.argv[2])
 
 
 @pytest.mark.parametrize(
-    ("name", "args"), [("CspPan", {}), ("Mobile", {}), ("yolov4_tiny", {"classes": 3, "width": 0.25})]
+    ("name", "args"),
+    [
+        ("CspPan", {}),
+        ("Mobile", {}),
+        ("yolov4_tiny", {"classes": 3, "width": 0.25}),
+        ("imdn", {"scale": 2, "features": 32, "blocks": 2}),
+    ],
 )
 def test_another_process_loads_it_without_the_dense_network(
     make: Make, tmp_path: Path, name: str, args: dict

@@ -195,3 +195,63 @@ class Transposed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.a(x)
         return self.out(nn.functional.max_pool2d(self.up(y), 2) + self.b(y))
+
+
+class Distilling(nn.Module):
+    """A block of parallel split convolutions whose distilled parts are concatenated, weighed by channel attention."""
+
+    def __init__(self, features: int, distilled: int) -> None:
+        super().__init__()
+        rest = features - distilled
+        self.d1, self.r1 = nn.Conv2d(features, distilled, 3, 1, 1), nn.Conv2d(features, rest, 3, 1, 1)
+        self.d2, self.r2 = nn.Conv2d(rest, distilled, 3, 1, 1), nn.Conv2d(rest, rest, 3, 1, 1)
+        self.last = nn.Conv2d(rest, distilled, 3, 1, 1)
+        self.squeeze, self.expand = nn.Conv2d(3 * distilled, 6, 1), nn.Conv2d(6, 3 * distilled, 1)
+        self.fuse = nn.Conv2d(3 * distilled, features, 1)
+        self.act = nn.LeakyReLU(0.05)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, rest = self.act(self.d1(x)), self.act(self.r1(x))
+        two, rest = self.act(self.d2(rest)), self.act(self.r2(rest))
+        joined = torch.cat([one, two, self.last(rest)], 1)
+        contrast = joined.mean((2, 3), keepdim=True) + joined.std((2, 3), keepdim=True, correction=0)
+        return self.fuse(joined * self.expand(self.squeeze(contrast).relu()).sigmoid()) + x
+
+
+class Upscaler(nn.Module):
+    """A super-resolution network in the manner of IMDN: no batch norm, a long shortcut, PixelShuffle at the end."""
+
+    def __init__(self, features: int = 16, scale: int = 2) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, features, 3, 1, 1)
+        self.blocks = nn.ModuleList(Distilling(features, 8) for _ in range(2))
+        self.collect = nn.Sequential(nn.Conv2d(2 * features, features, 1), nn.LeakyReLU(0.05))
+        self.trunk = nn.Conv2d(features, features, 3, 1, 1)
+        self.tail = nn.Sequential(nn.Conv2d(features, 3 * scale**2, 3, 1, 1), nn.PixelShuffle(scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = head = self.head(x)
+        made: list[Tensor] = []
+        for block in self.blocks:
+            y = block(y)
+            made.append(y)
+        return self.tail(self.trunk(self.collect(torch.cat(made, 1))) + head)
+
+
+class Shuffled(nn.Module):
+    """PixelShuffle in the middle, its result concatenated with another map; a shortcut ties its maker to another layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.wide, self.tied = (nn.Conv2d(i, 16, 3, 1, 1) for i in (3, 16, 16))
+        self.shuffle, self.last, self.up = nn.PixelShuffle(2), nn.PixelShuffle(2), nn.Upsample(scale_factor=2)
+        self.b, self.c = nn.Conv2d(16, 8, 1), nn.Conv2d(12, 10, 3, 1, 1)
+        self.skip = nn.Conv2d(16, 8, 1)
+        self.out = nn.Conv2d(10, 12, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.a(x)
+        wide = self.wide(a)
+        other = self.b(self.tied(a) + wide) + self.skip(a)
+        y = torch.cat([self.shuffle(wide), self.up(other)], 1)
+        return self.last(self.out(self.c(y).relu()))
