@@ -236,7 +236,7 @@ class _Loop:
         rate = learning_rate(at, config.lr, config.final_lr, config.warmup_epochs) * tally.lr_scale
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        torch._foreach_copy_(self.saved, self.buffers)  # pyright: ignore[reportPrivateImportUsage]
+        self._copy(self.saved, self.buffers)
         with torch.autocast(self.env.device, dtype=self.dtype, enabled=self.dtype is not None):
             terms = self.loss(self.model, batch, at)
         total = torch.stack(list(terms.values())).sum()
@@ -259,7 +259,7 @@ class _Loop:
 
     def _skip(self, terms: Mapping[str, Tensor], at: Position, tally: _Tally) -> None:
         """Forget a bad step: neither weights nor statistics nor averages have seen it."""
-        torch._foreach_copy_(self.buffers, self.saved)  # pyright: ignore[reportPrivateImportUsage]
+        self._copy(self.buffers, self.saved)
         self.state.optimizer.zero_grad(set_to_none=True)
         self.state.scaler.update()
         tally.skipped += 1
@@ -270,6 +270,11 @@ class _Loop:
         self.env.events.note(
             f"{self.env.stage}: step {at.step} skipped, not finite ({named})", "warning", self.env.stage
         )
+
+    @staticmethod
+    def _copy(to: list[Tensor], of: list[Tensor]) -> None:
+        if to:  # a network without batch norms has no buffers
+            torch._foreach_copy_(to, of)  # pyright: ignore[reportPrivateImportUsage]
 
     def _evaluate(self) -> dict[str, float]:
         """Metrics on the validation split, with the averaged weights."""
