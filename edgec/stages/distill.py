@@ -10,10 +10,12 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor, nn
 
+from edgec.distillers.affinity import affinity
 from edgec.distillers.boxes import boxes
 from edgec.distillers.cwd import channel_wise
 from edgec.distillers.fitnet import Connector, fitnet
 from edgec.distillers.logits import logits
+from edgec.distillers.output import output
 from edgec.distillers.pkd import pearson
 from edgec.distillers.spatial_attention import spatial_attention
 from edgec.distillers.taps import tapped
@@ -26,12 +28,15 @@ from edgec.recipe import (
     ChannelWise,
     CustomTerm,
     Distill,
+    FeatureAffinity,
     FitNet,
     Logits,
+    Output,
     Pearson,
     SpatialAttention,
     Tap,
     TappedTerm,
+    Term,
 )
 from edgec.training.fit import fit
 from edgec.training.schedules import Position, ramp
@@ -47,6 +52,7 @@ def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[
     student = network.build()
     source = Network.load(config.teacher, env.allow_code) if isinstance(config.teacher, Path) else env.dense
     teacher = source.build().to(env.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    _check_knowledge(config, student, teacher, env)
     pairs = [
         _pairs(term, student, teacher, env) if isinstance(term, TappedTerm) else [] for term in config.terms
     ]
@@ -82,6 +88,8 @@ def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[
                             learned["boxes"], taught["boxes"], taught["objectness"], taught["classes"]
                         )
                         found[f"boxes/{index}"] = weight * value
+                    case Output():
+                        found[f"output/{index}"] = weight * output(learned["output"], taught["output"])
                     case _:
                         measure = _measure(term, batch, env)
                         for label, t, s in each:
@@ -89,11 +97,50 @@ def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[
                             key = connector_key(index, label)
                             if key in connectors:
                                 feature = connectors[key](feature)
-                            found[f"{term.kind}/{label}"] = weight * measure(feature, seen_t[t])
+                            name = f"{term.kind}/{label}"  # two terms on one tap add up
+                            found[name] = found.get(name, 0) + weight * measure(feature, seen_t[t])
             return found
 
         result = fit(student, loss, config, env, helpers=connectors if len(connectors) else None)
     return network.with_weights(student), result.to_json() | {"teacher": source.digest}
+
+
+def _needed(term: Term) -> tuple[str, ...]:
+    """What of the task's knowledge a term compares."""
+    match term:
+        case Logits():
+            return "classes", "objectness"
+        case Boxes():
+            return "classes", "objectness", "boxes"
+        case Output():
+            return ("output",)
+        case _:
+            return ()
+
+
+def _check_knowledge(config: Distill, student: nn.Module, teacher: nn.Module, env: Env) -> None:
+    """Raises StageError for a term that needs what the networks do not give, NetworkError for outputs that differ."""
+    needed = [_needed(term) for term in config.terms]
+    if not any(needed):
+        return
+    example = env.task.example()
+    with torch.no_grad():
+        learned = env.task.knowledge(student(example), student)
+        taught = env.task.knowledge(teacher(example.to(env.device)), teacher)
+    for index, (term, names) in enumerate(zip(config.terms, needed, strict=True)):
+        missing = [name for name in names if name not in learned]
+        if missing:
+            raise StageError(
+                f"stages.{env.stage}.terms[{index}]: {getattr(term, 'kind', '')} compares {' and '.join(missing)}, "
+                f"which networks of this task do not give; there is {', '.join(learned) or 'nothing'}, and features"
+            )
+        for name in names:
+            mine, theirs = ([tuple(t.shape[1:]) for t in each[name]] for each in (learned, taught))
+            if mine != theirs:
+                raise NetworkError(
+                    f"stages.{env.stage}.terms[{index}]: {name} of the teacher have the shapes {theirs}, the student's "
+                    f"{mine}; take a teacher with the same outputs, or compare features"
+                )
 
 
 def _measure(term: TappedTerm, batch: Any, env: Env) -> Callable[[Tensor, Tensor], Tensor]:
@@ -109,6 +156,8 @@ def _measure(term: TappedTerm, batch: Any, env: Env) -> Callable[[Tensor, Tensor
             return lambda s, t: channel_wise(s, t, term.temperature)
         case Pearson():
             return pearson
+        case FeatureAffinity():
+            return lambda s, t: affinity(s, t, term.pool)
         case CustomTerm():
             if not env.allow_code:
                 raise StageError(f"stages.{env.stage}: {term.function!r} is your own code; pass --allow-code")
@@ -166,7 +215,9 @@ def _connectors(
                         needed = True
                     case ChannelWise() | Pearson():
                         needed = mine != theirs
-                    case SpatialAttention() | CustomTerm() | Logits() | Boxes():
+                    case (
+                        SpatialAttention() | FeatureAffinity() | CustomTerm() | Logits() | Boxes() | Output()
+                    ):
                         needed = False
                     case other:
                         assert_never(other)
