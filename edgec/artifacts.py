@@ -80,7 +80,7 @@ def detect(
     from edgec.runtimes.artifact import predictor
     from edgec.tasks.detection.contract import postprocess, preprocess
     from edgec.tasks.detection.draw import draw_detections, encode_jpeg
-    from edgec.tasks.detection.images import read_image
+    from edgec.tasks.images import read_image
 
     model = predictor(Path(artifact), threads=threads)
     classes = list(model.contract["classes"])

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgec.errors import DataError, Problem
-from edgec.tasks.detection.samples import Object, Raw, inside
+from edgec.tasks.detection.samples import Object, Raw
+from edgec.tasks.images import inside
 
 MAX_BYTES = 1 << 30
 

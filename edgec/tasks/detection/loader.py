@@ -1,23 +1,17 @@
-"""Training batches: the order depends on (seed, epoch), each image's augmentation on (seed, epoch, index).
-
-So the batches are the same whatever the number of worker processes, and after an interruption.
-"""
+"""Training batches of a detector: fitted images, augmented by (seed, epoch, index)."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from edgec.recipe import Augment
+from edgec.tasks.batches import KeyedBatches
 from edgec.tasks.detection.augment import augment
-from edgec.tasks.detection.batch import Batch, Prepared, collate
+from edgec.tasks.detection.batch import Prepared, collate
 from edgec.tasks.detection.images import fit_image
 from edgec.tasks.detection.samples import Sample
 
@@ -65,71 +59,9 @@ class _Augmented(Dataset[Prepared]):
         return augment(self.fitted, index, len(self.fitted), self.fitted.size, self.config, mosaic, rng)
 
 
-class _Order:
-    """Batches of (epoch, index) for one epoch and one rank."""
-
-    def __init__(self, count: int, batch: int, seed: int, rank: int, world: int) -> None:
-        self.count, self.batch, self.seed, self.rank, self.world = count, batch, seed, rank, world
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return max(1, self.count // (self.batch * self.world))
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
-        needed = len(self) * self.batch * self.world
-        if len(order) < needed:  # fewer images than one batch: some come twice
-            order = np.resize(order, needed)
-        for step in range(len(self)):
-            start = (step * self.world + self.rank) * self.batch
-            yield [(self.epoch, int(i)) for i in order[start : start + self.batch]]
-
-
-class DetectionBatches:
-    """env.Batches over a training split."""
-
-    def __init__(
-        self,
-        fitted: Fitted,
-        config: Augment,
-        batch: int,
-        epochs: int,
-        seed: int,
-        workers: int,
-        rank: int,
-        world: int,
-    ) -> None:
-        self._order = _Order(len(fitted), batch, seed, rank, world)
-        workers = min(workers, _cores())  # more would only wait; the batches are the same
-        self._loader = DataLoader(
-            _Augmented(fitted, config, seed, epochs),
-            batch_sampler=self._order,  # type: ignore[arg-type]
-            collate_fn=collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            worker_init_fn=_quiet_worker,
-            generator=torch.Generator(),  # leaves torch's global generator alone
-        )
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def epoch(self, index: int) -> Iterator[Batch]:
-        self._order.epoch = index
-        yield from self._loader
-
-    def close(self) -> None:
-        iterator = getattr(self._loader, "_iterator", None)
-        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _quiet_worker(index: int) -> None:
-    """One thread a worker process: the training has the cores."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+def detection_batches(
+    fitted: Fitted, config: Augment, batch: int, epochs: int, seed: int, workers: int, rank: int, world: int
+) -> KeyedBatches:
+    """The training batches of a split."""
+    items = _Augmented(fitted, config, seed, epochs)
+    return KeyedBatches(items, len(fitted), collate, batch, seed, workers, rank, world)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgec.errors import DataError, Problem
-from edgec.tasks.detection.images import read_image
+from edgec.tasks.images import read_image
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,6 @@ class Raw:
     objects: Sequence[Object]
     place: str
     size: tuple[int, int] | None = None  # height, width
-
-
-def inside(root: Path, relative: str, place: str) -> Path:
-    """A path under `root`. Raises DataError when it escapes, by .., an absolute path or a link."""
-    path = root / relative
-    try:
-        escapes = not path.resolve().is_relative_to(root.resolve())
-    except (OSError, ValueError, RuntimeError):
-        escapes = True
-    if escapes or "\0" in relative:
-        raise DataError(
-            [Problem(place, f"{relative!r} leads out of {root}", "keep the files inside the root")]
-        )
-    return path
 
 
 def check(

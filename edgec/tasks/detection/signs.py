@@ -12,9 +12,9 @@ from importlib import resources
 import cv2
 import numpy as np
 
-from edgec.tasks.detection.images import decode_image
 from edgec.tasks.detection.samples import Sample
 from edgec.tasks.detection.signs_draw import SIGNS, draw_sign
+from edgec.tasks.images import decode_image
 
 VERSION = 1  # raise it when an image of the set changes
 CLASSES = tuple(SIGNS)

@@ -30,6 +30,7 @@ from edgec.recipe import (
     YoloData,
     check_unique_classes,
 )
+from edgec.tasks.batches import KeyedBatches
 from edgec.tasks.detection import signs
 from edgec.tasks.detection.anchors import anchors_for_heads
 from edgec.tasks.detection.coco import coco_classes, read_coco
@@ -39,7 +40,7 @@ from edgec.tasks.detection.draw import draw_detections, encode_jpeg, side_by_sid
 from edgec.tasks.detection.graph import BOXES, SCORES, append_nms, decoder
 from edgec.tasks.detection.heads import heads_of
 from edgec.tasks.detection.images import PAD_VALUE, fit_mapping
-from edgec.tasks.detection.loader import DetectionBatches, Fitted
+from edgec.tasks.detection.loader import Fitted, detection_batches
 from edgec.tasks.detection.loss import yolo_loss
 from edgec.tasks.detection.metrics import Truth, evaluate_detections
 from edgec.tasks.detection.samples import Raw, Sample, check
@@ -231,8 +232,8 @@ class Detection:
 
     def batches(
         self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
-    ) -> DetectionBatches:
-        return DetectionBatches(
+    ) -> KeyedBatches:
+        return detection_batches(
             self.fitted("train"), self.data.augment, batch, epochs, seed, workers, rank, world
         )
 

@@ -10,7 +10,8 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from edgec.errors import DataError, Problem
-from edgec.tasks.detection.samples import Object, Raw, inside
+from edgec.tasks.detection.samples import Object, Raw
+from edgec.tasks.images import inside
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG")
 

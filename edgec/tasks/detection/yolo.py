@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgec.errors import DataError, Problem
-from edgec.tasks.detection.images import read_image
-from edgec.tasks.detection.samples import Object, Raw, inside
+from edgec.tasks.detection.samples import Object, Raw
+from edgec.tasks.images import inside, read_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 

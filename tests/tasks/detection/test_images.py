@@ -18,14 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgec.errors import DataError
-from edgec.tasks.detection.images import (
-    MAX_PIXELS,
-    PAD_VALUE,
-    decode_image,
-    fit_image,
-    fit_mapping,
-    read_image,
-)
+from edgec.tasks.detection.images import PAD_VALUE, fit_image, fit_mapping
+from edgec.tasks.images import MAX_PIXELS, decode_image, read_image
 
 
 def encoded(image: np.ndarray, kind: str = "PNG", **options: object) -> bytes:

@@ -12,8 +12,9 @@ import torch
 
 from edgec.errors import DataError
 from edgec.recipe import Augment
+from edgec.tasks.batches import KeyedBatches
 from edgec.tasks.detection.batch import Batch, collate
-from edgec.tasks.detection.loader import DetectionBatches, Fitted
+from edgec.tasks.detection.loader import Fitted, detection_batches
 from edgec.tasks.detection.samples import Sample
 
 PLAIN = Augment(mosaic=0, flip=0, hue=0, saturation=0, value=0, scale=0, translate=0)
@@ -39,9 +40,9 @@ def batches(
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
-) -> DetectionBatches:
+) -> KeyedBatches:
     fitted = Fitted(samples(count), (64, 64), "letterbox")
-    return DetectionBatches(fitted, config or Augment(), batch, epochs, seed, workers, rank, world)
+    return detection_batches(fitted, config or Augment(), batch, epochs, seed, workers, rank, world)
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -205,7 +206,7 @@ def test_an_unreadable_image_is_named_from_a_worker(tmp_path: Path):
         (64, 64),
     )
     for workers in (0, 1):
-        made = DetectionBatches(Fitted([gone], (64, 64), "stretch"), PLAIN, 1, 1, 0, workers, 0, 1)
+        made = detection_batches(Fitted([gone], (64, 64), "stretch"), PLAIN, 1, 1, 0, workers, 0, 1)
         try:
             with pytest.raises(DataError, match=r"gone.jpg"):
                 next(made.epoch(0))

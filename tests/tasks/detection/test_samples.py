@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edgec.errors import DataError
-from edgec.tasks.detection.samples import Object, Raw, Sample, check, inside
+from edgec.tasks.detection.samples import Object, Raw, Sample, check
+from edgec.tasks.images import inside
 
 Write = Callable[..., Path]
 

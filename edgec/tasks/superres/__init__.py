@@ -1,0 +1,1 @@
+"""Super-resolution: pairs of images, patches, metrics, adaptive cropping, pictures."""
