@@ -1,0 +1,76 @@
+"""PSNR and SSIM as super-resolution papers compute them: on the luma of ITU-R BT.601, without the border."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from skimage.metrics import structural_similarity
+
+BEST_PSNR = 100.0  # dB, told for equal images, whose ratio is infinite
+SSIM_WINDOW = 11  # pixels, of the Gaussian
+
+
+@dataclass(frozen=True)
+class Score:
+    """How near one image came. `psnr8` and `ssim8` are on luma rounded to 8 bits."""
+
+    set: str
+    image: str
+    psnr: float
+    ssim: float
+    psnr8: float
+    ssim8: float
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    """Y of an RGB uint8 image [h, w, 3], float64 [h, w] in 16..235."""
+    return image.astype(np.float64) @ np.array([65.481, 128.553, 24.966]) / 255 + 16
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of two arrays in 0..255, in dB."""
+    error = float(np.mean(np.square(a.astype(np.float64) - b)))
+    return BEST_PSNR if error == 0 else min(BEST_PSNR, 10 * float(np.log10(255**2 / error)))
+
+
+def ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """Structural similarity of two arrays [h, w] in 0..255 (Wang et al. 2004): Gaussian of sigma 1.5."""
+    if min(a.shape) < SSIM_WINDOW:
+        return float(np.array_equal(a, b))  # no window fits
+    value = structural_similarity(
+        a, b, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    return float(value)  # type: ignore[arg-type]
+
+
+def shaved(image: np.ndarray, border: int) -> np.ndarray:
+    """The image without `border` pixels at each side; whole when nothing would be left."""
+    if min(image.shape[:2]) <= 2 * border:
+        return image
+    return image[border : image.shape[0] - border, border : image.shape[1] - border]
+
+
+def psnr_y(output: np.ndarray, truth: np.ndarray, shave: int) -> float:
+    """PSNR on float luma of two RGB uint8 images, without `shave` pixels at the border."""
+    return psnr(shaved(luma(output), shave), shaved(luma(truth), shave))
+
+
+def score(set_name: str, image: str, output: np.ndarray, truth: np.ndarray, shave: int) -> Score:
+    """All figures of one image. `output` and `truth` are RGB uint8 [h, w, 3] of one size."""
+    a, b = (shaved(luma(x), shave) for x in (output, truth))
+    a8, b8 = np.round(a), np.round(b)
+    return Score(set_name, image, psnr(a, b), ssim(a, b), psnr(a8, b8), ssim(a8, b8))
+
+
+def summary(scores: Iterable[Score]) -> dict[str, float]:
+    """Means over all images ("psnr", "ssim", "psnr8", "ssim8"), over each set ("psnr/set5"), and each image's."""
+    listed = list(scores)
+    found = {n: float(np.mean([getattr(s, n) for s in listed])) for n in ("psnr", "ssim", "psnr8", "ssim8")}
+    for name in dict.fromkeys(s.set for s in listed):
+        mine = [s for s in listed if s.set == name]
+        found |= {f"{n}/{name}": float(np.mean([getattr(s, n) for s in mine])) for n in ("psnr", "ssim")}
+        for s in mine:
+            found |= {f"psnr/{name}/{s.image}": s.psnr, f"ssim/{name}/{s.image}": s.ssim}
+    return found

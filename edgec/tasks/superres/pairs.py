@@ -1,0 +1,107 @@
+"""Pairs of a low- and a high-resolution image: from folders, or from the built-in photographs, checked on load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgec.errors import DataError, Problem
+from edgec.recipe import ImageSet
+from edgec.tasks.images import inside, read_image
+from edgec.tasks.superres.degrade import bicubic_down, cropped
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+LEAST = 8  # pixels of a low-resolution side
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image in both resolutions. Grey images have three equal channels; an alpha channel is dropped."""
+
+    set: str
+    name: str  # within its set
+    hr: Path | np.ndarray  # a file, or RGB uint8 [h, w, 3]
+    lr: Path | None  # None: made from `hr` by MATLAB's bicubic
+    scale: int
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """(low, high): RGB uint8 [h, w, 3] and [scale * h, scale * w, 3]; the high one cropped to a multiple."""
+        high = cropped(read_image(self.hr) if isinstance(self.hr, Path) else self.hr, self.scale)
+        low = bicubic_down(high, self.scale) if self.lr is None else read_image(self.lr)
+        return low, high
+
+    def files(self) -> list[Path]:
+        return [path for path in (self.hr, self.lr) if isinstance(path, Path)]
+
+
+def pairs_of(root: Path, sets: Mapping[str, ImageSet], scale: int) -> tuple[list[Pair], list[Problem]]:
+    """The good pairs of named sets, ordered by set and name, and every problem of the others."""
+    pairs: list[Pair] = []
+    problems: list[Problem] = []
+    for name, images in sets.items():
+        try:
+            found, more = _in_folder(root, name, images, scale)
+        except DataError as error:
+            problems += error.problems
+            continue
+        pairs += found
+        problems += more
+    with ThreadPoolExecutor(2) as pool:
+        checked = list(pool.map(_problems_of, pairs))
+    problems += [problem for each in checked for problem in each]
+    return [pair for pair, bad in zip(pairs, checked, strict=True) if not bad], problems
+
+
+def _in_folder(root: Path, name: str, images: ImageSet, scale: int) -> tuple[list[Pair], list[Problem]]:
+    """The pairs of a set, not yet opened."""
+    folder = _folder(root, images.hr, f"data set {name}: hr")
+    partners = None if images.lr is None else _folder(root, images.lr, f"data set {name}: lr")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        remedy = f"images end in {', '.join(SUFFIXES)}"
+        raise DataError([Problem(str(folder), "holds no image", remedy)])
+    pairs: list[Pair] = []
+    problems: list[Problem] = []
+    by_stem = {p.stem: p for p in sorted(partners.iterdir())} if partners is not None else {}
+    for path in files[: images.limit]:
+        partner = by_stem.get(path.stem)
+        if partners is not None and partner is None:
+            remedy = f"put {path.name} there, or leave lr out to have it made by bicubic"
+            problems.append(Problem(str(path), f"has no partner in {partners}", remedy))
+            continue
+        pairs.append(Pair(name, path.stem, path, partner, scale))
+    return pairs, problems
+
+
+def _folder(root: Path, relative: Path, place: str) -> Path:
+    folder = relative if relative.is_absolute() else inside(root, str(relative), place)
+    if not folder.is_dir():
+        raise DataError([Problem(place, f"{folder} is no folder", "check data.root and the set's path")])
+    return folder
+
+
+def _problems_of(pair: Pair) -> list[Problem]:
+    """What is wrong with a pair: decoded whole, so that a truncated file is found."""
+    try:
+        high = read_image(pair.hr) if isinstance(pair.hr, Path) else pair.hr
+        low = None if pair.lr is None else read_image(pair.lr)
+    except DataError as error:
+        return list(error.problems)
+    height, width = (side // pair.scale for side in high.shape[:2])
+    if min(height, width) < LEAST:
+        message = f"{high.shape[1]} x {high.shape[0]} pixels"
+        remedy = f"remove it: with scale {pair.scale}, each side needs at least {LEAST * pair.scale}"
+        return [Problem(str(pair.hr), message, remedy)]
+    if low is not None and low.shape[:2] != (height, width):
+        message = f"{low.shape[1]} x {low.shape[0]} pixels; 1/{pair.scale} of {pair.hr} is {width} x {height}"
+        return [Problem(str(pair.lr), message, "check data.scale and the folder")]
+    return []
+
+
+def built_in(set_name: str, images: Sequence[tuple[str, np.ndarray]], scale: int) -> list[Pair]:
+    """Pairs of images in memory."""
+    return [Pair(set_name, name, image, None, scale) for name, image in images]

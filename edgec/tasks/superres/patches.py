@@ -1,0 +1,116 @@
+"""Training batches for super-resolution: random patches, each drawn by (seed, epoch, index), flipped and turned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from edgec.recipe import ImagesBase
+from edgec.tasks.batches import KeyedBatches
+from edgec.tasks.superres.contract import prepare
+from edgec.tasks.superres.pairs import Pair
+
+CACHE_BYTES = 1 << 30  # images kept in memory
+
+Patch = tuple[np.ndarray, np.ndarray]  # low, high: uint8 [h, w, 3]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`images` float32 [n, 3, h, w], what the network takes; `targets` [n, 3, scale * h, scale * w]. RGB in 0..peak."""
+
+    images: Tensor
+    targets: Tensor
+
+    def to(self, device: str | torch.device) -> Batch:
+        return Batch(self.images.to(device), self.targets.to(device))
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+
+class Opened:
+    """The images of pairs; read once where memory allows."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.pairs = pairs
+        self._cache: dict[int, Patch] = {}
+        self._room = CACHE_BYTES
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Patch:
+        """(low, high) of a pair."""
+        found = self._cache.get(index)
+        if found is None:
+            found = self.pairs[index].read()
+            size = found[0].nbytes + found[1].nbytes
+            if size <= self._room:
+                self._room -= size
+                self._cache[index] = found
+        return found
+
+
+class _Patches(Dataset[Patch]):
+    """Items are (epoch, index) pairs; index // data.patches is the image."""
+
+    def __init__(self, opened: Opened, data: ImagesBase, seed: int) -> None:
+        self.opened, self.data, self.seed = opened, data, seed
+
+    def __getitem__(self, item: Any) -> Patch:
+        epoch, index = item
+        rng = np.random.default_rng((self.seed, epoch, index))
+        low, high = self.opened[index // self.data.patches]
+        low, high = cut(low, high, self.data.patch, self.data.scale, rng)
+        return turned(low, high, rng) if self.data.flip else (low, high)
+
+
+def cut(low: np.ndarray, high: np.ndarray, side: int, scale: int, rng: np.random.Generator) -> Patch:
+    """A patch of `side` low-resolution pixels and its partner, at random; smaller images are mirrored at the edge."""
+    missing = [max(0, side - have) for have in low.shape[:2]]
+    if any(missing):
+        low = np.pad(low, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+        high = np.pad(high, ((0, missing[0] * scale), (0, missing[1] * scale), (0, 0)), mode="symmetric")
+    top, left = (int(rng.integers(have - side + 1)) for have in low.shape[:2])
+    return (
+        low[top : top + side, left : left + side],
+        high[top * scale : (top + side) * scale, left * scale : (left + side) * scale],
+    )
+
+
+def turned(low: np.ndarray, high: np.ndarray, rng: np.random.Generator) -> Patch:
+    """Both patches under one of the eight symmetries of the square, at random."""
+    quarter_turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+    pair = [np.rot90(image, quarter_turns) for image in (low, high)]
+    low, high = ([image[:, ::-1] for image in pair] if mirror else pair)[:2]
+    return low, high
+
+
+def superres_batches(
+    opened: Opened,
+    data: ImagesBase,
+    contract: Mapping[str, Any],
+    batch: int,
+    seed: int,
+    workers: int,
+    rank: int,
+    world: int,
+) -> KeyedBatches:
+    """The training batches of a split: `data.patches` patches of each image an epoch, prepared by the contract."""
+
+    def collate(items: list[Patch]) -> Batch:
+        images = torch.from_numpy(np.stack([prepare(low, contract) for low, _ in items]))
+        targets = torch.from_numpy(
+            np.stack([high.transpose(2, 0, 1) for _, high in items]).astype(np.float32)
+        )
+        return Batch(images.contiguous(memory_format=torch.channels_last), targets * (data.peak / 255))
+
+    items = _Patches(opened, data, seed)
+    return KeyedBatches(items, len(opened) * data.patches, collate, batch, seed, workers, rank, world)

@@ -1,0 +1,224 @@
+"""The super-resolution task: data, loss, metrics and pictures behind `env.Task`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edgec.env import Picture, Predictor, Split
+from edgec.errors import DataError, NetworkError, Problem
+from edgec.events import Events, Progress
+from edgec.files import sha256_of
+from edgec.recipe import Export, FolderData, NetworkSource, PhotographsData
+from edgec.tasks.batches import KeyedBatches
+from edgec.tasks.superres import photographs
+from edgec.tasks.superres.contract import prepare
+from edgec.tasks.superres.metrics import Score, score, summary
+from edgec.tasks.superres.pairs import Pair, built_in, pairs_of
+from edgec.tasks.superres.patches import Opened, superres_batches
+
+
+class SuperResolution:
+    """env.Task for networks that enlarge images.
+
+    A network gives one tensor [n, 3, factor * h, factor * w], and has the attributes `factor`, `multiple` and `radius`.
+    """
+
+    name = "superres"
+    metric = "psnr"
+    any_size = True
+
+    def __init__(self, data: PhotographsData | FolderData, seed: int, events: Events | None = None) -> None:
+        self.data, self.seed = data, seed
+        self.events = events or Events()
+        self._opened: dict[str, Opened] = {}
+        self.opened("train")
+        self.opened("val")
+
+    # --- data
+
+    def splits(self) -> tuple[Split, ...]:
+        there = isinstance(self.data, FolderData) and self.data.test is not None
+        return ("train", "val", "test") if there else ("train", "val")
+
+    def size(self, split: Split) -> int:
+        return len(self.opened(split))
+
+    def opened(self, split: Split) -> Opened:
+        """The checked pairs of a split. Raises DataError that lists every problem."""
+        if split not in self._opened:
+            self._opened[split] = Opened(self._load(split))
+        return self._opened[split]
+
+    def _load(self, split: Split) -> list[Pair]:
+        match self.data:
+            case PhotographsData():
+                if split == "test":
+                    raise DataError([Problem("data.test", "photographs have no test split", "use val")])
+                images = photographs.training() if split == "train" else photographs.held_out()
+                return built_in("photographs", images, self.data.scale)
+            case FolderData():
+                sets = getattr(self.data, split)
+                if sets is None:
+                    message = "the recipe names no such split"
+                    raise DataError([Problem(f"data.{split}", message, f"add data.{split}")])
+                pairs, problems = pairs_of(self.data.root, sets, self.data.scale)
+        if problems and self.data.problems == "error":
+            remedy = "mend them, or set data.problems: skip"
+            raise DataError([*problems, Problem(f"data.{split}", f"{len(problems)} problems", remedy)])
+        for problem in problems:
+            self.events.note(f"left out: {problem}", level="warning")
+        if not pairs:
+            remedy = "check data.root and the sets' folders"
+            raise DataError([Problem(f"data.{split}", "holds no usable image", remedy)])
+        return pairs
+
+    @cached_property
+    def _digest(self) -> str:
+        # not where the files lie: what is in them follows
+        settings = self.data.model_dump(mode="json", exclude={"root", "train", "val", "test"})
+        digest = hashlib.sha256(json.dumps([settings, photographs.VERSION]).encode())
+        for split in self.splits():
+            for pair in self.opened(split).pairs:
+                digest.update(f"{split} {pair.set} {pair.name}".encode())
+                for path in pair.files():
+                    digest.update(sha256_of(path).encode())
+        return digest.hexdigest()
+
+    def digest(self) -> str:
+        return self._digest
+
+    # --- network
+
+    def network_args(self, source: NetworkSource) -> dict[str, Any]:
+        args: dict[str, Any] = dict(source.args)
+        if source.anchors != "own":
+            message = "anchors are for detectors"
+            raise DataError([Problem("network.anchors", message, "leave it out")])
+        if ":" not in source.arch:
+            args.setdefault("scale", self.data.scale)
+        return args
+
+    def example(self) -> Tensor:
+        return torch.zeros(1, 3, *self._input())
+
+    def _input(self) -> tuple[int, int]:
+        """Height and width of an input of the network: data.input is that of the low resolution."""
+        height, width = self.data.input
+        grown = self.data.scale if self.data.enlarged else 1
+        return height * grown, width * grown
+
+    def contract(self, net: nn.Module) -> dict[str, Any]:
+        lacking = [n for n in ("factor", "multiple", "radius") if not isinstance(getattr(net, n, None), int)]
+        if lacking:
+            raise NetworkError(
+                f"a {type(net).__name__} has no whole number {', '.join(lacking)}; see docs/your-own-network.md"
+            )
+        factor = int(net.factor)  # type: ignore[arg-type]
+        wanted = 1 if self.data.enlarged else self.data.scale
+        if factor != wanted:
+            message = f"{self.data.scale}, enlarged {self.data.enlarged}; the network enlarges by {factor}"
+            raise DataError([Problem("data.scale", message, "give the network's scale, or another network")])
+        return {
+            "task": self.name,
+            "input": {
+                "name": "images",
+                "shape": list(self.example().shape),
+                "layout": "NCHW",
+                "color": "RGB",
+                "scale": self.data.peak / 255,
+            },
+            "output": "raw",
+            "outputs": ["image"],
+            "dynamic_size": True,
+            "scale": self.data.scale,
+            "enlarged": self.data.enlarged,
+            "factor": factor,
+            "multiple": int(net.multiple),  # type: ignore[arg-type]
+            "radius": int(net.radius),  # type: ignore[arg-type]
+        }
+
+    # --- export
+
+    def tail(self, net: nn.Module, config: Export) -> tuple[Callable[[Any], Any] | None, list[str]]:
+        if config.output == "boxes":
+            remedy = "leave output out"
+            raise DataError([Problem("export.output", "boxes are for detectors", remedy)])
+        return None, ["image"]
+
+    def finish(self, model: onnx.ModelProto, config: Export) -> onnx.ModelProto:
+        return model
+
+    # --- training
+
+    def _preparing(self) -> dict[str, Any]:
+        """The part of the contract that says how an image enters the network."""
+        return {
+            "enlarged": self.data.enlarged,
+            "scale": self.data.scale,
+            "input": {"scale": self.data.peak / 255},
+        }
+
+    def batches(
+        self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> KeyedBatches:
+        return superres_batches(
+            self.opened("train"), self.data, self._preparing(), batch, seed, workers, rank, world
+        )
+
+    def losses(self, outputs: Any, batch: Any, net: nn.Module) -> dict[str, Tensor]:
+        """The mean absolute difference, with white as 1."""
+        return {"l1": (outputs - batch.targets).abs().mean() / self.data.peak}
+
+    def knowledge(self, outputs: Any, net: nn.Module) -> dict[str, list[Tensor]]:
+        return {"output": [outputs / self.data.peak]}
+
+    def regions(self, batch: Any, size: tuple[int, int]) -> Tensor:
+        return torch.ones(len(batch), *size, device=batch.images.device)
+
+    # --- evaluation
+
+    def images(self, split: Split, count: int) -> np.ndarray:
+        """Patches of data.input low-resolution pixels, in turn from all images and from all over each, prepared."""
+        opened = self.opened(split)
+        height, width = self.data.input
+        chosen: list[np.ndarray] = []
+        for k in range(count):
+            low, _ = opened[k % len(opened)]
+            missing = [max(0, side - have) for side, have in zip((height, width), low.shape[:2], strict=True)]
+            low = np.pad(low, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+            rng = np.random.default_rng((self.seed, k))
+            top, left = (
+                int(rng.integers(h - s + 1)) for h, s in zip(low.shape, (height, width), strict=False)
+            )
+            chosen.append(prepare(low[top : top + height, left : left + width], self._preparing()))
+        return np.stack(chosen)
+
+    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> dict[str, float]:
+        """PSNR and SSIM of whole images, as told in `metrics.summary`."""
+        opened = self.opened(split)
+        count = len(opened) if limit is None else min(limit, len(opened))
+        scores: list[Score] = []
+        for index in range(count):
+            pair = opened.pairs[index]
+            low, high = opened[index]
+            scores.append(score(pair.set, pair.name, self._upscaled(predictor, low), high, self.data.scale))
+            self.events.emit(Progress(f"evaluating on {split}", index + 1, count))
+        return summary(scores)
+
+    def _upscaled(self, predictor: Predictor, low: np.ndarray) -> np.ndarray:
+        """The high-resolution image uint8 [h, w, 3]; in tiles, where the artifact has a fixed size."""
+        from edgec.tasks.superres.contract import upscale_whole
+
+        return upscale_whole(predictor, low)
+
+    def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]:
+        return []
