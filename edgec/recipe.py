@@ -130,9 +130,14 @@ class ImagesBase(Frozen):
     """Super-resolution data: pairs of a low- and a high-resolution image."""
 
     scale: Literal[2, 3, 4] = 4  # high resolution / low resolution
-    enlarged: bool = False  # the network takes the low resolution already enlarged to the output's size (bicubic)
+    enlarged: bool = (
+        False  # the network takes the low resolution already enlarged to the output's size (bicubic)
+    )
     peak: Literal[1, 255] = 1  # value of white at the network's input and output
-    input: tuple[PositiveInt, PositiveInt] = (64, 64)  # height, width: golden files, profile, calibration, fixed sizes
+    input: tuple[PositiveInt, PositiveInt] = (
+        64,
+        64,
+    )  # height, width: golden files, profile, calibration, fixed sizes
     patch: Annotated[int, Field(ge=8)] = 48  # side of a training patch at low resolution, pixels
     patches: PositiveInt = 16  # drawn from each training image in an epoch
     flip: bool = True  # random flips and quarter turns
@@ -229,7 +234,9 @@ class Sparsify(Training):
     """Training that pulls channels towards zero (dynamic sparse training, arXiv 2306.01526)."""
 
     kind: Literal["sparsify"] = "sparsify"
-    signal: Literal["auto", "norm_scales", "filter_norms"] = "auto"  # auto: batch-norm scales where there are any
+    signal: Literal["auto", "norm_scales", "filter_norms"] = (
+        "auto"  # auto: batch-norm scales where there are any
+    )
     rate: PositiveFloat = 1e-3
     schedule: Literal["paper", "constant", "linear", "cosine"] = "paper"
     knee: Ratio = 0.4  # paper: share of the epochs with the full rate on all channels
@@ -244,6 +251,9 @@ class Prune(Frozen):
     kind: Literal["prune"] = "prune"
     groups: Literal["auto"] | dict[Name, tuple[str, ...]] = "auto"  # scale groups: name -> module patterns
     threshold: Literal["group", "global"] = "group"  # global: one threshold for all, as a comparison
+    # How channels are ranked. scales: by batch-norm scales, or the norms of filters; taylor: by how far the training
+    # loss would move without them. auto: scales where the network has batch norms, else taylor.
+    importance: Literal["auto", "scales", "taylor"] = "auto"
     ratios: dict[Name, Annotated[float, Field(ge=0, lt=1)]] = {}  # share of channels removed, by group
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5  # groups that `ratios` does not name
     keep_params: Ratio | None = None  # solve: parameters left / parameters before
@@ -330,7 +340,15 @@ class CustomTerm(TappedTerm):
 
 
 Distiller = Annotated[
-    SpatialAttention | Logits | Boxes | Output | FitNet | ChannelWise | Pearson | FeatureAffinity | CustomTerm,
+    SpatialAttention
+    | Logits
+    | Boxes
+    | Output
+    | FitNet
+    | ChannelWise
+    | Pearson
+    | FeatureAffinity
+    | CustomTerm,
     Field(discriminator="kind"),
 ]
 
@@ -366,7 +384,9 @@ class Export(Frozen):
     output: Literal["raw", "boxes"] = "raw"  # head maps, or decoded boxes after NMS inside the graph
     dynamic_batch: bool = False
     dynamic_size: bool = False  # any height and width
-    tile: tuple[PositiveInt, PositiveInt] | None = None  # also a graph of this fixed height and width: *.tile.onnx
+    tile: tuple[PositiveInt, PositiveInt] | None = (
+        None  # also a graph of this fixed height and width: *.tile.onnx
+    )
     opset: Annotated[int, Field(ge=18, le=23)] = 18
     score_threshold: Fraction = 0.25  # boxes: what the graph keeps
     iou_threshold: Fraction = 0.45

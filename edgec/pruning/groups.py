@@ -85,10 +85,11 @@ def coupling_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = ())
         outs = {m.module for m in members if m.side == "out"}
         free = any(m.side == "in" for m in members) and not outs & outputs
         grouped = any(_is_grouped(net.get_submodule(name)) for name in modules)
-        named = any(fnmatch(name, pattern) for name in outs for pattern in ignore)
-        if not free or grouped or named or _rigid(group, names):
+        if not free or grouped or _rigid(group, names):
             continue
-        found += _parts(net, members, order)
+        for part in _parts(net, members, order):
+            if not any(fnmatch(m.module, pattern) for m in part.outs() for pattern in ignore):
+                found.append(part)
     return sorted(found, key=lambda c: order.get(c.name, len(order)))
 
 

@@ -1,32 +1,107 @@
-"""How much a channel matters: the mean |scale| of its batch norms (network slimming, arXiv 1708.06519)."""
+"""How much a channel matters: by the size that sparse training pulled down, or by what the loss would lose.
+
+Sizes: the mean |scale| of a channel's batch norms (network slimming, arXiv 1708.06519); without batch norms, the
+norms of its filters. They tell which channels are small, not which are needed, so without batch norms and sparse
+training they are a poor guide: IMDN x4 loses 5.7 dB with the smallest 20 % of its parameters (no training
+after), and 1.3 dB when the same share goes by the Taylor expansion of the loss.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from edgec.errors import StageError
+from edgec.pruning.filters import Filters
 from edgec.pruning.groups import Coupling
 
 
 def importance(net: nn.Module, couplings: Sequence[Coupling]) -> dict[str, np.ndarray]:
-    """Importance [size] of the channels of each coupling group.
+    """Size [size] of the channels of each coupling group.
 
-    Where a group has no batch norm, the L2 norm of its filters stands in, divided by its mean so that it is
-    comparable at least within the group.
+    The mean |scale| of its batch norms; where it has none, the norms of its filters, relative to their layers.
     """
     found: dict[str, np.ndarray] = {}
     for coupling in couplings:
+        norms = _norms(net, coupling)
+        if not norms:
+            found[coupling.name] = Filters(net, coupling).sizes().cpu().numpy()
+            continue
         total, count = np.zeros(coupling.size), np.zeros(coupling.size)
-        outs = [(m, net.get_submodule(m.module)) for m in coupling.outs()]
-        norms = [(m, n) for m, n in outs if isinstance(n, nn.BatchNorm2d) and n.affine]
-        for member, module in norms or [(m, n) for m, n in outs if isinstance(n, nn.Conv2d | nn.Linear)]:
-            values = module.weight.detach().abs().cpu().numpy()
-            if not norms:
-                values = np.sqrt(np.square(values.reshape(len(values), -1)).sum(1))
-                values = values / max(float(values.mean()), 1e-12)
+        for member, norm in norms:
+            values = norm.weight.detach().abs().cpu().numpy()
             np.add.at(total, list(member.root), values[list(member.channel)])
             np.add.at(count, list(member.root), 1)
         found[coupling.name] = total / np.maximum(count, 1)
     return found
+
+
+def taylor(
+    net: nn.Module,
+    couplings: Sequence[Coupling],
+    batches: Iterable[Any],
+    loss: Callable[[nn.Module, Any], Tensor],
+) -> dict[str, np.ndarray]:
+    """Importance [size] of the channels of each coupling group: how far the loss would move without them.
+
+    To first order, removing a channel changes the loss by the sum of parameter * gradient over all that makes it; the
+    root mean square of this over batches, which should be small, is its importance (Molchanov et al., CVPR
+    2019, arXiv 1906.10771). Comparable across the whole network. What makes a channel are its batch norms' scales and
+    biases, or else its filters. `loss(net, batch)` gives a scalar; gradients are left empty. Raises StageError where
+    they are not finite.
+    """
+    makers = {
+        c.name: [(torch.tensor(m.channel), torch.tensor(m.root), layer) for m, layer in _makers(net, c)]
+        for c in couplings
+    }
+    sums = {c.name: torch.zeros(c.size, dtype=torch.float64) for c in couplings}
+    count = 0
+    for batch in batches:
+        net.zero_grad(set_to_none=True)
+        loss(net, batch).backward()
+        count += 1
+        for coupling in couplings:
+            change = torch.zeros(coupling.size, dtype=torch.float64)
+            for channel, root, layer in makers[coupling.name]:
+                change.index_add_(0, root, _change(layer)[channel])
+            sums[coupling.name] += change.square()
+    net.zero_grad(set_to_none=True)
+    wrong = [name for name, total in sums.items() if not bool(torch.isfinite(total).all())]
+    if wrong:
+        raise StageError(
+            f"prune: the gradients of {wrong[0]} are not finite, so its channels cannot be ranked; look at the training "
+            "data and the weights, or set importance: scales"
+        )
+    return {name: (total / max(1, count)).sqrt().numpy() for name, total in sums.items()}
+
+
+def _change(layer: nn.Module) -> Tensor:
+    """Sum of parameter * gradient of each output channel, [out]."""
+    terms = [
+        (p.detach() * p.grad).double().flatten(1).sum(1) if p.ndim > 1 else (p.detach() * p.grad).double()
+        for p in layer.parameters(recurse=False)
+        if p.grad is not None
+    ]
+    return torch.stack(terms).sum(0).cpu()
+
+
+def has_norms(net: nn.Module, couplings: Sequence[Coupling]) -> bool:
+    """Whether any of the channels have batch norms with scales."""
+    return any(_norms(net, coupling) for coupling in couplings)
+
+
+def _norms(net: nn.Module, coupling: Coupling) -> list[tuple[Any, nn.BatchNorm2d]]:
+    found = [(m, net.get_submodule(m.module)) for m in coupling.outs()]
+    return [(m, norm) for m, norm in found if isinstance(norm, nn.BatchNorm2d) and norm.affine]
+
+
+def _makers(net: nn.Module, coupling: Coupling) -> list[tuple[Any, nn.Module]]:
+    """The batch norms of a coupling group, or the layers whose filters make its channels."""
+    found = [(m, net.get_submodule(m.module)) for m in coupling.outs()]
+    return [*_norms(net, coupling)] or [
+        (m, layer) for m, layer in found if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]

@@ -1,38 +1,46 @@
-"""The sparsify stage: training that pulls batch-norm scales towards zero, so that pruning has something to find."""
+"""The sparsify stage: training that pulls channels towards zero, so that pruning has something to find.
+
+Nothing is added to the network: what is pulled are its own batch-norm scales or filters, so nothing has to be folded
+or taken out before the export.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from edgec.env import Env
+from edgec.errors import StageError
 from edgec.network import Network
+from edgec.pruning.filters import FilterNorms
+from edgec.pruning.groups import coupling_groups
 from edgec.recipe import Sparsify
 from edgec.training.fit import fit
 from edgec.training.schedules import Position
-from edgec.training.sparsity import Pull, prunable_scales
+from edgec.training.sparsity import NormScales, Pull, Signal, prunable_scales
 
 BINS = 40
 
 
 def sparsify(config: Sparsify, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Sparse training (arXiv 2306.01526). Metrics: those of training, and the scales before and after."""
+    """Sparse training (arXiv 2306.01526). Metrics: those of training, and the channels' sizes before and after."""
     net = network.build()
-    scales = prunable_scales(net, config.ignore)
-    before = pooled(scales.values())
+    kind = signal_kind(config, net)
+    signal = _signal(kind, config, net, env)
+    before = signal.sizes().cpu().numpy()
 
     def loss(model: nn.Module, batch: Any, at: Position) -> Mapping[str, Tensor]:
         return env.task.losses(model(batch.images), batch, net)
 
-    result = fit(net, loss, config, env, after_backward=Pull(config, list(scales.values())))
-    after = pooled(scales.values())
+    result = fit(net, loss, config, env, after_backward=Pull(config, signal))
+    after = signal.sizes().cpu().numpy()
     edges = np.linspace(0, max(float(before.max()), float(after.max()), 1e-6), BINS + 1)
     metrics = result.to_json() | {
         "gamma": {
+            "signal": kind,
             "edges": edges.tolist(),
             "before": np.histogram(before, edges)[0].tolist(),
             "after": np.histogram(after, edges)[0].tolist(),
@@ -43,6 +51,20 @@ def sparsify(config: Sparsify, network: Network, env: Env) -> tuple[Network, dic
     return network.with_weights(net), metrics
 
 
-def pooled(scales: Sequence[Tensor] | Any) -> np.ndarray[Any, Any]:
-    """All |g| in one array."""
-    return torch.cat([s.detach().abs().flatten().cpu() for s in scales]).numpy()
+def signal_kind(config: Sparsify, net: nn.Module) -> Literal["norm_scales", "filter_norms"]:
+    """What is pulled: as the recipe says; by itself the batch-norm scales, where the network has any."""
+    if config.signal != "auto":
+        return config.signal
+    normed = any(isinstance(m, nn.BatchNorm2d) and m.affine for m in net.modules())
+    return "norm_scales" if normed else "filter_norms"
+
+
+def _signal(
+    kind: Literal["norm_scales", "filter_norms"], config: Sparsify, net: nn.Module, env: Env
+) -> Signal:
+    if kind == "norm_scales":
+        return NormScales(list(prunable_scales(net, config.ignore).values()))
+    couplings = coupling_groups(net, env.task.example(), config.ignore)
+    if not couplings:
+        raise StageError(f"stages.{env.stage}: the network has no channels that may be pruned; check ignore")
+    return FilterNorms(net, couplings)

@@ -1,7 +1,8 @@
-"""The pull on batch-norm scales during sparse training.
+"""The pull on channels during sparse training.
 
-Dynamic sparse training of Chu et al. (arXiv 2306.01526): at first every prunable scale g gets rate * sign(g);
-after a knee, scales at or above a percentile of |g|, taken anew each step, keep only a small share of the pull.
+Dynamic sparse training of Chu et al. (arXiv 2306.01526): at first every prunable batch-norm scale g gets
+rate * sign(g); after a knee, scales at or above a percentile of |g|, taken anew each step, keep only a small share of
+the pull. The same schedules serve other signals of a channel's size, such as the norms of its filters.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatch
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,34 @@ from torch import Tensor, nn
 from edgec.errors import StageError
 from edgec.recipe import Sparsify
 from edgec.training.schedules import Position
+
+
+class Signal(Protocol):
+    """What tells the size of each prunable channel, and is pulled."""
+
+    def sizes(self) -> Tensor:
+        """Sizes of all channels, at least 0, about 1 in a network that was not pulled; pooled, [k]."""
+        ...
+
+    def pull(self, rates: Tensor) -> None:
+        """Add to the gradients what lowers sizes by lr * rate a step of gradient descent; `rates` [k]."""
+        ...
+
+
+class NormScales:
+    """Batch-norm scales: a channel's size is |g|."""
+
+    def __init__(self, scales: Sequence[nn.Parameter]) -> None:
+        self.scales = list(scales)
+
+    def sizes(self) -> Tensor:
+        return torch.cat([g.detach().abs().flatten() for g in self.scales])
+
+    @torch.no_grad()
+    def pull(self, rates: Tensor) -> None:
+        for scale, rate in zip(self.scales, rates.split([g.numel() for g in self.scales]), strict=True):
+            if scale.grad is not None:
+                scale.grad.add_((rate * scale.sign()).to(scale.grad.dtype))
 
 
 def prunable_scales(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Parameter]:
@@ -30,13 +60,14 @@ def prunable_scales(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Param
     }
     if not found:
         raise StageError(
-            "sparsify: the network has no batch norm that is not ignored; sparsity needs their scales"
+            "sparsify: the network has no batch norm that is not ignored; their scales are what signal: norm_scales "
+            "pulls. Shorten ignore, or pull the norms of filters with signal: filter_norms"
         )
     return found
 
 
 def pull_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float:
-    """The rate for each scale (or one for all) at this step. `scales` are all |g|, pooled, [k]."""
+    """The rate for each channel (or one for all) at this step. `scales` are all sizes, such as |g|, pooled, [k]."""
     match config.schedule:
         case "paper":
             if at.epoch < config.knee * at.epochs:
@@ -52,17 +83,11 @@ def pull_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float
 
 
 class Pull:
-    """Adds rate * sign(g) to the gradients of the scales; called after clipping, so that the rate is exact."""
+    """Pulls a signal by the recipe's schedule; called after clipping, so that the rate is exact."""
 
-    def __init__(self, config: Sparsify, scales: Sequence[nn.Parameter]) -> None:
-        self.config, self.scales = config, list(scales)
+    def __init__(self, config: Sparsify, signal: Signal) -> None:
+        self.config, self.signal = config, signal
 
-    @torch.no_grad()
     def __call__(self, at: Position) -> None:
-        pooled = torch.cat([g.detach().flatten() for g in self.scales])
-        push = (pull_rates(self.config, pooled.abs(), at) * pooled.sign()).split(
-            [g.numel() for g in self.scales]
-        )
-        for scale, add in zip(self.scales, push, strict=True):
-            if scale.grad is not None:
-                scale.grad.add_(add.to(scale.grad.dtype))
+        sizes = self.signal.sizes()
+        self.signal.pull(torch.zeros_like(sizes) + pull_rates(self.config, sizes, at))

@@ -73,6 +73,56 @@ def test_folding_is_better_than_none(make: Make, name: str, args: dict) -> None:
     assert apart(muted, with_fold, x) < 0.6 * apart(muted, without, x)
 
 
+class Bare(nn.Module):
+    """No batch norm: three of eight channels have no filters, only a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 3, 1)
+        with torch.no_grad():
+            self.a.weight[:3] = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(nn.functional.leaky_relu(self.b(nn.functional.leaky_relu(self.a(x))), 0.05))
+
+
+def test_constant_channels_without_norms_are_folded_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgec.network.resolve_dotted", lambda name: Bare)
+    network = Network.initial("bare:Bare", {}, seed=3, allow_code=True)
+    net = network.build()
+    couplings = coupling_groups(net, torch.zeros(1, 3, 64, 64))
+    kept = {c.name: np.arange(8) >= (3 if c.name == "a" else 0) for c in couplings}
+    outs, ins = masks_of(couplings, kept, net)
+    plain = prune_channels(network, net, outs, ins).build()
+    dense = network.build()
+    biases = fold(net, outs, ins, images())
+    assert biases == {}  # biases that were there took it up
+    x = torch.from_numpy(images(2, seed=9))
+    assert apart(dense, prune_channels(network, net, outs, ins).build(), x) < 1e-5
+    assert apart(dense, plain, x) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("Upscaler", {}),
+        ("imdn", {"scale": 2, "features": 32, "blocks": 2}),
+        ("imdn", {"scale": 2, "variant": "rte", "features": 16, "blocks": 2}),  # without biases
+    ],
+)
+def test_folding_is_better_than_none_without_norms_and_with_gates(make: Make, name: str, args: dict) -> None:
+    network = make(name, **args)
+    dense, net = network.build(), network.build()
+    outs, ins = cut(net)
+    plain = prune_channels(network, net, outs, ins).build()
+    biases = fold(net, outs, ins, images())
+    with_fold = prune_channels(network, net, outs, ins, biases).build()
+    x = torch.from_numpy(images(2, seed=9))
+    with torch.no_grad():
+        far, near = ((dense(x) - pruned(x)).abs().mean() for pruned in (plain, with_fold))
+    assert near < 0.8 * far
+
+
 def test_a_layer_without_norm_and_bias_gets_a_bias(make: Make) -> None:
     net = make("Wide").build()
     outs, ins = cut(net)

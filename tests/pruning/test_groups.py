@@ -79,6 +79,13 @@ def test_ignored_modules_stay_whole_with_all_that_hangs_on_them(make: Make) -> N
     assert "inner.0.0.0" in made
 
 
+def test_what_is_only_joined_by_a_gate_is_not_ignored_with_it(make: Make) -> None:
+    net = make("Upscaler").build()
+    kept = {c.name for c in coupling_groups(net, EXAMPLE, ["blocks.0.d1"])}
+    assert {c.name for c in coupling_groups(net, EXAMPLE)} - kept == {"blocks.0.d1"}
+    assert not any("blocks.0" in c.name for c in coupling_groups(net, EXAMPLE, ["blocks.0.*"]))
+
+
 def test_grouped_convolutions_stay_whole(make: Make) -> None:
     assert [c.name for c in coupling_groups(make("Grouped").build(), EXAMPLE)] == ["b.0"]
 

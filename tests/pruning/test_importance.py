@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from edgec.errors import StageError
 from edgec.network import Network
-from edgec.pruning.groups import coupling_groups
-from edgec.pruning.importance import importance
+from edgec.pruning.filters import Filters
+from edgec.pruning.groups import coupling_groups, masks_of
+from edgec.pruning.importance import has_norms, importance, taylor
 
 Make = Callable[..., Network]
 EXAMPLE = torch.zeros(1, 3, 64, 64)
@@ -59,3 +62,92 @@ def test_filters_stand_in_where_there_is_no_norm(make: Make) -> None:
     assert score[4] == 0
     assert score.argmax() == 7
     assert np.isclose(score.mean(), 1, atol=1e-5)
+
+
+def test_sizes_are_what_sparse_training_pulls_on(make: Make) -> None:
+    net = make("Upscaler").build()
+    couplings = coupling_groups(net, EXAMPLE)
+    scores = importance(net, couplings)
+    for coupling in couplings:
+        assert np.array_equal(scores[coupling.name], Filters(net, coupling).sizes().numpy())
+
+
+def test_which_networks_have_norms(make: Make) -> None:
+    for name, expected in (("Upscaler", False), ("Plain", True), ("Wide", True)):
+        net = make(name).build()
+        assert has_norms(net, coupling_groups(net, EXAMPLE)) is expected
+
+
+def images(count: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    return [torch.rand(1, 3, 16, 16, generator=generator) for _ in range(count)]
+
+
+def energy(net: nn.Module, x: Tensor) -> Tensor:
+    outputs = net(x)
+    return (outputs if isinstance(outputs, Tensor) else outputs[0]).square().mean()
+
+
+SMALL = torch.zeros(1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("name", ["Upscaler", "Plain"])
+def test_taylor_is_the_slope_of_the_loss_as_a_channel_fades(make: Make, name: str) -> None:
+    """By finite differences: what makes the channel shrinks a little, the loss moves."""
+    net = make(name).build().double()
+    couplings = coupling_groups(net.float(), SMALL)
+    net = net.double()
+    batches = [x.double() for x in images(3)]
+    scores = taylor(net, couplings, batches, energy)
+    step = 1e-5
+    for coupling in couplings[:3]:
+        made = {m.module: m for m in coupling.outs()}
+        norms = [n for n in made if isinstance(net.get_submodule(n), nn.BatchNorm2d)]
+        slopes = []
+        for x in batches:
+            values = []
+            for factor in (1 + step, 1 - step):
+                copy = make(name).build().double()
+                copy.load_state_dict(net.state_dict())
+                with torch.no_grad():
+                    for n in norms or made:
+                        layer, member = copy.get_submodule(n), made[n]
+                        for i in (c for c, r in zip(member.channel, member.root, strict=True) if r == 2):
+                            for parameter in layer.parameters():
+                                parameter[i] *= factor
+                    values.append(float(energy(copy, x)))
+            slopes.append((values[0] - values[1]) / (2 * step))
+        expected = float(np.sqrt(np.mean(np.square(slopes))))
+        assert scores[coupling.name][2] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_channel_that_sparse_training_emptied_is_the_first_to_go(make: Make) -> None:
+    net = make("Upscaler").build()
+    couplings = coupling_groups(net, SMALL)
+    gone = {c.name: np.arange(c.size) != 1 for c in couplings}
+    outs, _ = masks_of(couplings, gone, net)
+    with torch.no_grad():
+        for name, mask in outs.items():
+            if name.endswith("expand"):
+                continue  # gates are not pulled
+            for parameter in net.get_submodule(name).parameters():
+                parameter[torch.from_numpy(~mask)] *= 1e-4
+    for scores in (importance(net, couplings), taylor(net, couplings, images(4), energy)):
+        for coupling in couplings:
+            if "squeeze" not in coupling.name:  # some of whose channels are dead behind their ReLU
+                assert scores[coupling.name].argmin() == 1, coupling.name
+
+
+def test_taylor_leaves_the_network_as_it_was(make: Make) -> None:
+    net = make("Upscaler").build()
+    state = {n: t.clone() for n, t in net.state_dict().items()}
+    scores = taylor(net, coupling_groups(net, SMALL), images(2), energy)
+    assert all(torch.equal(t, state[n]) for n, t in net.state_dict().items())
+    assert all(p.grad is None for p in net.parameters())
+    assert all(bool(np.isfinite(s).all() and (s >= 0).all()) for s in scores.values())
+
+
+def test_gradients_that_are_not_finite_are_refused(make: Make) -> None:
+    net = make("Upscaler").build()
+    with pytest.raises(StageError, match=r"gradients of head are not finite.*importance: scales"):
+        taylor(net, coupling_groups(net, SMALL), images(1), lambda n, x: energy(n, x) * float("nan"))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -237,3 +239,124 @@ def test_plan_of_yolov4_is_quick(tiny: Network) -> None:
     made = plan_summary(config(keep_params=0.35), network.with_weights(net), Noise())  # type: ignore[arg-type]
     assert [g["name"] for g in made["groups"]] == ["s8", "s16", "s32", "top_down", "bottom_up"]
     assert 0.3 <= made["after"]["params"] / made["before"]["params"] <= 0.35
+
+
+@dataclass(frozen=True)
+class Batch:
+    images: torch.Tensor
+
+
+@dataclass
+class Upscaling(Noise):
+    """Noise to be enlarged twofold; it has batches, as ranking by the loss needs them."""
+
+    side: int = 16
+    drawn: list[int] = field(default_factory=list)  # batch sizes
+    closed: int = 0
+
+    def batches(self, batch: int, epochs: int, seed: int, *rest: int) -> Upscaling:
+        self.seed, self.batch = seed, batch
+        return self
+
+    def epoch(self, index: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(self.seed)
+        for _ in range(1000):
+            self.drawn.append(self.batch)
+            yield Batch(torch.rand(self.batch, 3, self.side, self.side, generator=generator))
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def losses(self, outputs: torch.Tensor, batch: Batch, net: nn.Module) -> dict[str, torch.Tensor]:
+        wanted = batch.images.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return {"l1": (outputs - wanted).abs().mean(), "nothing": outputs.sum() * 0}
+
+
+@pytest.fixture(scope="module")
+def upscaler() -> Network:
+    return Network.initial("imdn", {"scale": 2, "features": 32, "blocks": 2}, seed=1)
+
+
+def test_a_network_that_makes_images_is_ranked_by_the_loss(
+    run: Callable[..., Any], upscaler: Network
+) -> None:
+    task = Upscaling()
+    pruned, metrics = run(network=upscaler, task=task, ratio=0.5, min_channels=2)
+    assert [g["name"] for g in metrics["groups"]] == ["fea_conv", "blocks_0", "blocks_1", "c"]
+    assert metrics["before"]["params"] == upscaler.parameters
+    net = pruned.build()
+    assert metrics["after"]["params"] == pruned.parameters == sum(p.numel() for p in net.parameters())
+    assert metrics["after"]["macs"] == cost_of(net, task.example()).macs
+    assert net.upsampler.out_channels == 12
+    with torch.no_grad():
+        assert net(torch.rand(1, 3, 20, 24)).shape == (1, 3, 40, 48)
+    assert task.drawn == [1] * 32
+    assert task.closed == 1
+
+
+def test_how_channels_are_ranked_is_for_the_recipe_to_say(run: Callable[..., Any], upscaler: Network) -> None:
+    task = Upscaling()
+    kinds = ("auto", "taylor", "scales")
+    auto, by_loss, by_size = (
+        run(network=upscaler, task=task, ratio=0.5, importance=kind)[0].digest for kind in kinds
+    )
+    assert auto == by_loss != by_size
+    assert len(task.drawn) == 64  # none for the sizes
+
+
+def test_a_detector_may_be_ranked_by_the_loss_as_well(run: Callable[..., Any]) -> None:
+    class Heads(Upscaling):
+        def losses(self, outputs: Any, batch: Batch, net: nn.Module) -> dict[str, torch.Tensor]:
+            return {"energy": sum(o.square().mean() for o in outputs)}  # type: ignore[dict-item]
+
+    task = Heads(side=64)
+    ranked, _ = run(task=task, ratio=0.5, importance="taylor")
+    assert task.drawn
+    assert ranked.digest != run(task=task, ratio=0.5)[0].digest
+
+
+def test_a_dry_run_of_a_ranking_by_loss_reads_no_data(upscaler: Network) -> None:
+    task = Upscaling()
+    promised = plan_summary(config(keep_params=0.5), upscaler, task)  # type: ignore[arg-type]
+    assert task.drawn == task.asked == []
+    assert 0.45 <= promised["after"]["params"] / promised["before"]["params"] <= 0.5
+
+
+RELOAD = """
+import sys
+from pathlib import Path
+import torch
+from edgec.network import Network
+net = Network.load(Path(sys.argv[1])).build()
+with torch.no_grad():
+    y = net(torch.rand(1, 3, 12, 20, generator=torch.Generator().manual_seed(5)))
+torch.save((y, net.factor, net.multiple, net.radius), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("variant", ["standard", "as", "rtc", "rte"])
+def test_a_pruned_imdn_is_built_in_another_process(
+    run: Callable[..., Any], tmp_path: Path, variant: str
+) -> None:
+    args = {"scale": 2, "variant": variant, "features": 32, "blocks": 2}
+    network = Network.initial("imdn", args, seed=1)
+    task = Upscaling()
+    if variant == "as":
+        task.losses = lambda o, b, n: {"l1": (o - b.images).abs().mean()}  # type: ignore[method-assign]
+    pruned, metrics = run(network=network, task=task, keep_params=0.4, min_channels=2)
+    assert metrics["after"]["params"] == pruned.parameters  # biases that folding added are counted
+    assert 0.35 <= pruned.parameters / network.parameters <= 0.4
+    again, _ = run(network=pruned, task=task, ratio=0.3, min_channels=2)
+    assert again.parameters < pruned.parameters
+    again.save(tmp_path / "net")
+    subprocess.run(
+        [sys.executable, "-c", RELOAD, str(tmp_path / "net"), str(tmp_path / "out.pt")],
+        check=True,
+        timeout=120,
+    )
+    found, *attributes = torch.load(tmp_path / "out.pt", weights_only=True)
+    net, dense = again.build(), network.build()
+    with torch.no_grad():
+        expected = net(torch.rand(1, 3, 12, 20, generator=torch.Generator().manual_seed(5)))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    assert attributes == [dense.factor, dense.multiple, dense.radius]

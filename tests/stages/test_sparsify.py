@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from edgec.env import Predictor
 from edgec.errors import StageError
 from edgec.network import Network
+from edgec.pruning.filters import FilterNorms
+from edgec.pruning.groups import coupling_groups
 from edgec.recipe import Sparsify
-from edgec.stages.sparsify import BINS, pooled, sparsify
+from edgec.stages.sparsify import BINS, signal_kind, sparsify
 
 
 class Small(nn.Module):
@@ -125,7 +127,7 @@ def test_the_histograms_count_every_scale(run: Run, network: Network) -> None:
     assert len(gamma["edges"]) == BINS + 1 and len(gamma["before"]) == len(gamma["after"]) == BINS
     assert sum(gamma["before"]) == sum(gamma["after"]) == 10
     for state, counts in ((network, gamma["before"]), (sparse, gamma["after"])):
-        scales = pooled([state.weights["bn.weight"], state.weights["idle.weight"]])
+        scales = torch.cat([state.weights["bn.weight"], state.weights["idle.weight"]]).abs().numpy()
         assert np.histogram(scales, gamma["edges"])[0].tolist() == counts
         assert float(scales.max()) <= gamma["edges"][-1]
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
@@ -150,5 +152,79 @@ def test_the_network_that_came_in_is_left_alone(run: Run, network: Network) -> N
     assert sparse.surgeries == network.surgeries and sparse.arch == network.arch
 
 
-def test_absolute_values_are_pooled() -> None:
-    assert pooled([torch.tensor([-1.0, 2.0]), torch.tensor([[3.0]])]).tolist() == [1, 2, 3]
+class Upscaling(Means):
+    """Images to be enlarged twofold, for a network without batch norms."""
+
+    def example(self) -> Tensor:
+        return torch.zeros(1, 3, 8, 8)
+
+    def losses(self, outputs: Tensor, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
+        wanted = batch.images.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return {"l1": 0 * (outputs - wanted).abs().mean()}  # the pull alone moves the network
+
+
+@pytest.fixture
+def run_images(given: Callable[..., Any]) -> Run:
+    network = Network.initial("imdn", {"scale": 2, "features": 8, "blocks": 1}, seed=1)
+
+    def start(**settings: Any) -> tuple[Network, dict[str, Any]]:
+        plain: dict[str, Any] = {"epochs": 4, "batch": 4, "lr": 0.1, "momentum": 0, "warmup_epochs": 0, "final_lr": 1,
+                                 "ema_decay": 0, "weight_decay": 0, "rate": 0.2, "schedule": "constant"}  # fmt: skip
+        return sparsify(
+            Sparsify(**{**plain, **settings}), network, given(Upscaling(), "sparsify", network).env
+        )
+
+    return start
+
+
+def sizes(network: Network, begin: Network) -> np.ndarray:
+    """Sizes of a network's channels, relative to those of another."""
+    net = begin.build()
+    signal = FilterNorms(net, coupling_groups(net, torch.zeros(1, 3, 8, 8)))
+    net.load_state_dict(dict(network.weights))
+    return signal.sizes().numpy()
+
+
+def test_without_batch_norms_filters_are_pulled_like_scales(run_images: Run) -> None:
+    """20 steps of 0.1 x 0.2, from sizes of about 1."""
+    sparse, metrics = run_images()
+    begin = Network.initial("imdn", {"scale": 2, "features": 8, "blocks": 1}, seed=1)
+    before, after = sizes(begin, begin), sizes(sparse, begin)
+    assert before.mean() == pytest.approx(1, abs=0.1)
+    assert after == pytest.approx(before - 20 * 0.1 * 0.2, abs=1e-4)
+    gamma = metrics["gamma"]
+    assert gamma["signal"] == "filter_norms"
+    assert np.histogram(after, gamma["edges"])[0].tolist() == gamma["after"]
+    assert sum(gamma["before"]) == sum(gamma["after"]) == len(before)
+
+
+def test_nothing_is_left_in_the_network(run_images: Run) -> None:
+    sparse, _ = run_images(epochs=1)
+    begin = Network.initial("imdn", {"scale": 2, "features": 8, "blocks": 1}, seed=1)
+    assert {n: t.shape for n, t in sparse.weights.items()} == {n: t.shape for n, t in begin.weights.items()}
+    assert sparse.surgeries == ()
+
+
+def test_what_is_ignored_keeps_its_filters(run_images: Run) -> None:
+    sparse, _ = run_images(ignore=("blocks.0.c1.*",))
+    begin = Network.initial("imdn", {"scale": 2, "features": 8, "blocks": 1}, seed=1).weights
+    same = {n.rpartition(".")[0] for n, t in sparse.weights.items() if torch.equal(t, begin[n])}
+    # what stays is ignored, a gate, or an output of the network
+    assert same == {"blocks.0.c1.distilled", "blocks.0.c1.remaining", "blocks.0.cca.expand", "upsampler"}
+
+
+def test_asked_for_filters_a_network_with_norms_is_pulled_by_them(given: Callable[..., Any]) -> None:
+    network = Network.initial("yolov4_tiny", {"classes": 3, "width": 0.25}, seed=1)
+    net = network.build()
+    assert signal_kind(Sparsify(epochs=1), net) == "norm_scales"
+    assert signal_kind(Sparsify(epochs=1, signal="filter_norms"), net) == "filter_norms"
+
+
+def test_asked_for_scales_a_network_without_is_an_error(run_images: Run) -> None:
+    with pytest.raises(StageError, match=r"no batch norm .* signal: filter_norms"):
+        run_images(signal="norm_scales")
+
+
+def test_no_channels_to_pull_is_an_error(run_images: Run) -> None:
+    with pytest.raises(StageError, match=r"stages\.sparsify: the network has no channels that may be pruned"):
+        run_images(ignore=("*",))

@@ -19,7 +19,7 @@ from edgec.recipe import Sparsify, Train
 from edgec.training.ema import Ema
 from edgec.training.fit import fit, make_optimizer
 from edgec.training.schedules import Position, learning_rate, ramp
-from edgec.training.sparsity import Pull, prunable_scales
+from edgec.training.sparsity import NormScales, Pull, prunable_scales
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def pulled(config: Sparsify, values: list[float], at: Position) -> list[float]:
     with torch.no_grad():
         module.weight.copy_(torch.tensor(values))
     module.weight.grad = torch.zeros(len(values))
-    Pull(config, [module.weight])(at)
+    Pull(config, NormScales([module.weight]))(at)
     return module.weight.grad.tolist()
 
 

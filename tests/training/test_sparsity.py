@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgec.recipe import Sparsify
 from edgec.training.fit import fit, make_optimizer
 from edgec.training.schedules import Position
-from edgec.training.sparsity import Pull, prunable_scales, pull_rates
+from edgec.training.sparsity import NormScales, Pull, prunable_scales, pull_rates
 
 PAPER = Sparsify(epochs=100)  # its figures are the defaults
 
@@ -86,14 +86,14 @@ def test_one_percentile_for_all_layers() -> None:
     nn.init.uniform_(large.weight, 1, 2)
     for module in (small, large):
         module.weight.grad = torch.zeros_like(module.weight)
-    Pull(PAPER, [small.weight, large.weight])(at(60))
+    Pull(PAPER, NormScales([small.weight, large.weight]))(at(60))
     assert torch.allclose(small.weight.grad, torch.full((65,), -1e-3))  # type: ignore[arg-type]
     assert torch.allclose(large.weight.grad, torch.full((35,), 1e-5))  # type: ignore[arg-type]
 
 
 def test_it_is_taken_anew_each_step() -> None:
     scale = nn.Parameter(torch.tensor([0.1, 0.2, 0.9]))
-    pull, seen = Pull(PAPER, [scale]), []
+    pull, seen = Pull(PAPER, NormScales([scale])), []
     for _ in range(2):
         scale.grad = torch.zeros(3)
         pull(at(60))
@@ -107,7 +107,7 @@ def test_the_pull_adds_to_the_gradient_and_leaves_zeros_and_frozen_scales() -> N
     scale = nn.Parameter(torch.tensor([0.0, 2.0, -2.0]))
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
     scale.grad = torch.tensor([5.0, 5.0, 5.0])
-    Pull(Sparsify(epochs=1, rate=0.5, schedule="constant"), [scale, frozen])(at(0, 1))
+    Pull(Sparsify(epochs=1, rate=0.5, schedule="constant"), NormScales([scale, frozen]))(at(0, 1))
     assert scale.grad.tolist() == [5.0, 5.5, 4.5] and frozen.grad is None
 
 
@@ -128,7 +128,7 @@ def test_clipping_does_not_touch_the_pull(tmp_path: Path) -> None:
                       schedule="constant", clip_norm=1e-9, weight_decay=0.5)  # fmt: skip
     net = make_net(0.0)
     before = net[1].weight.detach().clone()
-    fit(net, loss, config, make_env(tmp_path), after_backward=Pull(config, [net[1].weight]))
+    fit(net, loss, config, make_env(tmp_path), after_backward=Pull(config, NormScales([net[1].weight])))
     assert torch.allclose(net[1].weight, before - 8 * 0.1 * 0.01, atol=1e-5)
 
 
@@ -150,3 +150,30 @@ def test_a_skipped_step_pulls_nothing(tmp_path: Path) -> None:
     config, net, pulled = Sparsify(epochs=1), make_net(), []
     fit(net, bad, config, make_env(tmp_path), after_backward=lambda p: pulled.append(p.step))
     assert pulled == [0, 3]
+
+
+def test_absolute_values_are_pooled() -> None:
+    scales = NormScales([nn.Parameter(torch.tensor([-1.0, 2.0])), nn.Parameter(torch.tensor([-3.0]))])
+    assert scales.sizes().tolist() == [1, 2, 3]
+
+
+class Recorded:
+    """A signal of any kind: fixed sizes, and the rates that it was pulled with."""
+
+    def __init__(self, sizes: list[float]) -> None:
+        self.values, self.rates = torch.tensor(sizes), torch.empty(0)
+
+    def sizes(self) -> Tensor:
+        return self.values
+
+    def pull(self, rates: Tensor) -> None:
+        self.rates = rates
+
+
+def test_any_signal_gets_a_rate_for_each_channel() -> None:
+    signal = Recorded([0.1, 0.2, 2.0])
+    pull = Pull(PAPER, signal)
+    pull(at(0))
+    assert signal.rates.tolist() == pytest.approx([1e-3] * 3)
+    pull(at(60))
+    assert signal.rates.tolist() == pytest.approx([1e-3, 1e-3, 1e-5])
