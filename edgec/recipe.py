@@ -130,14 +130,10 @@ class ImagesBase(Frozen):
     """Super-resolution data: pairs of a low- and a high-resolution image."""
 
     scale: Literal[2, 3, 4] = 4  # high resolution / low resolution
-    enlarged: bool = (
-        False  # the network takes the low resolution already enlarged to the output's size (bicubic)
-    )
+    enlarged: bool = False  # the network takes the low resolution enlarged to the output's size (bicubic)
     peak: Literal[1, 255] = 1  # value of white at the network's input and output
-    input: tuple[PositiveInt, PositiveInt] = (
-        64,
-        64,
-    )  # height, width: golden files, profile, calibration, fixed sizes
+    # height, width: golden files, profile, calibration, fixed sizes
+    input: tuple[PositiveInt, PositiveInt] = (64, 64)
     patch: Annotated[int, Field(ge=8)] = 48  # side of a training patch at low resolution, pixels
     patches: PositiveInt = 16  # drawn from each training image in an epoch
     flip: bool = True  # random flips and quarter turns
@@ -234,9 +230,8 @@ class Sparsify(Training):
     """Training that pulls channels towards zero (dynamic sparse training, arXiv 2306.01526)."""
 
     kind: Literal["sparsify"] = "sparsify"
-    signal: Literal["auto", "norm_scales", "filter_norms"] = (
-        "auto"  # auto: batch-norm scales where there are any
-    )
+    # What is pulled: batch-norm scales, or the norms of filters. auto: scales where the network has batch norms.
+    signal: Literal["auto", "norm_scales", "filter_norms"] = "auto"
     rate: PositiveFloat = 1e-3
     schedule: Literal["paper", "constant", "linear", "cosine"] = "paper"
     knee: Ratio = 0.4  # paper: share of the epochs with the full rate on all channels

@@ -288,11 +288,16 @@ def gamma_chart(d: Data) -> dict[str, str] | None:
     gamma = d["gamma"]
     if not gamma:
         return None
-    svg = charts.histograms("batch-norm scales before and after sparse training", gamma["edges"],
-                            {"before": gamma["before"], "after": gamma["after"]}, "|scale|")  # fmt: skip
+    norms = gamma.get("signal") == "filter_norms"
+    what = "norms of filters (relative to their layer)" if norms else "batch-norm scales"
+    title = f"{what} before and after sparse training"
+    svg = charts.histograms(title, gamma["edges"], {"before": gamma["before"], "after": gamma["after"]},
+                            "norm" if norms else "|scale|")  # fmt: skip
     before, after = (100 * gamma[f"near_zero_{when}"] for when in ("before", "after"))
-    note = f"{before:.1f} % of the scales were below 0.01 before, {after:.1f} % after."
-    return {"title": "batch-norm scales before and after sparse training", "svg": svg, "note": note}
+    note = (
+        f"{before:.1f} % of the {'norms' if norms else 'scales'} were below 0.01 before, {after:.1f} % after."
+    )
+    return {"title": title, "svg": svg, "note": note}
 
 
 def curve_charts(d: Data) -> list[dict[str, str]]:
