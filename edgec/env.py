@@ -43,6 +43,17 @@ class Picture:
     mime: str = "image/jpeg"
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A figure of `Task.evaluate` that reports show, higher is better."""
+
+    name: str  # its key
+    title: str
+    unit: str = ""
+    digits: int = 4  # after the point
+    share: bool = False  # of 1: changes are told in points, hundredths of it
+
+
 class Batches(Protocol):
     """The training data: epoch by epoch, the same for the same (seed, epoch)."""
 
@@ -60,6 +71,8 @@ class Task(Protocol):
 
     name: str
     metric: str  # the headline metric, higher is better, e.g. "map50"
+    metrics: tuple[Metric, ...]  # what reports show: the headline first
+    any_size: bool  # `evaluate` gives images of their own sizes, so graphs that are only measured take any
 
     def digest(self) -> str:
         """sha256 of everything in the data and the task's settings that a stage's result depends on."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgec.env import Metric
 from edgec.recipe import Gates
 
 SMALLEST_FIRST = ("int8", "fp16", "fp32")
@@ -34,7 +35,7 @@ def shipped_precision(gates: Gates, artifacts: Mapping[str, Any]) -> str | None:
 
 
 def check(
-    gates: Gates, metric: str, artifacts: Mapping[str, Any], profile: Mapping[str, Any], params: int
+    gates: Gates, metric: Metric, artifacts: Mapping[str, Any], profile: Mapping[str, Any], params: int
 ) -> list[Verdict]:
     """Every promise of `gates` with its verdict.
 
@@ -45,8 +46,8 @@ def check(
     name = f"model.{precision}"
     shipped: Mapping[str, Any] = artifacts.get(name, {})
     dense: Mapping[str, Any] = artifacts.get("dense.fp32", {})
-    reached = _metric(shipped, gates.split, metric)
-    before = _metric(dense, gates.split, metric)
+    reached = _metric(shipped, gates.split, metric.name)
+    before = _metric(dense, gates.split, metric.name)
     drop = None if reached is None or before is None else before - reached
     cell = next(
         (
@@ -67,16 +68,22 @@ def check(
         ),
         None,
     )
-    on = f"{name} on {gates.split}"
+    on = f"{name} on {gates.split}" + (f" in {metric.unit}" if metric.unit else "")
     rows: list[tuple[str, float | None, float | None, bool, str]] = [
         (
-            f"{metric} lost by {on}, at most",
+            f"{metric.title} lost by {on}, at most",
             gates.max_drop,
             drop,
             True,
             "train longer, prune less, keep layers in float",
         ),
-        (f"{metric} of {on}, at least", gates.min_metric, reached, False, "start from a better network"),
+        (
+            f"{metric.title} of {on}, at least",
+            gates.min_metric,
+            reached,
+            False,
+            "start from a better network",
+        ),
         (
             f"speed of {name} against dense fp32, 1 thread, at least",
             gates.min_speedup,

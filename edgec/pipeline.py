@@ -31,16 +31,22 @@ from edgec.gates import Verdict, shipped_precision
 from edgec.gates import check as check_gates
 from edgec.network import Network, resolve_dotted
 from edgec.recipe import (
+    CocoData,
     Custom,
     Distill,
     Export,
+    FolderData,
+    PhotographsData,
     Profile,
     Prune,
     Quantize,
     Recipe,
+    SignsData,
     Sparsify,
     Stage,
     Train,
+    VocData,
+    YoloData,
     load,
 )
 from edgec.rundir import RunDir
@@ -289,7 +295,7 @@ def key_parts(
     config: Stage, recipe: Recipe, task: Task, line: Line, device: str, world: World
 ) -> dict[str, Any]:
     """Everything that a stage's result depends on."""
-    modules = [f"edgec.stages.{config.kind}", "edgec.tasks.detection.task"]
+    modules = [f"edgec.stages.{config.kind}", type(task).__module__]
     if ":" in line.network.arch:
         modules.append(line.network.arch.partition(":")[0])
     else:
@@ -327,7 +333,7 @@ def _measure_input(
     from edgec.pruning.cost import cost_of
     from edgec.training.distributed import barrier
 
-    modules = ["edgec.tasks.detection.task", "edgec.pruning.cost"]
+    modules = [type(task).__module__, "edgec.pruning.cost"]
     parts = {
         "input": line.network.digest,
         "data": task.digest(),
@@ -366,7 +372,7 @@ def _finish(
     exported = next((m for m in reversed(line.stages.values()) if m["kind"] == "export"), {})
     profiled = next((m for m in reversed(line.stages.values()) if m["kind"] == "profile"), {})
     artifacts: Mapping[str, Any] = exported.get("artifacts", {})
-    verdicts = tuple(check_gates(recipe.gates, task.metric, artifacts, profiled, line.network.parameters))
+    verdicts = tuple(check_gates(recipe.gates, task.metrics[0], artifacts, profiled, line.network.parameters))
     if not profiled.get("cells") and recipe.gates.min_speedup:
         events.note("a gate on speed needs the profile stage", level="warning")
     target = folder.folder / ("artifacts" if all(v.kept for v in verdicts) else "rejected")
@@ -417,11 +423,15 @@ def _write_json(path: Path, tree: Mapping[str, Any]) -> None:
 
 def make_task(recipe: Recipe, events: Events | None) -> Task:
     """The task of a recipe, with its data."""
-    match recipe.task:
-        case "detection":
+    match recipe.data:
+        case SignsData() | VocData() | CocoData() | YoloData():
             from edgec.tasks.detection.task import Detection
 
             return Detection(recipe.data, recipe.loss, recipe.seed, events)
+        case PhotographsData() | FolderData():
+            from edgec.tasks.superres.task import SuperResolution
+
+            return SuperResolution(recipe.data, recipe.seed, events)
         case other:
             assert_never(other)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -18,20 +18,26 @@ def terms(losses: object) -> str:
     )
 
 
+def headline(metrics: Mapping[str, object]) -> str:
+    """The first two figures that are not those of a class, a set or an image."""
+    named = [(k, v) for k, v in metrics.items() if "/" not in k and isinstance(v, float)]
+    return ", ".join(f"{name} {value:.4f}" for name, value in named[:2])
+
+
 def line_of(event: Event) -> str | None:
     """An event as one line of text, or None for those that only move a bar."""
     match event:
         case events.StageStarted(stage=stage, cached=cached, reason=reason):
             return f"{stage}: cached" if cached else f"{stage}: started" + (f" ({reason})" if reason else "")
         case events.StageEnded(stage=stage, seconds=seconds, cached=cached, metrics=metrics):
-            figures = ", ".join(f"{k} {metrics[k]:.4f}" for k in ("map50", "map") if k in metrics)
+            figures = headline(metrics)
             return (
                 None
                 if cached and not figures
                 else f"{stage}: done in {seconds:.0f} s" + (f", {figures}" if figures else "")
             )
         case events.EpochEnded(stage=stage, epoch=epoch, losses=losses, metrics=metrics, seconds=seconds):
-            figures = ", ".join(f"{k} {v:.4f}" for k, v in metrics.items() if k in ("map50", "map"))
+            figures = headline(metrics)
             return f"{stage}: epoch {epoch + 1} {terms(dict(losses))} ({seconds:.0f} s)" + (
                 f", {figures}" if figures else ""
             )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from edgec.env import Metric
 from edgec.gates import check, shipped_precision
 from edgec.recipe import Gates
+
+MAP50 = Metric("map50", "mAP 50", share=True)
 
 ARTIFACTS = {
     "dense.fp32": {"precision": "fp32", "val": {"map50": 0.9}, "bytes": 100},
@@ -25,7 +28,7 @@ PROFILE = {
 
 
 def verdicts(**gates: object) -> list[bool]:
-    return [v.kept for v in check(Gates(**gates), "map50", ARTIFACTS, PROFILE, 1000)]  # type: ignore[arg-type]
+    return [v.kept for v in check(Gates(**gates), MAP50, ARTIFACTS, PROFILE, 1000)]  # type: ignore[arg-type]
 
 
 def test_each_gate_is_kept_and_broken_where_it_should() -> None:
@@ -45,9 +48,9 @@ def test_each_gate_is_kept_and_broken_where_it_should() -> None:
 
 
 def test_what_was_not_measured_is_broken_with_a_remedy() -> None:
-    (verdict,) = check(Gates(min_speedup=1.0), "map50", ARTIFACTS, {}, 1)
+    (verdict,) = check(Gates(min_speedup=1.0), MAP50, ARTIFACTS, {}, 1)
     assert not verdict.kept and verdict.measured is None and "profile" in verdict.remedy
-    (verdict,) = check(Gates(max_drop=0.5, split="test"), "map50", ARTIFACTS, PROFILE, 1)
+    (verdict,) = check(Gates(max_drop=0.5, split="test"), MAP50, ARTIFACTS, PROFILE, 1)
     assert not verdict.kept
 
 
@@ -55,3 +58,9 @@ def test_the_smallest_precision_is_the_shipped_one() -> None:
     assert shipped_precision(Gates(), ARTIFACTS) == "int8"
     assert shipped_precision(Gates(artifact="fp32"), ARTIFACTS) == "fp32"
     assert shipped_precision(Gates(), {}) is None
+
+
+def test_a_promise_names_the_unit_of_its_metric() -> None:
+    files = {n: {**a, "val": {"psnr": 30 + 5 * a["val"]["map50"]}} for n, a in ARTIFACTS.items()}  # type: ignore[dict-item,index]
+    (verdict,) = check(Gates(max_drop=0.1), Metric("psnr", "PSNR", "dB"), files, {}, 1)
+    assert verdict.promise == "PSNR lost by model.int8 on val in dB, at most" and verdict.kept

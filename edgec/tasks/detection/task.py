@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Picture, Predictor, Split
+from edgec.env import Metric, Picture, Predictor, Split
 from edgec.errors import DataError, Problem
 from edgec.events import Events, Progress
 from edgec.files import sha256_of
@@ -56,6 +56,11 @@ class Detection:
 
     name = "detection"
     metric = "map50"
+    metrics = (
+        Metric("map50", "mAP 50", share=True),
+        Metric("map", "mAP 50:95", share=True),
+    )
+    any_size = False
 
     def __init__(
         self,
@@ -212,6 +217,7 @@ class Detection:
                 "pad_value": PAD_VALUE,
             },
             "output": "raw",
+            "multiple": max(head.stride for head in heads),
             "classes": list(self.classes),
             "heads": [head.to_json() for head in heads],
         }

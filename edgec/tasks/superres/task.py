@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Picture, Predictor, Split
+from edgec.env import Metric, Picture, Predictor, Split
 from edgec.errors import DataError, NetworkError, Problem
 from edgec.events import Events, Progress
 from edgec.files import sha256_of
@@ -34,6 +34,7 @@ class SuperResolution:
 
     name = "superres"
     metric = "psnr"
+    metrics = (Metric("psnr", "PSNR", "dB", 3), Metric("ssim", "SSIM"))
     any_size = True
 
     def __init__(self, data: PhotographsData | FolderData, seed: int, events: Events | None = None) -> None:
