@@ -69,7 +69,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
 def test_the_policy_decides(tmp_path: Path) -> None:
     write(tmp_path / "hr" / "good.png", 32, 32)
     (tmp_path / "hr" / "bad.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match="bad.png"):
+    with pytest.raises(DataError, match=r"bad\.png"):
         SuperResolution(folder_data(tmp_path), 0)
     assert SuperResolution(folder_data(tmp_path, problems="skip"), 0).size("train") == 1
 
