@@ -4,6 +4,9 @@ A channel's filters are those of all layers that make it, as the coupling group 
 are made by every block). Its size is the root mean square, over these layers, of the L2 norm of filter and bias
 divided by the mean norm in the layer. So sizes are about 1, as batch-norm scales are, whatever a layer's fan-in and
 however its gain was moved into its neighbours: one rate and one percentile serve the whole network.
+
+How strong a rate is depends on the loss: the filters of the official IMDN x4 have gradients of norm 1e-4 (L1, images in
+0..1, 16 patches) and norms of 2.4, so that a rate of 1e-3 pulls thirty times as hard as the loss.
 """
 
 from __future__ import annotations

@@ -1,9 +1,16 @@
 """How much a channel matters: by the size that sparse training pulled down, or by what the loss would lose.
 
 Sizes: the mean |scale| of a channel's batch norms (network slimming, arXiv 1708.06519); without batch norms, the
-norms of its filters. They tell which channels are small, not which are needed, so without batch norms and sparse
-training they are a poor guide: IMDN x4 loses 5.7 dB with the smallest 20 % of its parameters (no training
-after), and 1.3 dB when the same share goes by the Taylor expansion of the loss.
+norms of its filters. They tell which channels are small, not which are needed, so without batch norms and before
+sparse training they are a poor guide. The official IMDN x4 (32.21 dB on Set5), pruned without any training after:
+
+| parameters kept | filter norms | Taylor |
+| --- | --- | --- |
+| 80 % | 27.03 | 31.07 |
+| 70 % | 26.91 | 30.40 |
+| 50 % | 25.61 | 29.67 |
+
+With one threshold for all groups, by Taylor: 31.24, 30.87, 29.77 dB; without folding constants 31.11, 30.65, 29.70.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from edgec.pruning.thresholds import Decision, solve, target_of
 from edgec.recipe import Prune
 
 FOLD_IMAGES = 32
-TAYLOR_IMAGES = 32  # each a batch: twice as many or six times as many ranked IMDN's channels no better
+TAYLOR_IMAGES = 32  # each a batch: from 16 to 192, IMDN lost the same, within 0.2 dB
 BATCH = 16
 
 Scores = Callable[[nn.Module, Sequence[Coupling]], Mapping[str, np.ndarray]]
