@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from edgec.quantization.qdq import convolutions
+from edgec.quantization.qdq import on_a_pixel, quantizable
 from edgec.runtimes.onnx_export import layer_of
 from edgec.runtimes.onnxruntime import OnnxSession
 
@@ -38,6 +38,7 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
     nodes = list(optimised.graph.node)
     integer = sum(n.op_type in INTEGER for n in nodes)
     left: list[dict[str, str]] = []
+    pixels = on_a_pixel(model)
     for node in nodes:
         if node.op_type not in ("Conv", "FusedConv"):
             continue
@@ -45,6 +46,8 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
         reason = (
             "kept in float by its sensitivity"
             if layer in set(asked_float)
+            else "kept in float: it works on a single pixel"
+            if layer in pixels
             else "its input or output has no pair"
         )
         left.append({"layer": layer, "reason": reason})
@@ -53,4 +56,4 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
 
 def wanted(model: onnx.ModelProto, asked_float: Collection[str]) -> int:
     """How many convolutions were to run in integers."""
-    return len(set(convolutions(model)) - set(asked_float))
+    return len(set(quantizable(model)) - set(asked_float))

@@ -2,7 +2,7 @@
 
 Activations are unsigned and asymmetric, weights signed and symmetric for each output channel: the pairing with fast
 kernels on x86 and ARM. Activations other than ReLU get a pair before and after; pooling, resizing and the like carry
-the range of their input on.
+the range of their input on. What works on a single pixel (the gates of channel attention) stays in float.
 """
 
 from __future__ import annotations
@@ -89,10 +89,28 @@ def convolutions(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     return {layer_of(n): n for n in model.graph.node if n.op_type == "Conv" and n.input[1] in constant}
 
 
+def on_a_pixel(model: onnx.ModelProto) -> frozenset[str]:
+    """The layers whose input is one pixel high and wide, whatever the image: in integers they lose and win no time."""
+    shapes = onnx.shape_inference.infer_shapes(model).graph
+    found = {v.name: v.type.tensor_type.shape.dim for v in (*shapes.value_info, *shapes.input)}
+    return frozenset(
+        layer
+        for layer, node in convolutions(model).items()
+        if [side.dim_value for side in found.get(node.input[0], ())[2:]] == [1, 1]
+    )
+
+
+def quantizable(model: onnx.ModelProto) -> list[str]:
+    """The convolutions that integers can serve."""
+    left = on_a_pixel(model)
+    return [layer for layer in convolutions(model) if layer not in left]
+
+
 def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placement:
     """Decide by rule which tensors are quantized when all convolutions but `float_layers` run in integers."""
     constant = {i.name for i in model.graph.initializer}
-    chosen = {n.output[0] for name, n in convolutions(model).items() if name not in set(float_layers)}
+    layers = convolutions(model)
+    chosen = {layers[name].output[0] for name in quantizable(model) if name not in set(float_layers)}
     users: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -164,7 +182,7 @@ def insert(
     Raises StageError when a range is missing: the network's graph is not the one that was calibrated.
     """
     layers = convolutions(model)
-    kept_float = set(float_layers) if only is None else set(layers) - set(only)
+    kept_float = (set(float_layers) if only is None else set(layers) - set(only)) | on_a_pixel(model)
     placement = place(model, kept_float)
     keys = keys_of(model)
     missing = [key for key in (keys.get(name, name) for name in placement.needed) if key not in ranges]

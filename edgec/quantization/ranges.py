@@ -60,6 +60,22 @@ def calibrate(
     return {name: choose(histograms[k], low[k], high[k], percentile) for k, name in enumerate(keys)}
 
 
+def magnitudes(
+    model: onnx.ModelProto, tensors: Sequence[str], images: np.ndarray, batch: int = 16
+) -> dict[str, np.ndarray]:
+    """The largest magnitude of each channel over images, by tensor; tensors without channels [n, c, h, w] are left out."""
+    session = _watching(model, tensors)
+    size = session.inputs["images"][0] or batch
+    found: dict[str, np.ndarray] = {}
+    for start in range(0, len(images) - size + 1 if session.inputs["images"][0] else len(images), size):
+        values = session.run({"images": images[start : start + size]})
+        for name, value in zip(tensors, values, strict=True):
+            if value.ndim == 4:
+                reached = np.abs(value).max((0, 2, 3))
+                found[name] = np.maximum(found.get(name, 0), reached)
+    return found
+
+
 def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> OnnxSession:
     """A session whose outputs are the named tensors, in order. A graph input passes through an Identity."""
     copy = onnx.ModelProto()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from edgec.quantization.qdq import Ranges, convolutions, insert
+from edgec.quantization.qdq import Ranges, insert, quantizable
 from edgec.runtimes.onnx_export import snr_db
 from edgec.runtimes.onnxruntime import OnnxSession
 
@@ -31,7 +31,7 @@ def sensitivity(
     One layer at a time is quantized, with its input and output; the reference is the float graph.
     """
     reference = outputs_on(model, images)
-    layers = list(convolutions(model))
+    layers = quantizable(model)
     found: dict[str, float] = {}
     for index, layer in enumerate(layers):
         noisy = outputs_on(insert(model, ranges, only=[layer]), images)

@@ -11,12 +11,15 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from onnxscript import opset18
 from torch import Tensor, nn
 
 from edgec.errors import StageError
 from edgec.norms import fold_norms
 
 INPUT = "images"
+op: Any = opset18  # its types know nothing of tensors that are traced
+LARGEST_SIDE = 2**16  # of an image that a graph with free sizes takes, pixels
 
 
 Tail = Callable[[Any], Any]  # what is computed from a module's outputs inside the graph
@@ -56,18 +59,40 @@ class _WithTail(nn.Module):
         return self.tail(self.net(images))
 
 
+def _std(
+    x: Any, dim: Sequence[int] | None = None, correction: float | None = None, keepdim: bool = False
+) -> Any:
+    """Standard deviation as five operators; torch's own decomposition takes a dozen, which reshape by run-time sizes."""
+    axes = op.Constant(value_ints=list(dim)) if dim else None
+    mean = op.ReduceMean(x, axes, keepdims=1)
+    centred = op.Sub(x, mean)
+    variance = op.ReduceMean(op.Mul(centred, centred), axes, keepdims=int(keepdim))
+    if correction == 0:
+        return op.Sqrt(variance)
+    count = op.Cast(op.Div(op.Size(x), op.Size(mean)), to=onnx.TensorProto.FLOAT)
+    spare = op.Constant(value_float=1.0 if correction is None else float(correction))
+    return op.Sqrt(op.Mul(variance, op.Div(count, op.Sub(count, spare))))
+
+
 def to_onnx(
     net: nn.Module, example: Tensor, outputs: Sequence[str], opset: int = 18, dynamic_batch: bool = False,
-    tail: Tail | None = None,
+    tail: Tail | None = None, size_multiple: int | None = None,
 ) -> onnx.ModelProto:  # fmt: skip
     """The graph of a module in eval mode, with initializers named as in its state_dict; `tail` follows its outputs.
 
+    With `size_multiple` it takes any height and width that are multiples of it, otherwise those of `example`.
     Raises StageError when the module cannot be exported or the graph is not valid.
     """
     folded = _with_fast_mish(fold_norms(net, example))
     folded = folded if tail is None else _WithTail(folded, tail).eval()
     inputs = (example.cpu().repeat(2, 1, 1, 1) if dynamic_batch else example.cpu(),)
-    shapes = ({0: torch.export.Dim("batch", min=1, max=1024)},) if dynamic_batch else None
+    sizes: dict[int, Any] = {}
+    if dynamic_batch:
+        sizes[0] = torch.export.Dim("batch", min=1, max=1024)
+    if size_multiple is not None:
+        for axis, name in ((2, "height"), (3, "width")):
+            free = torch.export.Dim(f"{name}_cells" if size_multiple > 1 else name, min=1, max=LARGEST_SIDE)
+            sizes[axis] = size_multiple * free if size_multiple > 1 else free
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     try:
@@ -76,13 +101,15 @@ def to_onnx(
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 folded, inputs, dynamo=True, verbose=False, opset_version=opset, input_names=[INPUT],
-                output_names=list(outputs), dynamic_shapes=shapes, external_data=False, optimize=True,
+                output_names=list(outputs), dynamic_shapes=(sizes,) if sizes else None, external_data=False, optimize=True,
+                custom_translation_table={torch.ops.aten.std.correction: _std},
             )  # fmt: skip
     except Exception as error:  # the exporter raises many classes of its own
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StageError(
-            f"the network cannot be exported to ONNX ({first}); avoid Python control flow on tensors"
-        ) from error
+        remedy = "avoid Python control flow on tensors" + (
+            ", or set dynamic_size: false" if size_multiple else ""
+        )
+        raise StageError(f"the network cannot be exported to ONNX ({first}); {remedy}") from error
     finally:
         quiet.setLevel(level)
     assert program is not None

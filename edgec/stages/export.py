@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from torch import nn
 
 from edgec.env import Env, Split, torch_predictor
 from edgec.errors import StageError
 from edgec.files import write_atomic
 from edgec.network import Network
+from edgec.quantization.equalise import equalised
 from edgec.quantization.fusion import fusion, wanted
 from edgec.quantization.qdq import insert
 from edgec.recipe import Export
@@ -26,8 +29,17 @@ GOLDEN_IMAGES = 2
 LEAST_DB = {"fp32": 70.0, "fp16": 25.0}  # against torch; below it the graph computes something else
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What an artifact takes: a golden input, and whether other sizes go as well."""
+
+    golden: np.ndarray  # [1, c, h, w]
+    multiple: int | None  # any height and width that are multiples of it; None: those of `golden` alone
+    suffix: str = ""  # of the artifact's name
+
+
 def export(config: Export, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Write `model.<precision>.onnx` (and `dense.fp32.onnx`) into env.out.
+    """Write `model.<precision>.onnx` (and `dense.fp32.onnx`, `model.<precision>.tile.onnx`) into env.out.
 
     Metrics, by artifact: file, bytes, precision, parameters, accuracy in onnxruntime on each split, the drop from the torch
     network it came from, signal-to-noise ratio, fusion. Raises StageError when an artifact's outputs are not torch's.
@@ -37,24 +49,23 @@ def export(config: Export, network: Network, env: Env) -> tuple[Network, dict[st
             f"stages.{env.stage}: int8 needs a quantize stage before it; add one, or take int8 off precisions"
         )
     artifacts: dict[str, Any] = {}
-    jobs: list[tuple[str, Network, tuple[str, ...]]] = [("model", network, config.precisions)]
     if config.dense and env.dense.digest != network.digest:
-        jobs.insert(0, ("dense", env.dense, ("fp32",)))
-    for name, source, precisions in jobs:
-        artifacts |= _write(name, source, precisions, config, env)
+        artifacts |= _write(
+            "dense", env.dense, config.model_copy(update={"precisions": ("fp32",), "tile": None}), env
+        )
+    artifacts |= _write("model", network, config, env)
     final = next(
         (artifacts[f"model.{p}"]["val"] for p in ("int8", "fp32", "fp16") if f"model.{p}" in artifacts), {}
     )
     return network, {"artifacts": artifacts, "final": final}
 
 
-def _write(
-    name: str, source: Network, precisions: tuple[str, ...], config: Export, env: Env
-) -> dict[str, Any]:
-    """The artifacts of one network in several precisions."""
+def _write(name: str, source: Network, config: Export, env: Env) -> dict[str, Any]:
+    """The artifacts of one network in all its precisions and shapes."""
     net = source.build()
     tail, outputs = env.task.tail(net, config)
-    base = to_onnx(net, env.task.example(), outputs, config.opset, config.dynamic_batch, tail)
+    contract = env.task.contract(net)
+    shapes = _shapes(config, contract.get("multiple", 1), env)
     splits: list[Split] = [s for s in env.task.splits() if s != "train"]
     # a graph that suppresses by itself gives no box under its threshold: compare like with like
     cut = {"score_threshold": config.score_threshold} if config.output == "boxes" else {}
@@ -62,42 +73,60 @@ def _write(
     reference = replace(reference, contract={**reference.contract, **cut})
     torch_metrics = {s: env.task.evaluate(reference, s) for s in splits}
     net = net.cpu()  # evaluating took it to the device
-    golden = env.task.images("val", GOLDEN_IMAGES)[:1]
-    with torch.no_grad():
-        expected = net(torch.from_numpy(golden))
-        expected = expected if tail is None else tail(expected)
-    expected = [e.numpy() for e in ([expected] if isinstance(expected, torch.Tensor) else expected)]
     found: dict[str, Any] = {}
-    for precision in precisions:
-        graph, details = _graph(base, precision, source)
-        figures = _parity(graph, golden, expected, precision, f"{name}.{precision}", env)
-        graph = env.task.finish(graph, config)
-        contract = env.task.contract(net) | {
-            "output": config.output,
-            "outputs": [o.name for o in graph.graph.output],
-            "precision": precision,
-            "dynamic_batch": config.dynamic_batch,
-            **cut,
-        }
-        path = env.out / f"{name}.{precision}.onnx"
-        write_artifact(path, graph, contract)
-        _write_golden(env.out / "golden" / f"{name}.{precision}.npz", path, golden)
-        entry: dict[str, Any] = {
-            "file": path.name,
-            "bytes": path.stat().st_size,
-            "precision": precision,
-            "params": source.parameters,
-            **figures,
-            **details,
-        }
-        model = predictor(path)
-        for split in splits:
-            entry[split] = env.task.evaluate(model, split)
-        metric = env.task.metric
-        entry["torch"] = {split: torch_metrics[split][metric] for split in splits}
-        entry["drop_from_torch"] = torch_metrics["val"][metric] - entry["val"][metric]
-        found[f"{name}.{precision}"] = entry
+    for shape in shapes:
+        example = torch.zeros(shape.golden.shape)
+        base = to_onnx(net, example, outputs, config.opset, config.dynamic_batch, tail, shape.multiple)
+        for precision in config.precisions:
+            called = f"{name}.{precision}{shape.suffix}"
+            graph, details = _graph(base, precision, source)
+            figures = _parity(graph, shape, net, tail, precision, called)
+            graph = env.task.finish(graph, config)
+            path = env.out / f"{called}.onnx"
+            told = contract | {
+                "input": contract["input"] | {"shape": [1, *shape.golden.shape[1:]]},
+                "output": config.output,
+                "outputs": [o.name for o in graph.graph.output],
+                "precision": precision,
+                "dynamic_batch": config.dynamic_batch,
+                "dynamic_size": shape.multiple is not None,
+                **cut,
+            }
+            write_artifact(path, graph, told)
+            _write_golden(env.out / "golden" / f"{called}.npz", path, shape.golden)
+            entry: dict[str, Any] = {
+                "file": path.name,
+                "bytes": path.stat().st_size,
+                "precision": precision,
+                "params": source.parameters,
+                **figures,
+                **details,
+            }
+            model = predictor(path)
+            for split in splits:
+                entry[split] = env.task.evaluate(model, split)
+            metric = env.task.metric
+            entry["torch"] = {split: torch_metrics[split][metric] for split in splits}
+            entry["drop_from_torch"] = torch_metrics["val"][metric] - entry["val"][metric]
+            found[called] = entry
     return found
+
+
+def _shapes(config: Export, multiple: int, env: Env) -> list[Shape]:
+    """The shapes to export. Raises StageError for a tile that the network or the task cannot take."""
+    golden = env.task.images("val", GOLDEN_IMAGES)[:1]
+    shapes = [Shape(golden, multiple if config.dynamic_size else None)]
+    if config.tile is None:
+        return shapes
+    place = f"stages.{env.stage}.tile {list(config.tile)}"
+    if not env.task.any_size:
+        raise StageError(f"{place}: images of this task are not cut into tiles; leave it out")
+    if any(side % multiple for side in config.tile):
+        raise StageError(f"{place}: the network takes multiples of {multiple}; change it")
+    height, width = config.tile
+    missing = [(0, max(0, side - have)) for side, have in zip(config.tile, golden.shape[2:], strict=True)]
+    tile = np.pad(golden, ((0, 0), (0, 0), *missing), mode="symmetric")[:, :, :height, :width]
+    return [*shapes, Shape(np.ascontiguousarray(tile), None, ".tile")]
 
 
 def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx.ModelProto, dict[str, Any]]:
@@ -111,7 +140,7 @@ def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx
         assert surgery is not None
         kept = list(surgery.changes["float_layers"])
         ranges = {n: (float(r[0]), float(r[1])) for n, r in surgery.changes["ranges"].items()}
-        graph = insert(graph, ranges, kept)
+        graph = insert(equalised(graph, surgery.changes.get("factors", {})), ranges, kept)
         return graph, {
             "fusion": fusion(graph, kept).to_json() | {"wanted": wanted(base, kept)},
             "float_layers": kept,
@@ -121,21 +150,36 @@ def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx
 
 def _parity(
     graph: onnx.ModelProto,
-    golden: np.ndarray,
-    expected: list[np.ndarray],
+    shape: Shape,
+    net: nn.Module,
+    tail: Callable[[Any], Any] | None,
     precision: str,
     name: str,
-    env: Env,
 ) -> dict[str, Any]:
-    """Compare a graph's outputs with torch's. Raises StageError when fp32 or fp16 are not the same network."""
-    reached = OnnxSession(graph.SerializeToString()).run({"images": golden})
-    ratios = [round(snr_db(e, r), 2) for e, r in zip(expected, reached, strict=True)]
+    """Compare a graph's outputs with torch's, where any size goes on half the image as well.
+
+    Raises StageError when fp32 or fp16 are not the same network.
+    """
+    inputs = [shape.golden]
+    if shape.multiple is not None:
+        half = max(shape.multiple, shape.golden.shape[2] // 2 // shape.multiple * shape.multiple)
+        inputs.append(np.ascontiguousarray(shape.golden[:, :, :half]))
+    session = OnnxSession(graph.SerializeToString())
+    ratios: list[float] = []
+    worst = 0.0
+    for images in inputs:
+        with torch.no_grad():
+            outputs = net(torch.from_numpy(images))
+            outputs = outputs if tail is None else tail(outputs)
+        expected = [e.numpy() for e in ([outputs] if isinstance(outputs, torch.Tensor) else outputs)]
+        for e, r in zip(expected, session.run({"images": images}), strict=True):
+            ratios.append(round(snr_db(e, r), 2))
+            worst = max(worst, float(np.abs(e - r).max()))
     least = LEAST_DB.get(precision)
     if least is not None and min(ratios) < least:
         raise StageError(
             f"{name}: its outputs are {min(ratios):.1f} dB from torch's, less than {least:g}; the export is wrong"
         )
-    worst = max(float(np.abs(e - r).max()) for e, r in zip(expected, reached, strict=True))
     return {"snr_db": min(ratios), "max_abs_error": worst}
 
 

@@ -32,6 +32,7 @@ class Nearness:
 
     name = "nearness"
     metric = "map50"
+    any_size = False
     side = 64
 
     def splits(self) -> tuple[str, ...]:
