@@ -247,6 +247,7 @@ def figures_of(cell: Cell, answers: Sequence[Mapping[str, Any]]) -> dict[str, An
         "runtime": subject.runtime,
         "precision": subject.precision,
         "threads": threads,
+        "size": sizes_of(answers[0]),
         "median_ms": median,
         "ci_low_ms": low,
         "ci_high_ms": high,
@@ -266,12 +267,19 @@ def figures_of(cell: Cell, answers: Sequence[Mapping[str, Any]]) -> dict[str, An
     }
 
 
+def sizes_of(answer: Mapping[str, Any]) -> list[list[int]]:
+    """Height and width of the inputs that were run; latencies on other sizes are not comparable."""
+    return [list(shape[2:]) for shape in answer.get("inputs", {}).values()]
+
+
 def _median(answers: Sequence[Mapping[str, Any]], name: str) -> float:
     return float(np.median([answer[name] for answer in answers]))
 
 
 def speedups(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
-    """Each artifact against the dense one (or the first given), and against fp32 of the same network."""
+    """Each artifact against the dense one (or the first given), and against fp32 of the same network, where both ran
+    on inputs of one size.
+    """
     rows: list[dict[str, Any]] = []
     for cell in cells:
         subject, threads = cell
@@ -281,7 +289,7 @@ def speedups(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
             both = [
                 (b["samples_ms"], a["samples_ms"])
                 for a, b in zip(measured.of(cell), measured.of(other), strict=True)
-                if a is not None and b is not None
+                if a is not None and b is not None and sizes_of(a) == sizes_of(b)
             ]
             if not both:
                 continue

@@ -64,8 +64,8 @@ def feeds_of(
 ) -> dict[str, Any]:
     """An input for every input of the graph: from the `golden` .npz where it fits, else drawn.
 
-    Sizes that the file leaves open are 1 unless `shapes` says more. Drawn floats are uniform in 0..1, uint8
-    over its range, other integers and booleans are 1.
+    Sizes that the file leaves open are those of the golden input, 1 without one, unless `shapes` says more. Drawn
+    floats are uniform in 0..1, uint8 over its range, other integers and booleans are 1.
     """
     rng = np.random.default_rng(seed)
     known = golden_inputs(golden)
@@ -74,8 +74,7 @@ def feeds_of(
         if node.type not in DTYPES:
             raise ProbeError("input", f"input {node.name!r} has type {node.type}; only numbers are drawn")
         dtype = DTYPES[node.type]
-        sizes = [side if isinstance(side, int) and side > 0 else 1 for side in node.shape]
-        shape = shapes.get(node.name) or sizes
+        shape = shapes.get(node.name) or sizes_of(node.shape, known.get(node.name))
         if math.prod(shape) > MAX_ELEMENTS:
             raise ProbeError("input", f"input {node.name!r} {shape} is too large; export it smaller")
         if node.name in known and known[node.name].shape == tuple(shape) and known[node.name].dtype == dtype:
@@ -87,6 +86,15 @@ def feeds_of(
         else:
             feeds[node.name] = np.ones(shape, dtype)
     return feeds
+
+
+def sizes_of(declared: list[Any], golden: Any | None) -> list[int]:
+    """The sizes that a graph declares; those left open are the golden input's where it fits, else 1."""
+    fixed = [side if isinstance(side, int) and side > 0 else None for side in declared]
+    if golden is not None and golden.ndim == len(fixed):
+        if all(side in (None, have) for side, have in zip(fixed, golden.shape, strict=True)):
+            return list(golden.shape)
+    return [side or 1 for side in fixed]
 
 
 def golden_inputs(path: Path | None) -> dict[str, Any]:
