@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def build_report(
         "recipe": recipe.name,
         "task": recipe.task,
         "metric": task.metric,
+        "metrics": [asdict(metric) for metric in task.metrics],
         "split": split,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "seconds": seconds,
@@ -190,7 +192,7 @@ def notes(path: Path) -> list[dict[str, str]]:
 def pictures(
     task: Task, count: int, dense: Network, network: Network, artifacts: Path, name: str, device: str
 ) -> list[dict[str, str]]:
-    """Detections of the dense network beside those of the shipped artifact, on the same images."""
+    """What the dense network makes of images beside what the shipped artifact makes of them."""
     from edgec.runtimes.artifact import predictor
 
     if count == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgec.report import charts
@@ -12,20 +12,21 @@ Data = Mapping[str, Any]
 MISSING = "not measured"
 GATES = ["promise", "limit", "measured", "verdict"]
 LATENCY = [
-    "artifact", "runtime", "threads", "median ms", "95 % interval", "p90", "p99", "first ms", "load ms", "peak MB", "runs",
-    "against dense fp32",
+    "artifact", "runtime", "input", "threads", "median ms", "95 % interval", "p90", "p99", "first ms", "load ms", "peak MB",
+    "runs", "against dense fp32",
 ]  # fmt: skip
 
 
 def columns(d: Data) -> dict[str, list[str]]:
     """The heads of the tables that the page and the Markdown share."""
-    metric = d["metric"]
+    titles = [titled(m) for m in d["metrics"]]
     return {
         "gates": GATES,
         "inout": ["", "went in (dense, fp32)", f"came out ({d['shipped'] or 'no artifact'})", "change"],
-        "stages": ["stage", metric, "mAP 50:95", "parameters", "MACs", "padded MACs", "seconds", "cached", "flags"],
+        "stages": ["stage", *titles, "parameters", "MACs", "padded MACs", "seconds", "cached", "flags"],
         "artifacts": [
-            "artifact", "bytes", f"{metric} val", "mAP val", f"{metric} test", "drop val", "SNR dB", "integer convolutions",
+            "artifact", "bytes", *(f"{title} val" for title in titles), f"{titles[0]} test", "drop val", "SNR dB",
+            "integer convolutions",
         ],
         "latency": LATENCY,
     }  # fmt: skip
@@ -79,20 +80,32 @@ def percent(before: float | None, after: float | None) -> str:
     return f"{100 * (after / before - 1):+.1f} %"
 
 
-def points(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.4f}"
+def titled(metric: Data) -> str:
+    """A metric's title with its unit."""
+    return f"{metric['title']} {metric['unit']}".rstrip()
+
+
+def told(metric: Data, value: float | None) -> str:
+    return MISSING if value is None else f"{value:.{metric['digits']}f}"
+
+
+def change(metric: Data, before: float, after: float) -> str:
+    """The change of a metric, in its unit or, for a share, in points."""
+    if metric["share"]:
+        return f"{100 * (after - before):+.2f} points"
+    return f"{after - before:+.{metric['digits']}f} {metric['unit']}".rstrip()
 
 
 def tiles(d: Data) -> list[dict[str, str]]:
     """The headline figures."""
-    dense, shipped = d["dense"], d["out"]
+    dense, shipped, metric = d["dense"], d["out"], d["metrics"][0]
     found: list[dict[str, str]] = []
     if shipped.get("metric") is not None:
-        note = f"dense fp32 {dense['metric']:.4f}" if dense.get("metric") is not None else ""
+        note = f"dense fp32 {told(metric, dense['metric'])}" if dense.get("metric") is not None else ""
         found.append(
             {
-                "name": f"{d['metric']} in onnxruntime, {d['split']}",
-                "value": f"{shipped['metric']:.4f}",
+                "name": f"{titled(metric)} in onnxruntime, {d['split']}",
+                "value": told(metric, shipped["metric"]),
                 "note": note,
             }
         )
@@ -144,11 +157,11 @@ def inout_rows(d: Data) -> list[list[Any]]:
         )
     ]
     for split in ("val", "test"):
-        for key, name in ((d["metric"], d["metric"]), ("map", "mAP 50:95")):
-            a, b = (dense.get(split) or {}).get(key), (out.get(split) or {}).get(key)
+        for metric, key, title in compared(d, split):
+            a, b = ((side.get(split) or {}).get(key) for side in (dense, out))
             if a is not None or b is not None:
-                change = f"{100 * (b - a):+.2f} points" if a is not None and b is not None else ""
-                rows.append([f"{name}, {split}", points(a), points(b), change])
+                by = change(metric, a, b) if a is not None and b is not None else ""
+                rows.append([title, told(metric, a), told(metric, b), by])
     for threads in d["threads"]:
         a, b = (x["latency"].get(str(threads)) for x in (dense, out))
         if a and b:
@@ -163,6 +176,17 @@ def inout_rows(d: Data) -> list[list[Any]]:
     return rows
 
 
+def compared(d: Data, split: str) -> list[tuple[Data, str, str]]:
+    """(metric, key, title) of what is compared on a split: all metrics, and the headline on each named set if several."""
+    there = {**(d["dense"].get(split) or {}), **(d["out"].get(split) or {})}
+    found = [(m, m["name"], f"{titled(m)}, {split}") for m in d["metrics"]]
+    head = d["metrics"][0]
+    sets = [k for k in there if k.startswith(f"{head['name']}/") and k.count("/") == 1]
+    if len(sets) > 1:
+        found += [(head, key, f"{titled(head)}, {split}, {key.partition('/')[2]}") for key in sets]
+    return found
+
+
 def _interval(cell: Data) -> str:
     return f"{cell['median_ms']:.2f} ({cell['ci_low_ms']:.2f} to {cell['ci_high_ms']:.2f})"
 
@@ -172,8 +196,7 @@ def stage_row(s: Data, d: Data) -> list[Any]:
     final: Data = s.get("final") or {}
     return [
         s["name"],
-        f"{final[d['metric']]:.4f}" if final.get(d["metric"]) is not None else "",
-        f"{final['map']:.4f}" if final.get("map") is not None else "",
+        *(told(m, final[m["name"]]) if final.get(m["name"]) is not None else "" for m in d["metrics"]),
         f"{cost['params']:,}" if cost else "",
         number(cost["macs"]) if cost else "",
         number(cost["padded_macs"]) if cost else "",
@@ -185,16 +208,16 @@ def stage_row(s: Data, d: Data) -> list[Any]:
 
 def artifact_rows(d: Data) -> list[list[Any]]:
     rows: list[list[Any]] = []
+    head = d["metrics"][0]
     for name, a in d["artifacts"].items():
         val, test, fusion = a.get("val") or {}, a.get("test") or {}, a.get("fusion")
         rows.append(
             [
                 name,
                 f"{a['bytes']:,}",
-                points(val.get(d["metric"])),
-                points(val.get("map")),
-                points(test.get(d["metric"])) if test else "",
-                f"{a['drop_from_torch']:+.4f}",
+                *(told(m, val.get(m["name"])) for m in d["metrics"]),
+                told(head, test.get(head["name"])) if test else "",
+                f"{a['drop_from_torch']:+.{head['digits']}f}",
                 f"{a['snr_db']:.1f}",
                 f"{fusion['integer']} of {fusion['wanted']} wanted" if fusion else "",
             ]
@@ -213,7 +236,7 @@ def latency_rows(profile: Data) -> list[list[Any]]:
         ratio = ratios.get((c["artifact"], c["runtime"], c["threads"]))
         rows.append(
             [
-                c["artifact"], c["runtime"], c["threads"], f"{c['median_ms']:.2f}",
+                c["artifact"], c["runtime"], size_text(c), c["threads"], f"{c['median_ms']:.2f}",
                 f"{c['ci_low_ms']:.2f} to {c['ci_high_ms']:.2f}", f"{c['p90_ms']:.2f}", f"{c['p99_ms']:.2f}",
                 _optional(c.get("first_ms")), _optional(c.get("load_ms")), f"{(c.get('peak_rss_bytes') or 0) / 1e6:.0f}",
                 c["runs"],
@@ -221,6 +244,11 @@ def latency_rows(profile: Data) -> list[list[Any]]:
             ]
         )  # fmt: skip
     return rows
+
+
+def size_text(cell: Data) -> str:
+    """Height x width of the inputs that were run."""
+    return ", ".join(" x ".join(str(side) for side in size) for size in cell.get("size", []))
 
 
 def _optional(value: float | None) -> str:
@@ -315,10 +343,22 @@ def curve_charts(d: Data) -> list[dict[str, str]]:
         title = f"{stage['name']}: loss terms"
         found.append({"title": title, "svg": charts.lines(title, losses, "epoch", "weighted loss")})
         measured = {
-            n: [(c["epoch"] + 1, c["metrics"][n]) for c in curves if c["metrics"] and n in c["metrics"]]
-            for n in (d["metric"], "map")
+            m["name"]: [
+                (c["epoch"] + 1, c["metrics"][m["name"]])
+                for c in curves
+                if c["metrics"] and m["name"] in c["metrics"]
+            ]
+            for m in d["metrics"]
         }
-        if any(len(p) > 1 for p in measured.values()):
-            title = f"{stage['name']}: accuracy on the validation split"
-            found.append({"title": title, "svg": charts.lines(title, measured, "epoch", "")})
+        for each in one_scale(d["metrics"]):
+            drawn = {titled(m): measured[m["name"]] for m in each}
+            if any(len(p) > 1 for p in drawn.values()):
+                title = f"{stage['name']}: {' and '.join(drawn)} on the validation split"
+                found.append({"title": title, "svg": charts.lines(title, drawn, "epoch", "")})
     return found
+
+
+def one_scale(metrics: Sequence[Data]) -> list[list[Data]]:
+    """The metrics that can share a chart: those with one unit."""
+    units = dict.fromkeys((m["unit"], m["share"]) for m in metrics)
+    return [[m for m in metrics if (m["unit"], m["share"]) == unit] for unit in units]

@@ -46,6 +46,10 @@ def speedup(artifact: str, threads: int, ratio: float) -> Data:
     }
 
 
+def metric(name: str, title: str, unit: str = "", digits: int = 4) -> Data:
+    return {"name": name, "title": title, "unit": unit, "digits": digits, "share": not unit}
+
+
 def artifact(size: int, map50: float, precision: str, **more: Any) -> Data:
     val = {"map50": map50, "map": 0.6 * map50, f"ap50/{HOSTILE}": map50}
     return {
@@ -111,6 +115,7 @@ def everything() -> Data:
         "recipe": "made-up",
         "task": "detection",
         "metric": "map50",
+        "metrics": [metric("map50", "mAP 50"), metric("map", "mAP 50:95")],
         "split": "val",
         "date": "2026-01-02 03:04 UTC",
         "seconds": 1234.5,

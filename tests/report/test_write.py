@@ -246,8 +246,8 @@ def test_gates_show_promise_limit_and_measurement(written: Callable[..., Any], f
 def test_in_and_out_with_change(written: Callable[..., Any], full: Data) -> None:
     rows = {row[0]: row[1:] for row in written(full)[0].rows if row}
     assert rows["parameters"] == ["5.92 M", "2.1 M", "-64.4 %"]
-    assert rows["map50, val"] == ["0.6123", "0.6034", "-0.89 points"]
-    assert rows["map50, test"] == ["0.6023", "0.5934", "-0.89 points"]
+    assert rows["mAP 50, val"] == ["0.6123", "0.6034", "-0.89 points"]
+    assert rows["mAP 50, test"] == ["0.6023", "0.5934", "-0.89 points"]
     assert rows["latency ms, 1 thread(s)"][2] == "-76.1 %"
 
 
@@ -296,3 +296,27 @@ def test_numpys_numbers_are_numbers(written: Callable[..., Any], full: Data) -> 
     figures = written(full)[2]
     assert figures["stages"][0]["curves"][0]["losses"]["box"] == 0.5
     assert figures["dense"]["bytes"] == 7
+
+
+def test_another_task_has_its_own_metrics_units_and_sets(written: Callable[..., Any], full: Data) -> None:
+    """Everywhere where the detector's mAP stands."""
+    full["metric"] = "psnr"
+    full["metrics"] = [
+        {"name": "psnr", "title": "PSNR", "unit": "dB", "digits": 3, "share": False},
+        {"name": "ssim", "title": "SSIM", "unit": "", "digits": 4, "share": False},
+    ]
+    for name, loss in (("dense", 0.0), ("out", 0.12)):
+        figures = {"psnr": 30.5 - loss, "ssim": 0.9, "psnr/set5": 32.21 - loss, "psnr/set14": 28.582 - loss}
+        full[name] = full[name] | {"val": figures, "test": None, "metric": 30.5 - loss}
+    for entry in full["artifacts"].values():
+        entry["val"], entry["test"] = full["out"]["val"], None
+    for stage in full["stages"]:
+        if "final" in stage:
+            stage["final"] = {"psnr": 30.5, "ssim": 0.9}
+    page, _, _, markdown = written(full)
+    rows = {row[0]: row[1:] for row in page.rows if row}
+    assert rows["PSNR dB, val"] == ["30.500", "30.380", "-0.120 dB"]
+    assert rows["PSNR dB, val, set5"] == ["32.210", "32.090", "-0.120 dB"]
+    assert rows["SSIM, val"][:2] == ["0.9000", "0.9000"]
+    assert rows["train"][:2] == ["30.500", "0.9000"]
+    assert "mAP" not in markdown and "mAP" not in page.text
