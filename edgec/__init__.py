@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from edgec.artifacts import detect, evaluate, profile
     from edgec.pipeline import Run, compress
     from edgec.recipe import Recipe, load
+    from edgec.tasks.superres.upscale import upscale
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "Run", "__version__", "compress", "detect", "evaluate", "load", "profile"]
+__all__ = ["Recipe", "Run", "__version__", "compress", "detect", "evaluate", "load", "profile", "upscale"]
 
 _HOME = {
     "compress": "edgec.pipeline",
@@ -28,6 +29,7 @@ _HOME = {
     "profile": "edgec.artifacts",
     "Recipe": "edgec.recipe",
     "load": "edgec.recipe",
+    "upscale": "edgec.tasks.superres.upscale",
 }
 
 

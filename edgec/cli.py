@@ -165,6 +165,32 @@ def detect(
 
 
 @app.command()
+def upscale(
+    artifact: Annotated[Path, typer.Argument(help="An .onnx file of edgec for super-resolution.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER|VIDEO...", help="What to enlarge.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results (PNG, MP4).")],
+    tile_memory: Annotated[
+        str, typer.Option(help="Memory that the network may take; larger images go in tiles.")
+    ] = "256MB",
+    attention: Annotated[
+        str, typer.Option(help="local: each tile its own statistics; exact: the whole image's, slower.")
+    ] = "local",
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Enlarge images and videos, from the artifact alone."""
+    import edgec
+    from edgec.progress import live
+
+    with live(err) as listener:
+        written = edgec.upscale(
+            artifact, inputs, output, tile_memory=tile_memory, attention=attention,  # type: ignore[arg-type]
+            threads=threads, listeners=[listener],
+        )  # fmt: skip
+    for path in written.values():
+        out.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def profile(
     artifacts: Annotated[
         list[Path], typer.Argument(metavar="ARTIFACT...", help="Any .onnx files, or a run's folder.")
@@ -244,7 +270,10 @@ def models() -> None:
 
     for name in shipped_archs():
         out.print(
-            f"{name:16} {signature(resolve_arch(name, False))}", highlight=False, soft_wrap=True, markup=False
+            f"{name:16} {signature(resolve_arch(name, False), eval_str=True)}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
         )
     for file in sorted(
         f.name for f in resources.files("edgec.models").iterdir() if f.name.endswith(".safetensors")

@@ -27,6 +27,7 @@ def test_the_public_names() -> None:
         "evaluate",
         "load",
         "profile",
+        "upscale",
     ]
     for name in edgec.__all__:
         assert getattr(edgec, name) is not None

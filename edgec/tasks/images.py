@@ -57,6 +57,16 @@ def decode_image(data: bytes, place: str) -> np.ndarray:
         raise DataError([Problem(place, f"is a broken image ({error})", "replace or remove it")]) from None
 
 
+def alpha_and_grey(path: Path) -> tuple[np.ndarray | None, bool]:
+    """The alpha channel uint8 [h, w] of an image that `read_image` could read, or None; whether it has no colour."""
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=FORMATS) as image:
+            grey = image.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
+            clear = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
+            return (np.array(image.convert("RGBA"))[:, :, 3] if clear else None), grey
+
+
 def inside(root: Path, relative: str, place: str) -> Path:
     """A path under `root`. Raises DataError when it escapes, by .., an absolute path or a link."""
     path = root / relative

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Contract
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from edgec.env import Predictor
+from edgec.tasks.superres.crops import plan, tiled
 from edgec.tasks.superres.degrade import bicubic_up
 
 
@@ -18,23 +20,43 @@ def prepare(low: np.ndarray, contract: Contract[str, Any]) -> np.ndarray:
     return np.ascontiguousarray(low.transpose(2, 0, 1), np.float32) * np.float32(contract["input"]["scale"])
 
 
-def image_of(output: np.ndarray, contract: Contract[str, Any]) -> np.ndarray:
-    """An output float32 [3, h, w] as an image uint8 [h, w, 3]: clipped, rounded."""
-    values = np.clip(np.round(output / np.float32(contract["input"]["scale"])), 0, 255)
-    return np.ascontiguousarray(values.astype(np.uint8).transpose(1, 2, 0))
+def as_bytes(output: np.ndarray, contract: Contract[str, Any]) -> np.ndarray:
+    """An output float32 [3, h, w] as uint8 [3, h, w]: clipped, rounded."""
+    return np.clip(np.round(output / np.float32(contract["input"]["scale"])), 0, 255).astype(np.uint8)
 
 
-def padded(x: np.ndarray, multiple: int) -> np.ndarray:
-    """An input [3, h, w] whose sides are multiples of `multiple`: mirrored at the bottom and the right."""
-    missing = [-side % multiple for side in x.shape[1:]]
+def padded(x: np.ndarray, multiple: int, least: tuple[int, int] | None = None) -> np.ndarray:
+    """An input [3, h, w] mirrored at the bottom and the right, so that its sides are multiples and not under `least`."""
+    wanted = [
+        max(-(-side // multiple) * multiple, low)
+        for side, low in zip(x.shape[1:], least or (0, 0), strict=True)
+    ]
+    missing = [want - side for want, side in zip(wanted, x.shape[1:], strict=True)]
     return np.pad(x, ((0, 0), (0, missing[0]), (0, missing[1])), mode="symmetric") if any(missing) else x
 
 
-def upscale_whole(predictor: Predictor, low: np.ndarray) -> np.ndarray:
-    """The high-resolution image uint8 of a low-resolution one uint8 [h, w, 3], by a network that takes any size."""
+def upscaled(predictor: Predictor, low: np.ndarray, tile: tuple[int, int] | None = None) -> np.ndarray:
+    """The high-resolution image uint8 [., ., 3] of a low-resolution one uint8 [h, w, 3].
+
+    Whole, or in tiles of a height and width in pixels of the network's input; an artifact of a fixed size takes tiles of
+    this size. They overlap by what the network sees, or by a quarter of a tile.
+    """
     contract = predictor.contract
+    multiple, factor = contract["multiple"], contract["factor"]
     x = prepare(low, contract)
-    batch = np.repeat(padded(x, contract["multiple"])[None], predictor.batch or 1, axis=0)
-    output = predictor.run(batch)[0][0]
-    height, width = (side * contract["factor"] for side in x.shape[1:])
-    return image_of(output[:, :height, :width], contract)
+    height, width = (side * factor for side in x.shape[1:])
+    fixed = None if contract["dynamic_size"] else tuple(contract["input"]["shape"][2:])
+    x = padded(x, multiple, fixed)
+    tile = fixed or tile or x.shape[1:]
+    tiles = plan(x.shape[1], x.shape[2], tile, overlap_within(tile, contract["radius"], multiple), multiple)
+
+    def run(part: np.ndarray) -> np.ndarray:
+        return predictor.run(np.repeat(part, predictor.batch or 1, axis=0))[0]
+
+    made = tiled(run, x, tiles, factor, lambda y: as_bytes(y, contract))
+    return np.ascontiguousarray(made[:, :height, :width].transpose(1, 2, 0))
+
+
+def overlap_within(tile: Sequence[int], radius: int, multiple: int) -> int:
+    """An overlap of `radius` pixels, on the network's grid, or of a quarter of a tile where that is less."""
+    return min(-(-radius // multiple), min(tile) // 4 // multiple) * multiple

@@ -20,7 +20,9 @@ from edgec.files import sha256_of
 from edgec.recipe import Export, FolderData, NetworkSource, PhotographsData
 from edgec.tasks.batches import KeyedBatches
 from edgec.tasks.superres import photographs
-from edgec.tasks.superres.contract import prepare
+from edgec.tasks.superres.contract import prepare, upscaled
+from edgec.tasks.superres.degrade import bicubic_up
+from edgec.tasks.superres.draw import compared, encode_png, panels_in_a_row
 from edgec.tasks.superres.metrics import Score, score, summary
 from edgec.tasks.superres.pairs import Pair, built_in, pairs_of
 from edgec.tasks.superres.patches import Opened, superres_batches
@@ -211,15 +213,28 @@ class SuperResolution:
         for index in range(count):
             pair = opened.pairs[index]
             low, high = opened[index]
-            scores.append(score(pair.set, pair.name, self._upscaled(predictor, low), high, self.data.scale))
+            scores.append(score(pair.set, pair.name, upscaled(predictor, low), high, self.data.scale))
             self.events.emit(Progress(f"evaluating on {split}", index + 1, count))
         return summary(scores)
 
-    def _upscaled(self, predictor: Predictor, low: np.ndarray) -> np.ndarray:
-        """The high-resolution image uint8 [h, w, 3]; in tiles, where the artifact has a fixed size."""
-        from edgec.tasks.superres.contract import upscale_whole
-
-        return upscale_whole(predictor, low)
-
     def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]:
-        return []
+        """Of each image the place where the last predictor errs most: bicubic, all predictors, the truth, the error,
+        and what tiles of data.input change.
+        """
+        opened = self.opened("val")
+        found: list[Picture] = []
+        for index in sorted({int(i) for i in np.linspace(0, len(opened) - 1, min(count, len(opened)))}):
+            low, high = opened[index]
+            made = {"bicubic": bicubic_up(low, self.data.scale)}
+            made |= {name: upscaled(predictor, low) for name, predictor in predictors.items()}
+            shipped = list(predictors.values())[-1]
+            tiles = upscaled(shipped, low, self._input())
+            pair = opened.pairs[index]
+            data = encode_png(panels_in_a_row(compared(made, high, tiles, self.data.scale)))
+            caption = (
+                f"{pair.set}/{pair.name}, where the last network errs most: {', '.join(made)}, the original"
+            )
+            found.append(
+                Picture(pair.name, f"{caption}, the error, and what tiles change", data, "image/png")
+            )
+        return found

@@ -1,0 +1,52 @@
+"""How much memory a graph takes for each pixel of its input, from its shapes alone."""
+
+from __future__ import annotations
+
+import math
+
+import onnx
+from onnx import TensorProto, helper
+
+PROBE = 64  # pixels; a side of the input whose shapes are looked at
+# onnxruntime's arena against the values that live at once. Measured on IMDN x4 with tiles of 64 to 232 pixels:
+# 3,690 to 5,000 bytes a pixel where 3,328 live at once.
+ARENA = 1.5
+# What an operator of the graph need not put out where the runtime computes it in place, or joins it to the one before.
+IN_PLACE = frozenset({"Relu", "LeakyRelu", "Clip", "Sigmoid", "QuantizeLinear", "DequantizeLinear"})
+
+
+def bytes_per_pixel(model: onnx.ModelProto) -> float:
+    """Bytes that onnxruntime takes for each input pixel [., ., h, w], at its peak: what lives at once, times ARENA."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for value in copy.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if value.name == copy.graph.input[0].name and axis != 1:
+                dim.dim_value = 1 if axis == 0 else PROBE
+    inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+    sizes = {v.name: _bytes(v) for v in (*inferred.value_info, *inferred.output, *inferred.input)}
+    return ARENA * _peak(copy.graph, sizes) / PROBE**2
+
+
+def _bytes(value: onnx.ValueInfoProto) -> int:
+    tensor = value.type.tensor_type
+    item = helper.tensor_dtype_to_np_dtype(tensor.elem_type or TensorProto.FLOAT).itemsize
+    return item * math.prod(max(1, dim.dim_value) for dim in tensor.shape.dim)
+
+
+def _peak(graph: onnx.GraphProto, sizes: dict[str, int]) -> int:
+    """The most bytes of values that live at once, when nodes run in the order of the graph."""
+    last = {name: index for index, node in enumerate(graph.node) for name in node.input}
+    last |= {o.name: len(graph.node) for o in graph.output}
+    live: dict[str, int] = {}
+    peak = 0
+    for index, node in enumerate(graph.node):
+        dying = [n for n in node.input if last.get(n) == index and n in live]
+        if node.op_type in IN_PLACE:
+            for name in dying:
+                live.pop(name)
+        live |= {name: sizes.get(name, 0) for name in node.output}
+        peak = max(peak, sum(live.values()))
+        for name in dying:
+            live.pop(name, None)
+    return peak

@@ -1,0 +1,224 @@
+"""Enlarging images and videos with an artifact: in tiles that keep to a memory budget, from the artifact alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import onnx
+from PIL import Image
+
+from edgec.errors import DataError, Missing, Problem, RecipeError
+from edgec.events import Events, Listener, Progress
+from edgec.runtimes.artifact import contract_of
+from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.tasks.images import alpha_and_grey, read_image
+from edgec.tasks.superres.contract import as_bytes, overlap_within, padded, prepare
+from edgec.tasks.superres.crops import Plan, plan, tile_within, tiled
+from edgec.tasks.superres.degrade import bicubic_up
+from edgec.tasks.superres.memory import bytes_per_pixel
+from edgec.tasks.superres.statistics import StagedGraph, exact
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+LOCAL_SHARE = 3  # with attention per tile, tiles differ anyway: a third of the radius hides the seams
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+Attention = Literal["local", "exact"]
+
+
+def upscale(
+    artifact: str | Path,
+    inputs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    tile_memory: str | int = "256MB",
+    attention: Attention = "local",
+    overlap: int | None = None,
+    threads: int = 1,
+    listeners: Sequence[Listener] = (),
+) -> dict[str, Path]:
+    """Enlarge images, folders of images and videos into the folder `output`; what was written, by input.
+
+    `tile_memory` bounds what the network takes beside the images themselves. `attention`: "local" gives each tile its
+    own statistics, "exact" the whole image's. `overlap`: pixels of the network's input; None: the network's radius,
+    or a third of it where attention is local. Images are written as PNG, with their alpha channel; grey stays grey.
+    Raises DataError that lists every input that cannot be read, after the others are done.
+    """
+    model = Upscaler(Path(artifact), tile_memory, attention, overlap, threads)
+    events = Events(listeners=tuple(listeners))
+    output = Path(output)
+    paths = _inputs(inputs)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "give another folder"
+        raise RecipeError([Problem(str(output), f"cannot be made ({error.strerror})", remedy)]) from error
+    written: dict[str, Path] = {}
+    problems: list[Problem] = []
+    for index, (path, stem) in enumerate(zip(paths, _unique(paths), strict=True)):
+        events.emit(Progress(f"upscaling {path.name}", index, len(paths)))
+        try:
+            if path.suffix.lower() in VIDEOS:
+                written[str(path)] = _video(model, path, output / f"{stem}.mp4", events)
+            else:
+                written[str(path)] = _image(model, path, output / f"{stem}.png")
+        except DataError as error:
+            problems += error.problems
+    events.emit(Progress("upscaling", len(paths), len(paths)))
+    if problems:
+        raise DataError(problems)
+    return written
+
+
+class Upscaler:
+    """An artifact, ready to enlarge images of any size."""
+
+    def __init__(
+        self,
+        artifact: Path,
+        tile_memory: str | int = "256MB",
+        attention: Attention = "local",
+        overlap: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.budget = parse_bytes(tile_memory)
+        if attention not in ("local", "exact"):
+            raise RecipeError([Problem("--attention", f"{attention!r}", "give local or exact")])
+        self._session = OnnxSession(artifact, threads, small_memory=True)
+        self.contract: Mapping[str, Any] = contract_of(self._session, str(artifact))
+        if self.contract["task"] != "superres":
+            remedy = "give an artifact of a super-resolution recipe"
+            raise RecipeError([Problem(str(artifact), f"is for {self.contract['task']}", remedy)])
+        graph = onnx.load(str(artifact))
+        self._cost = bytes_per_pixel(graph)
+        staged = StagedGraph(graph, threads)
+        self._staged = staged if attention == "exact" and staged.maps else None
+        radius = self.contract["radius"]
+        local = attention == "local" and staged.maps
+        chosen = (radius // LOCAL_SHARE if local else radius) if overlap is None else overlap
+        self.overlap = -(-chosen // self.contract["multiple"]) * self.contract["multiple"]
+
+    def tiles(self, height: int, width: int) -> Plan:
+        """The tiles of an input of the network."""
+        multiple = self.contract["multiple"]
+        if self.contract["dynamic_size"]:
+            tile = tile_within(self.budget, self._cost, height, width, self.overlap, multiple)
+            return plan(height, width, tile, self.overlap, multiple)
+        tile = tuple(self.contract["input"]["shape"][2:])
+        return plan(height, width, tile, overlap_within(tile, self.overlap, multiple), multiple)
+
+    def __call__(self, low: np.ndarray) -> np.ndarray:
+        """An RGB uint8 image [h, w, 3], enlarged."""
+        contract = self.contract
+        x = prepare(low, contract)
+        height, width = (side * contract["factor"] for side in x.shape[1:])
+        least = None if contract["dynamic_size"] else tuple(contract["input"]["shape"][2:])
+        x = padded(x, contract["multiple"], least)
+        tiles = self.tiles(x.shape[1], x.shape[2])
+
+        def run(part: np.ndarray) -> np.ndarray:
+            return self._session.run({"images": part})[0]
+
+        def finish(made: np.ndarray) -> np.ndarray:
+            return as_bytes(made, contract)
+
+        if self._staged is None or len(tiles.tiles) == 1:
+            made = tiled(run, x, tiles, contract["factor"], finish)
+        else:
+            made = exact(self._staged, x, tiles, contract["factor"], finish)
+        return made[:, :height, :width].transpose(1, 2, 0)
+
+
+def parse_bytes(text: str | int) -> int:
+    """A number of bytes, such as 256MB or 1GiB. Raises RecipeError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?B)?\s*", str(text).upper())
+    if match is None or float(match[1]) <= 0:
+        raise RecipeError([Problem("--tile-memory", f"{text!r} is no size", "write 256MB or 1GB")])
+    return int(float(match[1]) * UNITS[match[2] or ""])
+
+
+def _image(model: Upscaler, path: Path, target: Path) -> Path:
+    made = model(read_image(path))
+    alpha, grey = alpha_and_grey(path)
+    picture = Image.fromarray(np.ascontiguousarray(made))
+    if grey:
+        picture = picture.convert("L")
+    if alpha is not None:
+        grown = bicubic_up(alpha[:, :, None], model.contract["scale"])[:, :, 0]
+        picture.putalpha(Image.fromarray(grown))
+    part = target.with_name(f".{target.name}.part")
+    picture.save(part, "PNG")
+    part.replace(target)
+    return target
+
+
+def _video(model: Upscaler, path: Path, target: Path, events: Events) -> Path:
+    """Frame by frame, with the frame rate of the original; sound is not kept."""
+    source = cv2.VideoCapture(str(path))
+    total = int(source.get(cv2.CAP_PROP_FRAME_COUNT))
+    rate = source.get(cv2.CAP_PROP_FPS) or 25.0
+    part = target.with_name(f".part-{target.name}")
+    writer: cv2.VideoWriter | None = None
+    count = 0
+    try:
+        for frame in _frames(source):
+            made = np.ascontiguousarray(model(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)))
+            if writer is None:
+                size = (made.shape[1], made.shape[0])
+                writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+                if not writer.isOpened():
+                    raise Missing("OpenCV cannot write mp4 video here; install opencv-python with FFmpeg")
+            writer.write(cv2.cvtColor(made, cv2.COLOR_RGB2BGR))
+            count += 1
+            events.emit(Progress(f"upscaling {path.name}", count, max(total, count)))
+    finally:
+        source.release()
+        if writer is not None:
+            writer.release()
+    if count == 0:
+        message = "no frame can be read"
+        raise DataError([Problem(str(path), message, "check that it plays; OpenCV needs its codec")])
+    part.replace(target)
+    return target
+
+
+def _frames(source: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    while True:
+        there, frame = source.read()
+        if not there:
+            return
+        yield frame
+
+
+def _inputs(inputs: Sequence[str | Path]) -> list[Path]:
+    """The files that the inputs mean; all problems at once."""
+    paths: list[Path] = []
+    problems: list[Problem] = []
+    for item in map(Path, inputs):
+        if item.is_dir():
+            inside = sorted(p for p in item.iterdir() if p.suffix.lower() in (*IMAGES, *VIDEOS))
+            if not inside:
+                problems.append(Problem(str(item), "holds no image", f"images end in {', '.join(IMAGES)}"))
+            paths += inside
+        elif item.is_file():
+            paths.append(item)
+        else:
+            problems.append(Problem(str(item), "does not exist", "check the path"))
+    if problems:
+        raise DataError(problems)
+    return paths
+
+
+def _unique(paths: Sequence[Path]) -> list[str]:
+    """A name for each output, told apart by number where two inputs share one."""
+    seen: dict[str, int] = {}
+    names: list[str] = []
+    for path in paths:
+        count = seen[path.stem] = seen.get(path.stem, 0) + 1
+        names.append(path.stem if count == 1 else f"{path.stem}-{count}")
+    return names
