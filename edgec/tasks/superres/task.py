@@ -130,6 +130,10 @@ class SuperResolution:
         if factor != wanted:
             message = f"{self.data.scale}, enlarged {self.data.enlarged}; the network enlarges by {factor}"
             raise DataError([Problem("data.scale", message, "give the network's scale, or another network")])
+        multiple = int(net.multiple)  # type: ignore[arg-type]
+        if any(side % multiple for side in self._input()):
+            message = f"the network's input would be {list(self._input())}, it takes multiples of {multiple}"
+            raise DataError([Problem("data.input", message, "change it")])
         return {
             "task": self.name,
             "input": {
@@ -145,7 +149,7 @@ class SuperResolution:
             "scale": self.data.scale,
             "enlarged": self.data.enlarged,
             "factor": factor,
-            "multiple": int(net.multiple),  # type: ignore[arg-type]
+            "multiple": multiple,
             "radius": int(net.radius),  # type: ignore[arg-type]
         }
 
