@@ -1,0 +1,183 @@
+"""What tiles cost: `python tools/bench_tiles.py [--side 1000] [--threads 2]`, one JSON line at the end.
+
+An image of side x side pixels through IMDN x4, each way in a fresh process: growth of the peak memory, seconds, and the
+difference from the whole image. The official weights are taken from $EDGEC_DATA, or random ones. The whole image takes
+about ten gigabytes in onnxruntime; --skip-whole leaves it out. With the data there, PSNR on Set14 too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DATA = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+BUDGET = "256MB"
+WAYS = (
+    "torch whole",
+    "onnxruntime whole",
+    "four crops, one batch",
+    "four crops, in turn",
+    "tiles, local",
+    "tiles, exact",
+)
+LEFT_OUT = ("torch whole", "onnxruntime whole", "four crops, one batch")
+
+
+def artifact(folder: Path) -> Path:
+    """An fp32 artifact of IMDN x4 for any size and batch."""
+    from edgec.network import Network
+    from edgec.recipe import PhotographsData
+    from edgec.runtimes.artifact import write_artifact
+    from edgec.runtimes.onnx_export import to_onnx
+    from edgec.source import own_names, read_weights
+    from edgec.tasks.superres.task import SuperResolution
+
+    network = Network.initial("imdn", {"scale": 4}, 0)
+    net = network.build()
+    weights = DATA / "weights" / "imdn" / "IMDN_x4.pth"
+    if weights.is_file():
+        net.load_state_dict(own_names("imdn", net, read_weights(weights), weights))
+    network.with_weights(net).save(folder / "network")
+    task = SuperResolution(PhotographsData(format="photographs", scale=4), 0)
+    graph = to_onnx(net, task.example(), ["image"], dynamic_batch=True, size_multiple=1)
+    contract = task.contract(net) | {"precision": "fp32", "dynamic_batch": True}
+    write_artifact(folder / "x4.onnx", graph, contract)
+    return folder / "x4.onnx"
+
+
+def photograph(side: int) -> np.ndarray:
+    """An image uint8 [side, side, 3] with real detail: scikit-image's retina, tiled where it is too small."""
+    from edgec.tasks.superres.photographs import photograph as read
+
+    image = read("retina.jpg")
+    times = -(-side // min(image.shape[:2]))
+    return np.tile(image, (times, times, 1))[:side, :side]
+
+
+def one_way(way: str, folder: Path, side: int, threads: int) -> dict[str, Any]:
+    """Run one way in this process: {"seconds", "growth_mb"}; its output is written for the comparison."""
+    import resource
+    import time
+
+    import psutil
+    import torch
+
+    from edgec.runtimes.artifact import predictor
+    from edgec.tasks.superres.contract import as_bytes, prepare
+    from edgec.tasks.superres.crops import four_crops
+    from edgec.tasks.superres.upscale import Upscaler
+
+    torch.set_num_threads(threads)
+    path, low = folder / "x4.onnx", photograph(side)
+    if way == "torch whole":
+        from edgec.network import Network
+
+        net = Network.load(folder / "network").build()
+        contract = predictor(path).contract
+
+        def run(image: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                made = net(torch.from_numpy(prepare(image, contract)[None]))
+            return as_bytes(made.numpy()[0], contract).transpose(1, 2, 0)
+
+    elif way.startswith("four crops"):
+        model = predictor(path, threads)
+
+        def run(image: np.ndarray) -> np.ndarray:
+            x = prepare(image, model.contract)
+            made = four_crops(lambda part: model.run(part)[0], x, 4, batch=way.endswith("batch"))
+            return as_bytes(made, model.contract).transpose(1, 2, 0)
+
+    elif way == "onnxruntime whole":
+        model = predictor(path, threads)
+
+        def run(image: np.ndarray) -> np.ndarray:
+            made = model.run(prepare(image, model.contract)[None])[0][0]
+            return as_bytes(made, model.contract).transpose(1, 2, 0)
+
+    else:
+        run = Upscaler(path, BUDGET, "exact" if way.endswith("exact") else "local", threads=threads)
+    before = psutil.Process().memory_info().rss
+    began = time.perf_counter()
+    output = run(low)
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    np.save(folder / f"{way}.npy", output)
+    return {"seconds": round(seconds, 2), "growth_mb": round((peak - before) / 1e6)}
+
+
+def on_set14(path: Path, threads: int) -> dict[str, float]:
+    """Mean PSNR on Set14: whole, and in tiles of 64 pixels (the images are too small for the budget's tiles)."""
+    from edgec.recipe import FolderData
+    from edgec.runtimes.artifact import predictor
+    from edgec.tasks.superres.metrics import psnr_y
+    from edgec.tasks.superres.task import SuperResolution
+    from edgec.tasks.superres.upscale import Upscaler
+
+    sets = {"set14": {"hr": "eval/Set14/HR", "lr": "eval/Set14/LR_x4"}}
+    data = FolderData.model_validate({"format": "images", "root": DATA / "sr", "train": sets, "val": sets})
+    opened = SuperResolution(data, 0).opened("val")
+    ways = {
+        "whole": Upscaler(path, "100GB", threads=threads),
+        "local": Upscaler(path, "20MB", "local", threads=threads),
+        "exact": Upscaler(path, "60MB", "exact", threads=threads),
+    }
+    found: dict[str, float] = {}
+    for name, model in ways.items():
+        scores = [psnr_y(model(low), high, 4) for low, high in (opened[i] for i in range(len(opened)))]
+        found[name] = round(float(np.mean(scores)), 4)
+    assert predictor(path).contract["scale"] == 4
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--side", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--skip-whole", action="store_true")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.way:
+        print(json.dumps(one_way(options.way, options.folder, options.side, options.threads)))
+        return
+    results: dict[str, Any] = {"side": options.side, "threads": options.threads, "budget": BUDGET, "ways": {}}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        path = artifact(folder)
+        for way in WAYS:
+            if options.skip_whole and way in LEFT_OUT:
+                continue
+            arguments = ["--way", way, "--folder", str(folder), "--side", str(options.side)]
+            done = subprocess.run(
+                [sys.executable, __file__, *arguments, "--threads", str(options.threads)],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                results["ways"][way] = {"failed": done.stderr.strip().splitlines()[-1:] or [done.returncode]}
+                print(way, results["ways"][way], flush=True)
+                continue
+            figures = json.loads(done.stdout.splitlines()[-1])
+            reference = folder / "onnxruntime whole.npy"
+            if reference.is_file():
+                off = np.load(folder / f"{way}.npy").astype(float) - np.load(reference)
+                figures["largest_difference"] = float(np.abs(off).max())  # grey levels
+            results["ways"][way] = figures
+            print(f"{way:24} {figures}", flush=True)
+        if (DATA / "sr" / "eval" / "Set14").is_dir():
+            results["set14_psnr"] = on_set14(path, options.threads)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
