@@ -69,6 +69,9 @@ def test_the_golden_input_is_used_when_it_fits(tiny_onnx: Callable[..., Path], t
     assert (feeds_of(session, {}, golden)["images"] == 0.5).all()
     np.savez(golden, images=np.full((1, 3, 8, 8), 0.5, np.float32))
     assert feeds_of(session, {}, golden)["images"].shape == (1, 3, 16, 16)
+    free = open_session(tiny_onnx(image=(1, 3, "h", "w")), 1)
+    assert feeds_of(free, {}, golden)["images"].shape == (1, 3, 8, 8)
+    assert feeds_of(free, {"images": [1, 3, 4, 4]}, golden)["images"].shape == (1, 3, 4, 4)
     golden.write_bytes(b"PK\x03\x04 torn")
     assert feeds_of(session, {}, golden)["images"].std() > 0.1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -214,3 +215,66 @@ def test_mish_is_exported_in_a_form_that_is_quick_and_the_same() -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Mish())
     model = to_onnx(net, torch.zeros(1, 3, 8, 8), ["out"])
     assert "Mish" not in {n.op_type for n in model.graph.node} and isinstance(net[1], torch.nn.Mish)
+
+
+class Deviation(nn.Module):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.conv, self.settings = nn.Conv2d(3, 4, 1), settings
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).std(**self.settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"dim": (2, 3), "correction": 0, "keepdim": True}, {"dim": (2, 3)}, {"dim": (1,), "correction": 2}],
+)
+def test_a_standard_deviation_of_any_size_is_a_few_operators(settings: dict[str, Any]) -> None:
+    net = Deviation(**settings).eval()
+    model = to_onnx(net, torch.zeros(1, 3, 8, 12), ["out"], dynamic_batch=True, size_multiple=1)
+    assert not {"Reshape", "Expand", "Shape"} & {n.op_type for n in model.graph.node}
+    given = np.random.default_rng(0).random((2, 3, 5, 9), dtype=np.float32)
+    with torch.no_grad():
+        wanted = net(torch.from_numpy(given)).numpy()
+    np.testing.assert_allclose(
+        OnnxSession(model.SerializeToString()).run({"images": given})[0], wanted, atol=1e-6
+    )
+
+
+class Ladder(nn.Module):
+    """Down by 4 and up again, with a shortcut: sizes must be multiples of 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 4, 3, 4, 1), nn.Upsample(scale_factor=4)
+        self.side = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.down(x)) + self.side(x)
+
+
+def test_any_height_and_width_that_are_multiples() -> None:
+    net = Ladder().eval()
+    session = OnnxSession(to_onnx(net, EXAMPLE, ["out"], size_multiple=4).SerializeToString())
+    assert session.inputs == {"images": (1, 3, None, None)}
+    for size in ((4, 12), (64, 64), (40, 20)):
+        given = np.random.default_rng(0).random((1, 3, *size), dtype=np.float32)
+        with torch.no_grad():
+            wanted = net(torch.from_numpy(given)).numpy()
+        np.testing.assert_allclose(session.run({"images": given})[0], wanted, atol=1e-5)
+
+
+def test_sizes_that_the_network_does_not_allow_are_told() -> None:
+    class Placed(Ladder):
+        """With a map of one size, as positions are learned."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.places = nn.Parameter(torch.zeros(1, 4, 64, 64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + self.places
+
+    with pytest.raises(StageError, match="dynamic_size: false"):
+        to_onnx(Placed().eval(), EXAMPLE, ["out"], size_multiple=4)

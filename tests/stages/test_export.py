@@ -171,3 +171,11 @@ def test_two_exports_are_the_same_files(
     for name in NAMES[1:]:
         for file in (f"{name}.onnx", f"{name}.contract.json"):
             assert (env.out / file).read_bytes() == (first.out / file).read_bytes()
+
+
+def test_tiles_are_for_tasks_whose_images_have_any_size(
+    detector: Network, nearness: Callable[..., Any], given: Callable[..., Any]
+) -> None:
+    env = given(nearness(), "export", detector).env
+    with pytest.raises(StageError, match=r"stages\.export\.tile \[32, 32\].*leave it out"):
+        export(Export(precisions=("fp32",), tile=(32, 32)), detector, env)
