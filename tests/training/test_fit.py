@@ -148,12 +148,12 @@ def test_each_part_of_the_state_matters(
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
     config, notes = Train(epochs=3, lr=0.01), []
-    whole, resumed = net(), net()
+    whole, stopped, resumed = net(), net(), net()
     torch.manual_seed(7)
     fit(whole, loss, config, env(tmp_path / "whole"))
     torch.manual_seed(7)
     with pytest.raises(Stop):
-        fit(net(), stopping(9), config, env(tmp_path / "parts"))
+        fit(stopped, stopping(9), config, env(tmp_path / "parts"))
     newest = sorted((tmp_path / "parts" / "scratch").glob("*.safetensors"))[-1]
     newest.write_bytes(newest.read_bytes()[:-1] + b"x")
     fit(resumed, loss, config, env(tmp_path / "parts", notes))
