@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from edgec.errors import StageError
 from edgec.norms import fold_norms
+from edgec.runtimes.onnxruntime import OnnxSession
 
 INPUT = "images"
 op: Any = opset18  # its types know nothing of tensors that are traced
@@ -118,7 +119,31 @@ def to_onnx(
     if tail is not None:
         _drop_prefix(model, "net.")
     check(model)
+    if size_multiple is not None:
+        _check_sizes(model, folded, example, size_multiple)
     return model
+
+
+def _check_sizes(model: onnx.ModelProto, net: nn.Module, example: Tensor, multiple: int) -> None:
+    """Raise StageError when the graph does not take another height: the exporter then holds on to the example's."""
+    half = max(multiple, example.shape[2] // 2 // multiple * multiple)
+    images = torch.zeros(
+        2 if model.graph.input[0].type.tensor_type.shape.dim[0].dim_param else 1, *example.shape[1:]
+    )
+    images = images[:, :, :half]
+    with torch.no_grad():
+        outputs = net(images)
+    wanted = [tuple(o.shape) for o in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+    try:
+        session = OnnxSession(model.SerializeToString())
+        found: Any = [o.shape for o in session.run({INPUT: images.numpy()})]
+    except StageError as error:
+        found = error
+    if found != wanted:
+        raise StageError(
+            f"the network does not take every size that is a multiple of {multiple} (on {list(images.shape)}: {found}, "
+            f"wanted {wanted}); set dynamic_size: false"
+        )
 
 
 def _drop_prefix(model: onnx.ModelProto, prefix: str) -> None:
