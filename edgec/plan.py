@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgec.errors import StageError
 from edgec.events import Events
 from edgec.pipeline import Line, World, choose_device, key_parts, make_task, store_root
 from edgec.pruning.cost import cost_of
@@ -67,10 +68,20 @@ def plan(
 
 
 def _pruning(config: Prune, line: Line, task: Any) -> Iterator[str]:
-    """Groups and what pruning by them would leave; the ranking itself may still change by training."""
-    from edgec.stages.prune import plan_summary
+    """Groups and what pruning by them would leave; the ranking itself may still change by training.
 
-    summary = plan_summary(config, line.network, task)
+    Channels are ranked by size, without the data. A target that this ranking cannot reach is an error only where the run
+    ranks likewise.
+    """
+    from edgec.stages.prune import plan_summary, ranks_by_size
+
+    try:
+        summary = plan_summary(config, line.network, task)
+    except StageError as error:
+        if ranks_by_size(config, line.network, task):
+            raise
+        yield f"         ranked by size: {error}; the run ranks by the loss, and may reach it"
+        return
     for group in summary["groups"]:
         yield f"         group {group['name']}: {group['before']} channels, {group['kept']} expected to stay"
     before, after = summary["before"], summary["after"]

@@ -79,13 +79,22 @@ def _scores(config: Prune, env: Env) -> Scores:
         return torch.stack(list(terms.values())).sum()
 
     def scores(net: nn.Module, couplings: Sequence[Coupling]) -> Mapping[str, np.ndarray]:
-        by_size = config.importance == "scales" or (config.importance == "auto" and has_norms(net, couplings))
-        if by_size:
+        if _by_size(config, net, couplings):
             return importance(net, couplings)
         with closing(env.task.batches(1, 1, env.seed)) as batches:
             return taylor(net, couplings, islice(batches.epoch(0), TAYLOR_IMAGES), loss)
 
     return scores
+
+
+def _by_size(config: Prune, net: nn.Module, couplings: Sequence[Coupling]) -> bool:
+    return config.importance == "scales" or (config.importance == "auto" and has_norms(net, couplings))
+
+
+def ranks_by_size(config: Prune, network: Network, task: Task) -> bool:
+    """Whether channels are ranked by their sizes, and not by what the loss would lose."""
+    net = network.build()
+    return _by_size(config, net, coupling_groups(net, task.example(), config.ignore))
 
 
 def make_plan(config: Prune, net: nn.Module, task: Task, scores: Scores = importance) -> Plan:

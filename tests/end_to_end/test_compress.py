@@ -285,3 +285,11 @@ def test_prune_groups_by_name(tiny: Tree) -> None:
     run = edgec.compress(tiny)
     assert {g["name"] for g in run.stages["prune"]["groups"]} == {"early", "other"}
     assert isinstance(load(tiny).stages["prune"], Prune)
+
+
+def test_a_dry_run_refuses_only_what_the_run_would_refuse(tiny: Tree) -> None:
+    prune = {"keep_params": 0.01, "min_channels": 16}
+    with pytest.raises(edgec_error("StageError"), match=r"keep_params.*floor"):
+        list(plan(tiny | {"stages": {"prune": prune}}))
+    text = "\n".join(plan(tiny | {"stages": {"prune": prune | {"importance": "taylor"}}}))
+    assert "ranks by the loss" in text  # ranked by size here; the run may come to another result
