@@ -296,7 +296,7 @@ def doctor() -> None:
 
 @app.command()
 def init(
-    data: Annotated[Path, typer.Option(help="The folder of the data set: VOC, COCO or YOLO.")],
+    data: Annotated[Path, typer.Option(help="The folder of the data set: VOC, COCO, YOLO, or images alone.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the recipe.")] = Path(
         "detector.yaml"
     ),

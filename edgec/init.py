@@ -1,4 +1,4 @@
-"""`edgec init`: a recipe for the user's data, with its format, splits and classes found."""
+"""`edgec init`: a recipe for the user's data, with its task, format, splits and classes found."""
 
 from __future__ import annotations
 
@@ -15,26 +15,35 @@ from defusedxml.common import DefusedXmlException
 from edgec.errors import DataError, Problem, RecipeError
 from edgec.files import write_atomic
 
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 LOOKED_AT = 2000  # annotations read to find the classes
 
 
 def write_recipe(data: Path, output: Path, force: bool = False) -> Iterator[str]:
     """Write a recipe for the data set in a folder; yields what was found, for a person to read.
 
-    Raises DataError when the folder is none of VOC, COCO or YOLO, RecipeError when `output` is there already.
+    A folder of images without annotations is for super-resolution. Raises DataError when the folder is nothing of that,
+    RecipeError when `output` is there already.
     """
     if output.exists() and not force:
         raise RecipeError([Problem(str(output), "is there already", "pass --force, or another -o")])
     if not data.is_dir():
         raise DataError([Problem(str(data), "is no folder", "give the folder of the data set")])
-    found = _voc(data) or _coco(data) or _yolo(data)
+    detection = _voc(data) or _coco(data) or _yolo(data)
+    found = detection or _images(data)
     if found is None:
-        remedy = "VOC has Annotations/ and ImageSets/Main/, COCO annotations/*.json, YOLO images/ and labels/"
-        raise DataError([Problem(str(data), "looks like none of VOC, COCO, YOLO", remedy)])
-    tree = _recipe(found)
+        remedy = (
+            "VOC has Annotations/ and ImageSets/Main/, COCO annotations/*.json, YOLO images/ and labels/; "
+            "images alone are for super-resolution"
+        )
+        raise DataError(
+            [Problem(str(data), "looks like none of VOC, COCO, YOLO, and holds no image", remedy)]
+        )
+    tree = _recipe(found) if detection else _superres_recipe(found)
     head = f"# Made by `edgec init` for {found['format']} data. Check it with: edgec compress {output} --dry-run\n"
     write_atomic(output, (head + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)).encode())
-    yield f"found {found['format']} data in {data} with {len(found.get('classes', ()))} classes"
+    what = f"{len(found.get('classes', ()))} classes" if detection else "super-resolution by 4"
+    yield f"found {found['format']} data in {data}: {what}"
     yield f"wrote {output}; next: edgec compress {output} --dry-run"
 
 
@@ -64,6 +73,49 @@ def _recipe(data: dict[str, Any]) -> dict[str, Any]:
         },
         "gates": {"max_drop": 0.02, "min_speedup": 1.5},
     }
+
+
+def _superres_recipe(data: dict[str, Any]) -> dict[str, Any]:
+    """A recipe that trains a small super-resolution network and compresses it."""
+    training = {"batch": 16, "optimizer": "adamw", "lr": 0.0005, "weight_decay": 0.0, "clip_norm": 1.0}
+    return {
+        "name": "superres",
+        "task": "superres",
+        "data": {**data, "scale": 4, "problems": "skip"},
+        "network": {"arch": "imdn", "args": {"features": 32, "blocks": 4}},
+        "stages": {
+            "train": {"epochs": 100, **training, "evaluate_every": 10},
+            "sparsify": {"epochs": 10, **training, "lr": 0.0002},
+            "prune": {"keep_params": 0.5, "round_to": 4, "min_channels": 4},
+            "distill": {
+                "epochs": 50,
+                **training,
+                "terms": [{"kind": "output"}, {"kind": "spatial_attention", "taps": "auto", "weight": 10}],
+            },
+            "quantize": {"images": 32, "max_drop": 0.1},
+            "export": {"dynamic_size": True},
+            "profile": {},
+        },
+        "gates": {"max_drop": 0.3, "min_speedup": 1.5},
+    }
+
+
+def _images(root: Path) -> dict[str, Any] | None:
+    """Folders of images: by their names for training and validation, or one for both."""
+    folders = [root, *sorted(p for p in root.rglob("*") if p.is_dir() and not p.name.startswith("."))]
+    names = [
+        str(f.relative_to(root)) for f in folders if any(p.suffix.lower() in IMAGES for p in f.iterdir())
+    ]
+    if not names:
+        return None
+    train = next((n for n in names if "train" in n.lower()), names[0])
+    others = [n for n in names if n != train]
+    val = next(
+        (n for n in others if "val" in n.lower()), next((n for n in others if "test" in n.lower()), train)
+    )
+    splits = {"train": train, "val": val}
+    test = next((n for n in others if n != val and "test" in n.lower()), None)
+    return {"format": "images", "root": str(root.absolute()), **splits, **({"test": test} if test else {})}
 
 
 def _voc(root: Path) -> dict[str, Any] | None:

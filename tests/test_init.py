@@ -71,3 +71,24 @@ def test_nothing_is_overwritten_and_nothing_is_guessed(tmp_path: Path) -> None:
     assert (tmp_path / "r.yaml").read_text(encoding="utf-8") == "mine"
     with pytest.raises(DataError, match="none of VOC, COCO, YOLO"):
         list(write_recipe(tmp_path, tmp_path / "new.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (["."], {"train": ".", "val": "."}),
+        (["train_HR", "valid_HR", "test"], {"train": "train_HR", "val": "valid_HR", "test": "test"}),
+        (["a", "b"], {"train": "a", "val": "a"}),
+    ],
+)
+def test_images_alone_are_for_super_resolution(
+    folders: list[str], splits: dict[str, str], tmp_path: Path
+) -> None:
+    for folder in folders:
+        image(tmp_path / "d" / folder / "x.png")
+    told = list(write_recipe(tmp_path / "d", tmp_path / "r.yaml"))
+    recipe = load(tmp_path / "r.yaml")
+    assert recipe.task == "superres" and "super-resolution" in told[0]
+    for split in ("train", "val", "test"):
+        sets = getattr(recipe.data, split)
+        assert (sets and str(sets["images"].hr)) == splits.get(split)
