@@ -6,6 +6,7 @@ A cubic kernel with a = -0.5, widened when it shrinks (antialiasing), borders mi
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -61,16 +62,18 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _contributions(before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each new position the weights [after, taps] and the old positions [after, taps] that they belong to."""
-    scale = after / before
-    shrink = min(scale, 1.0)  # the kernel is as wide as an old or a new pixel, whichever is larger
-    width = 4 / shrink
-    centre = (np.arange(1, after + 1)) / scale + 0.5 * (1 - 1 / scale)
-    first = np.floor(centre - width / 2)
-    places = first[:, None] + np.arange(int(np.ceil(width)) + 2)
-    weights = shrink * _cubic(shrink * (centre[:, None] - places))
+    """For each new position the weights [after, taps] and the old positions [after, taps] that they belong to.
+
+    New pixel j has its centre at (j + 1/2) * before / after - 1/2. Whole part and fraction are taken in integers, so that
+    weights follow from the fraction alone: a part of an image is resized as it would be within the whole.
+    """
+    whole, rest = np.divmod((2 * np.arange(after) + 1) * before - after, 2 * after)
+    widened = max(
+        1.0, before / after
+    )  # antialiasing: the kernel spans new pixels where these are the larger ones
+    reach = math.ceil(2 * widened)
+    offsets = np.arange(1 - reach, reach + 1)
+    weights = _cubic((offsets - (rest / (2 * after))[:, None]) / widened)
     weights /= weights.sum(1, keepdims=True)
-    mirrored = np.concatenate([np.arange(before), np.arange(before)[::-1]])
-    places = mirrored[np.mod(places - 1, 2 * before).astype(int)]
-    used = np.any(weights != 0, axis=0)
-    return weights[:, used], places[:, used]
+    folded = (whole[:, None] + offsets) % (2 * before)  # mirrored at the borders, the edge pixel included
+    return weights, np.minimum(folded, 2 * before - 1 - folded)

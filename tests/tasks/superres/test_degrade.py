@@ -45,6 +45,17 @@ def test_mirroring_commutes_with_resizing(scale: int, seed: int) -> None:
     assert np.abs(turned.astype(int) - bicubic_down(image, scale)).max() <= 1
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([2, 3, 4]), st.integers(0, 2**16))
+def test_a_part_is_resized_as_within_the_whole(scale: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (24, 30, 3), dtype=np.uint8)
+    top, left = (int(n) for n in rng.integers(1, 12, 2))
+    edge = 3 * scale  # the part's own border is mirrored
+    part = bicubic_up(image[top:, left:], scale)[edge:, edge:]
+    np.testing.assert_array_equal(part, bicubic_up(image, scale)[top * scale + edge :, left * scale + edge :])
+
+
 def test_a_ramp_stays_a_ramp_inside() -> None:
     ramp = np.tile(np.arange(0, 240, 4, dtype=np.uint8)[None, :, None], (12, 1, 3))
     small = resized(ramp, (6, 30))
