@@ -58,30 +58,50 @@ def pairs_of(root: Path, sets: Mapping[str, ImageSet], scale: int) -> tuple[list
 
 def _in_folder(root: Path, name: str, images: ImageSet, scale: int) -> tuple[list[Pair], list[Problem]]:
     """The pairs of a set, not yet opened."""
-    folder = _folder(root, images.hr, f"data set {name}: hr")
-    partners = None if images.lr is None else _folder(root, images.lr, f"data set {name}: lr")
+    files, problems = _images_in(root, images.hr, f"data set {name}: hr", images.limit)
+    if images.lr is None:
+        return [Pair(name, stem, path, None, scale) for stem, path in files.items()], problems
+    partners, more = _images_in(root, images.lr, f"data set {name}: lr")
+    problems += more
+    pairs: list[Pair] = []
+    for stem, path in files.items():
+        if stem in partners:
+            pairs.append(Pair(name, stem, path, partners[stem], scale))
+        else:
+            remedy = f"put {path.name} there, or leave lr out to have it made by bicubic"
+            problems.append(Problem(str(path), f"has no partner in {root / images.lr}", remedy))
+    return pairs, problems
+
+
+def _images_in(
+    root: Path, relative: Path, place: str, limit: int | None = None
+) -> tuple[dict[str, Path], list[Problem]]:
+    """The first `limit` image files of a folder by their stems, in order, and what is wrong with the others.
+
+    Raises DataError when the folder lies outside the root, is missing or holds no image. An absolute folder is its own root.
+    """
+    root = relative if relative.is_absolute() else root
+    folder = root if relative.is_absolute() else inside(root, str(relative), place)
+    if not folder.is_dir():
+        raise DataError([Problem(place, f"{folder} is no folder", "check data.root and the set's path")])
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         remedy = f"images end in {', '.join(SUFFIXES)}"
         raise DataError([Problem(str(folder), "holds no image", remedy)])
-    pairs: list[Pair] = []
+    found: dict[str, Path] = {}
     problems: list[Problem] = []
-    by_stem = {p.stem: p for p in sorted(partners.iterdir())} if partners is not None else {}
-    for path in files[: images.limit]:
-        partner = by_stem.get(path.stem)
-        if partners is not None and partner is None:
-            remedy = f"put {path.name} there, or leave lr out to have it made by bicubic"
-            problems.append(Problem(str(path), f"has no partner in {partners}", remedy))
+    for path in files[:limit]:
+        try:
+            inside(root, str(path.absolute()), str(path))  # a link may lead out
+        except DataError as error:
+            problems += error.problems
             continue
-        pairs.append(Pair(name, path.stem, path, partner, scale))
-    return pairs, problems
-
-
-def _folder(root: Path, relative: Path, place: str) -> Path:
-    folder = relative if relative.is_absolute() else inside(root, str(relative), place)
-    if not folder.is_dir():
-        raise DataError([Problem(place, f"{folder} is no folder", "check data.root and the set's path")])
-    return folder
+        if path.stem in found:  # their figures would share a name
+            message = f"has the name of {found[path.stem].name}"
+            problems.append(Problem(str(path), message, "rename or remove one of them"))
+            continue
+        found[path.stem] = path
+    return found, problems
 
 
 def _problems_of(pair: Pair) -> list[Problem]:

@@ -66,6 +66,42 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         assert part in told, part
 
 
+def test_images_that_share_a_name_are_told(tmp_path: Path) -> None:
+    for name in ("a.bmp", "a.png", "b.png"):
+        write(tmp_path / "hr" / name, 32, 32)
+    pairs, problems = pairs_of(tmp_path, {"s": ImageSet(hr=Path("hr"))}, 2)
+    assert [p.name for p in pairs] == ["a", "b"]  # one name, one figure
+    assert len(problems) == 1 and "a.png: has the name of a.bmp" in str(problems[0])
+
+
+def test_other_files_beside_low_resolution_images_do_not_count(tmp_path: Path) -> None:
+    write(tmp_path / "hr" / "a.png", 32, 32)
+    low = write(tmp_path / "lr" / "a.png", 16, 16)
+    (tmp_path / "lr" / "a.txt").write_text("a note")
+    pairs, problems = pairs_of(tmp_path, {"s": ImageSet(hr=Path("hr"), lr=Path("lr"))}, 2)
+    assert not problems
+    np.testing.assert_array_equal(pairs[0].read()[0], low)
+
+
+def test_an_image_must_not_link_out_of_the_root(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "a.png", 32, 32)
+    write(tmp_path / "root" / "hr" / "b.png", 32, 32)
+    (tmp_path / "root" / "hr" / "a.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    pairs, problems = pairs_of(tmp_path / "root", {"s": ImageSet(hr=Path("hr"))}, 2)
+    assert [p.name for p in pairs] == ["b"]
+    assert len(problems) == 1 and "leads out of" in str(problems[0])
+    absolute = ImageSet(hr=tmp_path / "elsewhere")  # named by the recipe itself
+    pairs, problems = pairs_of(tmp_path / "root", {"s": absolute}, 2)
+    assert [p.name for p in pairs] == ["a"] and not problems
+
+
+def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "hr" / "a.png", 32, 32)
+    (tmp_path / "lr").mkdir()
+    pairs, problems = pairs_of(tmp_path, {"s": ImageSet(hr=Path("hr"), lr=Path("lr"))}, 2)
+    assert not pairs and len(problems) == 1 and "holds no image" in str(problems[0])
+
+
 def test_the_policy_decides(tmp_path: Path) -> None:
     write(tmp_path / "hr" / "good.png", 32, 32)
     (tmp_path / "hr" / "bad.png").write_bytes(b"no image")
