@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.metrics import structural_similarity
 
+from edgec.errors import NetworkError
+
 BEST_PSNR = 100.0  # dB, told for equal images, whose ratio is infinite
 SSIM_WINDOW = 11  # pixels, of the Gaussian
 
@@ -24,9 +26,16 @@ class Score:
     ssim8: float
 
 
+def eight_bits(image: np.ndarray) -> np.ndarray:
+    """An image, uint8 or float with white as 1, as uint8: clipped and rounded."""
+    if not np.issubdtype(image.dtype, np.floating):
+        return image
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
 def luma(image: np.ndarray) -> np.ndarray:
-    """Y of an RGB uint8 image [h, w, 3], float64 [h, w] in 16..235."""
-    return image.astype(np.float64) @ np.array([65.481, 128.553, 24.966]) / 255 + 16
+    """Y of an RGB image [h, w, 3], rounded to `eight_bits` first; float64 [h, w] in 16..235."""
+    return eight_bits(image).astype(np.float64) @ np.array([65.481, 128.553, 24.966]) / 255 + 16
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -53,13 +62,26 @@ def shaved(image: np.ndarray, border: int) -> np.ndarray:
 
 
 def psnr_y(output: np.ndarray, truth: np.ndarray, shave: int) -> float:
-    """PSNR on float luma of two RGB uint8 images, without `shave` pixels at the border."""
-    return psnr(shaved(luma(output), shave), shaved(luma(truth), shave))
+    """PSNR in dB on float luma of two RGB images [h, w, 3], uint8 or float in 0..1, without `shave` border pixels."""
+    return psnr(*_lumas(output, truth, shave))
+
+
+def ssim_y(output: np.ndarray, truth: np.ndarray, shave: int) -> float:
+    """SSIM on float luma of two RGB images [h, w, 3], uint8 or float in 0..1, without `shave` border pixels."""
+    return ssim(*_lumas(output, truth, shave))
+
+
+def _lumas(output: np.ndarray, truth: np.ndarray, shave: int) -> tuple[np.ndarray, np.ndarray]:
+    if output.shape != truth.shape:
+        raise NetworkError(
+            f"an output of shape {output.shape} is compared with an image of {truth.shape}; check the network's factor"
+        )
+    return shaved(luma(output), shave), shaved(luma(truth), shave)
 
 
 def score(set_name: str, image: str, output: np.ndarray, truth: np.ndarray, shave: int) -> Score:
-    """All figures of one image. `output` and `truth` are RGB uint8 [h, w, 3] of one size."""
-    a, b = (shaved(luma(x), shave) for x in (output, truth))
+    """All figures of one image. `output` and `truth` are RGB [h, w, 3] of one size, uint8 or float in 0..1."""
+    a, b = _lumas(output, truth, shave)
     a8, b8 = np.round(a), np.round(b)
     return Score(set_name, image, psnr(a, b), ssim(a, b), psnr(a8, b8), ssim(a8, b8))
 
