@@ -12,12 +12,49 @@ from edgec.env import Predictor
 from edgec.tasks.superres.crops import plan, tiled
 from edgec.tasks.superres.degrade import bicubic_up
 
+REACH = 3  # pixels that bicubic enlarging looks to each side, and one
+
 
 def prepare(low: np.ndarray, contract: Contract[str, Any]) -> np.ndarray:
     """A low-resolution image uint8 [h, w, 3] as the network takes it: float32 [3, h, w]; enlarged if it wants so."""
     if contract["enlarged"]:
         low = bicubic_up(np.ascontiguousarray(low), contract["scale"])
     return np.ascontiguousarray(low.transpose(2, 0, 1), np.float32) * np.float32(contract["input"]["scale"])
+
+
+class Prepared:
+    """A low-resolution image uint8 [h, w, 3] as the network takes it, made where it is cut: `x[:, rows, columns]`.
+
+    The same numbers as `padded(prepare(low, contract), ...)`, without an array of the whole in float.
+    """
+
+    def __init__(self, low: np.ndarray, contract: Contract[str, Any]) -> None:
+        self.low, self.contract = low, contract
+        self.grown: int = contract["scale"] if contract["enlarged"] else 1
+        self.size = (low.shape[0] * self.grown, low.shape[1] * self.grown)  # without what is mirrored
+        fixed = (0, 0) if contract["dynamic_size"] else contract["input"]["shape"][2:]
+        multiple: int = contract["multiple"]
+        self.shape = (
+            3,
+            *(max(-(-s // multiple) * multiple, f) for s, f in zip(self.size, fixed, strict=True)),
+        )
+
+    def __getitem__(self, part: tuple[slice, slice, slice]) -> np.ndarray:
+        places, around = [], []
+        for cut, side in zip(part[1:], self.size, strict=True):
+            place = np.arange(*cut.indices(2**31))
+            place = np.minimum(place % (2 * side), 2 * side - 1 - place % (2 * side))  # mirrored
+            # what bicubic reads is at most REACH away, and the cut must not start within an original pixel
+            first = max(0, int(place.min()) // self.grown - REACH)
+            around.append(slice(first, int(place.max()) // self.grown + 1 + REACH))
+            places.append(place - first * self.grown)
+        low = self.low[around[0], around[1]]
+        if self.grown > 1:
+            low = bicubic_up(np.ascontiguousarray(low), self.grown)
+        low = low[places[0][:, None], places[1]]
+        return np.ascontiguousarray(low.transpose(2, 0, 1), np.float32) * np.float32(
+            self.contract["input"]["scale"]
+        )
 
 
 def as_bytes(output: np.ndarray, contract: Contract[str, Any]) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +17,15 @@ Run = Callable[[np.ndarray], np.ndarray]  # [n, 3, h, w] float32 -> [n, 3, facto
 Finish = Callable[[np.ndarray], np.ndarray]  # [3, h, w] -> the same shape
 SHAVE = 32  # the paper's overlap of the four crops
 MULTIPLE = 4  # the paper rounds crops to it
-LEAST_TILE = 16  # pixels of a side, beside the overlap
+
+
+class Input(Protocol):
+    """What is cut into tiles: an array [3, h, w], or something that makes its parts when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, part: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -70,35 +79,47 @@ def plan(height: int, width: int, tile: tuple[int, int], overlap: int, multiple:
     return Plan(rows, columns, tiles)
 
 
-def even(side: int, largest: int, overlap: int) -> int:
-    """The smallest tile that needs no more tiles along a side than `largest` needs."""
-    if largest >= side:
-        return side
-    count = max(1, math.ceil((side - 2 * overlap) / max(1, largest - 2 * overlap)))
-    return math.ceil((side - 2 * overlap) / count) + 2 * overlap
-
-
 def tile_within(
     budget_bytes: int, bytes_per_pixel: float, height: int, width: int, overlap: int, multiple: int = 1
 ) -> tuple[int, int]:
-    """Height and width of the tiles of an input that keep to a memory budget: square, or as the input allows.
+    """Height and width of the tiles of an input that keep to a memory budget: those that compute the fewest pixels in all.
 
-    Never smaller than the overlap leaves room for, even if the budget asks for it.
+    Raises ValueError that names the budget it takes, when the smallest tile is too large for this one.
     """
     pixels = budget_bytes / bytes_per_pixel
-    least = 2 * overlap + LEAST_TILE
-    rows = min(height, max(least, int(math.sqrt(pixels))))
-    columns = min(width, max(least, int(pixels / rows)))
-    rows = min(height, max(least, int(pixels / columns)))  # a narrow input leaves room for longer tiles
-    grown = (even(height, rows, overlap), even(width, columns, overlap))
-    return tuple(-(-side // multiple) * multiple for side in grown)  # type: ignore[return-value]
+    best: tuple[int, tuple[int, int]] | None = None
+    least = height * width
+    for rows, down in _sizes(height, overlap, multiple):
+        for columns, across in _sizes(width, overlap, multiple):
+            least = min(least, rows * columns)
+            if rows * columns <= pixels:
+                total = rows * down * columns * across
+                if best is None or total < best[0]:
+                    best = total, (rows, columns)
+                break  # smaller ones compute more
+    if best is None:
+        megabytes = math.ceil(least * bytes_per_pixel / 1e5) / 10
+        raise ValueError(f"the smallest tile with an overlap of {overlap} pixels takes {megabytes:g}MB")
+    return best[1]
 
 
-def cut(x: np.ndarray, tiles: Plan) -> Iterator[tuple[Tile, np.ndarray]]:
+def _sizes(side: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
+    """The sides of equal tiles, the largest first, and how many of each a side takes."""
+    found = [(side, 1)]
+    for count in range(2, side + 1):
+        size = -(-(-(max(0, side - 2 * overlap) // -count) + 2 * overlap) // multiple) * multiple
+        if size - 2 * overlap < multiple:
+            break
+        if size < found[-1][0]:
+            found.append((size, 1 - (size - side) // ((size - 2 * overlap) // multiple * multiple)))
+    return found
+
+
+def cut(x: Input, tiles: Plan) -> Iterator[tuple[Tile, np.ndarray]]:
     """Each tile of an input [3, h, w] as [1, 3, tile height, tile width]."""
     for tile in tiles.tiles:
         r, c = tile.rows.start, tile.columns.start
-        yield tile, np.ascontiguousarray(x[None, :, r : r + tiles.height, c : c + tiles.width])
+        yield tile, np.ascontiguousarray(x[:, r : r + tiles.height, c : c + tiles.width])[None]
 
 
 def place(output: np.ndarray, made: np.ndarray, tile: Tile, factor: int) -> None:
@@ -109,18 +130,18 @@ def place(output: np.ndarray, made: np.ndarray, tile: Tile, factor: int) -> None
     output[:, r0:r1, c0:c1] = made[:, r0 - r : r1 - r, c0 - c : c1 - c]
 
 
-def tiled(
-    run: Run, x: np.ndarray, tiles: Plan, factor: int, finish: Finish = lambda made: made
-) -> np.ndarray:
+def tiled(run: Run, x: Input, tiles: Plan, factor: int, finish: Finish = lambda made: made) -> np.ndarray:
     """The output [3, factor * h, factor * w] of an input [3, h, w], tile after tile.
 
     `finish` changes a tile's output [3, ., .] before it is kept, to bytes for one, so that a large output takes less memory.
+    Colours lie side by side in memory, as in image files.
     """
     output: np.ndarray | None = None
     for tile, part in cut(x, tiles):
         made = finish(run(part)[0])
         if output is None:
-            output = np.empty((3, x.shape[1] * factor, x.shape[2] * factor), made.dtype)
+            whole = np.empty((x.shape[1] * factor, x.shape[2] * factor, 3), made.dtype)
+            output = whole.transpose(2, 0, 1)
         place(output, made, tile, factor)
     assert output is not None  # a plan has at least one tile
     return output

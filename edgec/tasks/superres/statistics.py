@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgec.runtimes.onnxruntime import OnnxSession
-from edgec.tasks.superres.crops import Finish, Plan, Tile, cut, tiled
+from edgec.tasks.superres.crops import Finish, Input, Plan, Tile, cut, tiled
 
 Known = Mapping[str, np.ndarray]  # statistic -> its value over the whole image
 
@@ -40,16 +40,18 @@ class Staged(Protocol):
     def run(self, part: np.ndarray, known: Known) -> np.ndarray: ...
 
 
-def whole_image(network: Staged, x: np.ndarray, tiles: Plan) -> Known:
+def whole_image(network: Staged, x: Input, tiles: Plan) -> Known:
     """The statistics of the whole input [3, h, w], gathered tile by tile."""
     known: dict[str, np.ndarray] = {}
     for name in network.maps:
         count, total, squares = 0, 0.0, 0.0
         for tile, part in cut(x, tiles):
-            own = _own(network.map(name, part, known), tile, tiles).astype(np.float64)
+            own = _own(network.map(name, part, known), tile, tiles)
             count += own.shape[1] * own.shape[2]
-            total = total + own.sum((1, 2))
-            squares = squares + np.square(own).sum((1, 2))
+            for row in own.swapaxes(0, 1):  # a copy of all in double precision would be larger than the map
+                row = row.astype(np.float64)
+                total = total + row.sum(1)
+                squares = squares + np.square(row).sum(1)
         mean = np.asarray(total) / count
         variance = np.maximum(np.asarray(squares) / count - mean**2, 0)
         shaped = [v.reshape(1, -1, 1, 1).astype(np.float32) for v in (mean, variance)]
@@ -58,7 +60,7 @@ def whole_image(network: Staged, x: np.ndarray, tiles: Plan) -> Known:
 
 
 def exact(
-    network: Staged, x: np.ndarray, tiles: Plan, factor: int, finish: Finish = lambda made: made
+    network: Staged, x: Input, tiles: Plan, factor: int, finish: Finish = lambda made: made
 ) -> np.ndarray:
     """The output [3, factor * h, factor * w] of an input [3, h, w] in tiles that all have the whole image's statistics."""
     known = whole_image(network, x, tiles)
@@ -67,12 +69,13 @@ def exact(
 
 def _own(found: np.ndarray, tile: Tile, tiles: Plan) -> np.ndarray:
     """The part of a tile's map that no other tile answers for, [c, h, w]; the map may be smaller than the tile."""
-    own = found[0]
-    for axis, (span, size) in enumerate(((tile.rows, tiles.height), (tile.columns, tiles.width)), 1):
-        shrink = size / own.shape[axis]
-        first, last = (round((edge - span.start) / shrink) for edge in (span.first, span.last))
-        own = own.take(range(first, last), axis)
-    return own
+    parts: list[slice] = []
+    for span, size, cells in zip(
+        (tile.rows, tile.columns), (tiles.height, tiles.width), found.shape[2:], strict=True
+    ):
+        shrink = size / cells
+        parts.append(slice(*(round((edge - span.start) / shrink) for edge in (span.first, span.last))))
+    return found[0, :, parts[0], parts[1]]
 
 
 # --- graphs

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +17,11 @@ from PIL import Image
 
 from edgec.errors import DataError, Missing, Problem, RecipeError
 from edgec.events import Events, Listener, Progress
+from edgec.files import storage_error
 from edgec.runtimes.artifact import contract_of
 from edgec.runtimes.onnxruntime import OnnxSession
 from edgec.tasks.images import alpha_and_grey, read_image
-from edgec.tasks.superres.contract import as_bytes, overlap_within, padded, prepare
+from edgec.tasks.superres.contract import Prepared, as_bytes, overlap_within
 from edgec.tasks.superres.crops import Plan, plan, tile_within, tiled
 from edgec.tasks.superres.degrade import bicubic_up
 from edgec.tasks.superres.memory import bytes_per_pixel
@@ -53,20 +57,18 @@ def upscale(
     events = Events(listeners=tuple(listeners))
     output = Path(output)
     paths = _inputs(inputs)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        remedy = "give another folder"
-        raise RecipeError([Problem(str(output), f"cannot be made ({error.strerror})", remedy)]) from error
+    targets = [output / name for name in _names(paths)]
+    _check_folder(output, paths, targets)
     written: dict[str, Path] = {}
     problems: list[Problem] = []
-    for index, (path, stem) in enumerate(zip(paths, _unique(paths), strict=True)):
+    for index, (path, target) in enumerate(zip(paths, targets, strict=True)):
         events.emit(Progress(f"upscaling {path.name}", index, len(paths)))
         try:
-            if path.suffix.lower() in VIDEOS:
-                written[str(path)] = _video(model, path, output / f"{stem}.mp4", events)
+            if target.suffix == ".mp4":
+                _video(model, path, target, events)
             else:
-                written[str(path)] = _image(model, path, output / f"{stem}.png")
+                _image(model, path, target)
+            written[str(path)] = target
         except DataError as error:
             problems += error.problems
     events.emit(Progress("upscaling", len(paths), len(paths)))
@@ -104,21 +106,26 @@ class Upscaler:
         self.overlap = -(-chosen // self.contract["multiple"]) * self.contract["multiple"]
 
     def tiles(self, height: int, width: int) -> Plan:
-        """The tiles of an input of the network."""
+        """The tiles of an input of the network. Raises RecipeError when the budget is too small for one."""
         multiple = self.contract["multiple"]
-        if self.contract["dynamic_size"]:
-            tile = tile_within(self.budget, self._cost, height, width, self.overlap, multiple)
-            return plan(height, width, tile, self.overlap, multiple)
-        tile = tuple(self.contract["input"]["shape"][2:])
-        return plan(height, width, tile, overlap_within(tile, self.overlap, multiple), multiple)
+        try:
+            if self.contract["dynamic_size"]:
+                tile = tile_within(self.budget, self._cost, height, width, self.overlap, multiple)
+                return plan(height, width, tile, self.overlap, multiple)
+            tile = tuple(self.contract["input"]["shape"][2:])
+            if (needed := tile[0] * tile[1] * self._cost) > self.budget:
+                megabytes = math.ceil(needed / 1e5) / 10
+                raise ValueError(f"the artifact's size, {tile[1]} x {tile[0]} pixels, takes {megabytes:g}MB")
+            return plan(height, width, tile, overlap_within(tile, self.overlap, multiple), multiple)
+        except ValueError as error:
+            told = f"{self.budget / 1e6:g}MB is too little: {error}"
+            raise RecipeError([Problem("--tile-memory", told, "give it this much")]) from None
 
     def __call__(self, low: np.ndarray) -> np.ndarray:
         """An RGB uint8 image [h, w, 3], enlarged."""
         contract = self.contract
-        x = prepare(low, contract)
-        height, width = (side * contract["factor"] for side in x.shape[1:])
-        least = None if contract["dynamic_size"] else tuple(contract["input"]["shape"][2:])
-        x = padded(x, contract["multiple"], least)
+        x = Prepared(low, contract)
+        height, width = (side * contract["factor"] for side in x.size)
         tiles = self.tiles(x.shape[1], x.shape[2])
 
         def run(part: np.ndarray) -> np.ndarray:
@@ -142,7 +149,7 @@ def parse_bytes(text: str | int) -> int:
     return int(float(match[1]) * UNITS[match[2] or ""])
 
 
-def _image(model: Upscaler, path: Path, target: Path) -> Path:
+def _image(model: Upscaler, path: Path, target: Path) -> None:
     made = model(read_image(path))
     alpha, grey = alpha_and_grey(path)
     picture = Image.fromarray(np.ascontiguousarray(made))
@@ -152,12 +159,15 @@ def _image(model: Upscaler, path: Path, target: Path) -> Path:
         grown = bicubic_up(alpha[:, :, None], model.contract["scale"])[:, :, 0]
         picture.putalpha(Image.fromarray(grown))
     part = target.with_name(f".{target.name}.part")
-    picture.save(part, "PNG")
-    part.replace(target)
-    return target
+    try:
+        picture.save(part, "PNG")
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise storage_error(target, error) from error
 
 
-def _video(model: Upscaler, path: Path, target: Path, events: Events) -> Path:
+def _video(model: Upscaler, path: Path, target: Path, events: Events) -> None:
     """Frame by frame, with the frame rate of the original; sound is not kept."""
     source = cv2.VideoCapture(str(path))
     total = int(source.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -183,8 +193,9 @@ def _video(model: Upscaler, path: Path, target: Path, events: Events) -> Path:
     if count == 0:
         message = "no frame can be read"
         raise DataError([Problem(str(path), message, "check that it plays; OpenCV needs its codec")])
+    if count < total:
+        events.note(f"{path}: {count} of {total} frames could be read", "warning")
     part.replace(target)
-    return target
 
 
 def _frames(source: cv2.VideoCapture) -> Iterator[np.ndarray]:
@@ -214,11 +225,31 @@ def _inputs(inputs: Sequence[str | Path]) -> list[Path]:
     return paths
 
 
-def _unique(paths: Sequence[Path]) -> list[str]:
-    """A name for each output, told apart by number where two inputs share one."""
-    seen: dict[str, int] = {}
+def _names(paths: Sequence[Path]) -> list[str]:
+    """A file name for each output, told apart by number where two inputs would share one."""
+    taken: set[str] = set()
     names: list[str] = []
     for path in paths:
-        count = seen[path.stem] = seen.get(path.stem, 0) + 1
-        names.append(path.stem if count == 1 else f"{path.stem}-{count}")
+        suffix = ".mp4" if path.suffix.lower() in VIDEOS else ".png"
+        tries = (path.stem + (f"-{number}" if number > 1 else "") + suffix for number in itertools.count(1))
+        name = next(name for name in tries if name.lower() not in taken)  # some disks ignore case
+        taken.add(name.lower())
+        names.append(name)
     return names
+
+
+def _check_folder(output: Path, inputs: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Make the folder. Raises RecipeError when it cannot be written, or an input would be overwritten."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        message = f"cannot be written ({error.strerror})"
+        raise RecipeError([Problem(str(output), message, "give another folder")]) from error
+    originals = {path.resolve() for path in inputs}
+    lost = [target for target in targets if target.resolve() in originals]
+    if lost:
+        raise RecipeError(
+            [Problem(str(t), "is an input and would be overwritten", "give another folder") for t in lost]
+        )

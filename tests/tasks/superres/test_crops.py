@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from edgec.tasks.superres.crops import Plan, four_crops, plan, spans, tile_within, tiled
+from edgec.tasks.superres.crops import four_crops, plan, spans, tile_within, tiled
 
 
 def network(factor: int = 2, layers: int = 3) -> nn.Module:
@@ -91,16 +91,41 @@ def test_outputs_may_be_bytes() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(20, 3000), st.integers(20, 3000), st.integers(10**5, 10**9), st.integers(0, 30))
-def test_tiles_keep_to_the_budget(height: int, width: int, budget: int, overlap: int) -> None:
-    rows, columns = tile_within(budget, 5000, height, width, overlap)
-    assert rows <= height and columns <= width
-    least = 2 * overlap + 16
-    if min(rows, height) > least and min(columns, width) > least:
-        assert rows * columns * 5000 <= budget * 1.01
-    tiles = plan(height, width, (rows, columns), overlap)
-    assert isinstance(tiles, Plan)
-    assert tile_within(10**12, 5000, height, width, overlap) == (height, width)
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    pixels=st.integers(200, 10**6),
+    overlap=st.integers(0, 30),
+    cell=st.sampled_from([1, 4]),
+)
+def test_tiles_keep_to_the_budget(height: int, width: int, pixels: int, overlap: int, cell: int) -> None:
+    height, width, overlap = (-(-v // cell) * cell for v in (height, width, overlap))
+    if min(height, 2 * overlap + cell) * min(width, 2 * overlap + cell) > pixels:
+        with pytest.raises(ValueError, match="smallest tile"):
+            tile_within(pixels * 5000, 5000, height, width, overlap, cell)
+        return
+    rows, columns = tile_within(pixels * 5000, 5000, height, width, overlap, cell)
+    assert rows <= height and columns <= width and rows * columns <= pixels
+    tiles = plan(height, width, (rows, columns), overlap, cell)
+    assert (tiles.height, tiles.width) == (rows, columns)
+    if height * width <= pixels:
+        assert len(tiles.tiles) == 1
+
+
+def test_tiles_compute_as_little_as_the_budget_allows() -> None:
+    def computed(tile: tuple[int, int]) -> int:
+        return len(plan(500, 400, tile, 9).tiles) * tile[0] * tile[1]
+
+    chosen = computed(tile_within(20_000, 1, 500, 400, 9))
+    others = [(r, c) for r in range(20, 501, 24) for c in range(20, 401, 19) if r * c <= 20_000]
+    assert chosen <= min(map(computed, others))
+
+
+@pytest.mark.parametrize("size", [(30_000, 10), (10, 30_000), (1, 1)])
+def test_narrow_images_get_long_tiles(size: tuple[int, int]) -> None:
+    rows, columns = tile_within(256_000_000, 5000, *size, overlap=27)
+    assert min(rows, columns) == min(size)
+    assert len(plan(*size, (rows, columns), 27).tiles) <= 6
 
 
 def test_the_papers_four_crops() -> None:

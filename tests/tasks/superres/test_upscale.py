@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import edgec
+from edgec.cli import app
 from edgec.errors import DataError, RecipeError
 from edgec.network import Network
 from edgec.recipe import PhotographsData
 from edgec.runtimes.artifact import predictor, write_artifact
 from edgec.runtimes.onnx_export import to_onnx
-from edgec.tasks.superres.contract import upscaled
+from edgec.tasks.superres.contract import Prepared, padded, prepare, upscaled
 from edgec.tasks.superres.degrade import bicubic_up
 from edgec.tasks.superres.task import SuperResolution
 from edgec.tasks.superres.upscale import Upscaler, parse_bytes
@@ -131,6 +133,84 @@ def test_a_video_keeps_its_frames_and_rate(artifact: Make, tmp_path: Path) -> No
     assert made.get(cv2.CAP_PROP_FRAME_COUNT) == 3 and made.get(cv2.CAP_PROP_FPS) == pytest.approx(12)
     assert made.read()[1].shape == (48, 64, 3)
     made.release()
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("enlarged", [False, True])
+def test_inputs_are_prepared_part_by_part(scale: int, enlarged: bool) -> None:
+    low = np.random.default_rng(scale).integers(0, 256, (23, 17, 3), dtype=np.uint8)
+    shape = [1, 3, 24, 120]  # wider than any of the images, more than twice as wide as some
+    tree = {"scale": scale, "enlarged": enlarged, "multiple": 4, "input": {"scale": 1 / 255, "shape": shape}}
+    for dynamic in (True, False):
+        contract = tree | {"dynamic_size": dynamic}
+        whole = padded(prepare(low, contract), 4, None if dynamic else (24, 120))
+        x = Prepared(low, contract)
+        assert x.shape == whole.shape
+        for top in range(0, whole.shape[1], 13):
+            rows, columns = slice(top, top + 13), slice(top // 2, top // 2 + 31)
+            rows, columns = (
+                slice(*s.indices(n)[:2]) for s, n in zip((rows, columns), x.shape[1:], strict=True)
+            )
+            np.testing.assert_allclose(x[:, rows, columns], whole[:, rows, columns], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (2000, 3)])
+def test_extreme_sizes(artifact: Make, size: tuple[int, int]) -> None:
+    low = np.random.default_rng(3).integers(0, 256, (*size, 3), dtype=np.uint8)
+    made = Upscaler(artifact(), "1MB", "exact", overlap=8)(low).astype(int)
+    whole = upscaled(predictor(artifact()), low)
+    assert np.abs(made - whole).max() <= 1
+
+
+def test_a_budget_too_small_for_one_tile(artifact: Make, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    for dynamic in (True, False):
+        with pytest.raises(RecipeError, match=r"0\.001MB is too little: .* takes 0\.\dMB"):
+            edgec.upscale(artifact(dynamic), [tmp_path / "a.png"], tmp_path / "out", tile_memory="1KB")
+
+
+def test_names_that_meet_and_inputs_are_not_overwritten(artifact: Make, tmp_path: Path) -> None:
+    sizes = {"a.png": 10, "a.bmp": 11, "a-2.png": 12, "A.jpg": 13}
+    for name, side in sizes.items():
+        picture(tmp_path / "in" / name, side, side)
+    written = edgec.upscale(artifact(), [tmp_path / "in"], tmp_path / "out")
+    assert len({p.name.lower() for p in written.values()}) == 4
+    for name, side in sizes.items():
+        assert opened(written[str(tmp_path / "in" / name)]).size == (2 * side, 2 * side)
+    with pytest.raises(RecipeError, match="would be overwritten"):
+        edgec.upscale(artifact(), [tmp_path / "in"], tmp_path / "in")
+    assert opened(tmp_path / "in" / "a.png").size == (10, 10)
+
+
+def test_an_output_that_is_a_file(artifact: Make, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(RecipeError, match="cannot be written"):
+        edgec.upscale(artifact(), [tmp_path / "a.png"], tmp_path / "out")
+
+
+def test_truncated_and_deep_images(artifact: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    picture(folder / "whole.png")
+    data = (folder / "whole.png").read_bytes()
+    (folder / "torn.png").write_bytes(data[: len(data) // 2])
+    deep = np.random.default_rng(0).integers(0, 2**16, (9, 12), dtype=np.uint16)
+    Image.fromarray(deep).save(folder / "deep.png")
+    Image.fromarray(np.zeros((9, 12, 4), np.uint8), "CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(np.zeros((9, 12), np.uint8)).convert("P").save(folder / "palette.png")
+    with pytest.raises(DataError, match=r"torn\.png: is a broken image"):
+        edgec.upscale(artifact(), [folder], tmp_path / "out")
+    modes = {p.name: opened(p).mode for p in (tmp_path / "out").iterdir()}
+    assert modes == {"whole.png": "RGB", "deep.png": "L", "cmyk.png": "RGB", "palette.png": "RGB"}
+
+
+def test_the_command(artifact: Make, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    run = CliRunner().invoke(
+        app, ["upscale", str(artifact()), str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]
+    )
+    assert run.exit_code == 0, run.output
+    assert "a.png" in run.output and opened(tmp_path / "out" / "a.png").size == (104, 80)
 
 
 def test_wrong_requests(artifact: Make, tmp_path: Path) -> None:
