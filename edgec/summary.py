@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec import events
-from edgec.env import Predictor, Task, torch_predictor
+from edgec.env import Metric, Predictor, Task, torch_predictor
 from edgec.network import Network
 from edgec.recipe import Recipe
 from edgec.report.write import write
@@ -59,7 +59,10 @@ def build_report(
         "dense": side("dense.fp32", files, profile, _dense_cost(stages), task.metric, split),
         "out": side(name, files, profile, _last_cost(stages), task.metric, split),
         "threads": sorted({c["threads"] for c in profile.get("cells", []) if c["runtime"] == "onnxruntime"}),
-        "stages": [{"name": n, **_slim(m), "flags": flags(m, stages, profile)} for n, m in stages.items()],
+        "stages": [
+            {"name": n, **_slim(m), "flags": flags(m, stages, profile, task.metrics[0])}
+            for n, m in stages.items()
+        ],
         "prunings": [
             {"stage": n, "layers": m["layers"], "groups": m["groups"]}
             for n, m in stages.items()
@@ -149,13 +152,16 @@ def side(
     }
 
 
-def flags(metrics: Mapping[str, Any], stages: Stages, profile: Mapping[str, Any]) -> list[str]:
+def flags(
+    metrics: Mapping[str, Any], stages: Stages, profile: Mapping[str, Any], headline: Metric
+) -> list[str]:
     """What a person should look at in a stage: slower artifacts, broken targets, skipped steps."""
     found: list[str] = []
     if metrics.get("skipped_steps"):
         found.append(f"{metrics['skipped_steps']} steps skipped, {metrics['rollbacks']} rollbacks")
     if metrics.get("max_drop_kept") is False:
-        found.append(f"int8 loses {metrics['drop']:.4f}, more than max_drop")
+        lost = f"{metrics['drop']:.{headline.digits}f} {headline.unit}".rstrip()
+        found.append(f"int8 loses {lost} of {headline.title}, more than max_drop")
     left = [f for f in (metrics.get("fusion") or {}).get("left_float", []) if f["reason"].startswith("its ")]
     if left:
         found.append(f"{len(left)} convolutions stay in float though int8 was asked")

@@ -25,6 +25,13 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 of each power of ten in a positive range; only the ones where there would be many."""
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    leading = (1, 2, 5) if len(powers) <= 3 else (1,)
+    return [k * 10.0**p for p in powers for k in leading if low <= k * 10.0**p <= high]
+
+
 def number(value: float) -> str:
     """A number as a person reads it."""
     size = abs(value)
@@ -159,21 +166,28 @@ def kept_channels(title: str, layers: Sequence[Mapping[str, object]]) -> str:
 
 
 def strips(title: str, samples: Mapping[str, Sequence[float]], x_label: str) -> str:
-    """A row for each series: every sample a dot, the middle half a box, the median a line."""
+    """A row for each series: every sample a dot, the middle half a box, the median a line.
+
+    A row's slowest 2 % may lie beyond the right edge, where they are drawn. The axis starts at 0; where what is left
+    spans more than 10 x it is logarithmic, so that a few slow runs don't squeeze the rest.
+    """
     samples = {n: sorted(s) for n, s in samples.items() if len(s)}
     if not samples:
         return ""
-    cut = (
-        max(s[int(0.98 * (len(s) - 1))] for s in samples.values()) * 1.08
-    )  # a few outliers must not hide the rest
+    low = min(s[0] for s in samples.values())
+    high = max(s[int(0.98 * (len(s) - 1))] for s in samples.values())
+    log = 0 < 10 * low < high
+    x_label += ", logarithmic" if log else ""
+    x0, x1 = (math.log(0.9 * low), math.log(1.1 * high)) if log else (0.0, 1.08 * high)
     row, label = 26, 168
     height = TOP + row * len(samples) + BOTTOM
-    plot = Plot(title, (0, cut), (0, 1), height)
+    plot = Plot(title, (x0, x1), (0, 1), height)
 
     def at(x: float) -> float:
-        return label + min(x, cut) / cut * (WIDTH - label - RIGHT)
+        share = ((math.log(x) if log else x) - plot.x0) / (plot.x1 - plot.x0)
+        return label + min(share, 1.0) * (WIDTH - label - RIGHT)
 
-    for value in ticks(0, cut, 5):
+    for value in log_ticks(0.9 * low, 1.1 * high) if log else ticks(plot.x0, plot.x1, 5):
         plot.parts.append(
             f'<line class="grid" x1="{at(value):.1f}" x2="{at(value):.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
             f'<text class="tick" x="{at(value):.1f}" y="{height - BOTTOM + 15}" text-anchor="middle">{number(value)}</text>'

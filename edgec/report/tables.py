@@ -20,16 +20,22 @@ LATENCY = [
 def columns(d: Data) -> dict[str, list[str]]:
     """The heads of the tables that the page and the Markdown share."""
     titles = [titled(m) for m in d["metrics"]]
+    on_test = [f"{titles[0]} test"] if tested(d) else []
     return {
         "gates": GATES,
         "inout": ["", "went in (dense, fp32)", f"came out ({d['shipped'] or 'no artifact'})", "change"],
         "stages": ["stage", *titles, "parameters", "MACs", "padded MACs", "seconds", "cached", "flags"],
         "artifacts": [
-            "artifact", "bytes", *(f"{title} val" for title in titles), f"{titles[0]} test", "drop val", "SNR dB",
+            "artifact", "bytes", *(f"{title} val" for title in titles), *on_test, "drop val", "SNR dB",
             "integer convolutions",
         ],
         "latency": LATENCY,
     }  # fmt: skip
+
+
+def tested(d: Data) -> bool:
+    """Whether there is a test split."""
+    return any(a.get("test") for a in d["artifacts"].values())
 
 
 def view(d: Data) -> dict[str, Any]:
@@ -89,11 +95,23 @@ def told(metric: Data, value: float | None) -> str:
     return MISSING if value is None else f"{value:.{metric['digits']}f}"
 
 
+def signed(value: float | None, digits: int) -> str:
+    """With its sign; what rounds to zero has no minus."""
+    return MISSING if value is None else f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
 def change(metric: Data, before: float, after: float) -> str:
     """The change of a metric, in its unit or, for a share, in points."""
     if metric["share"]:
-        return f"{100 * (after - before):+.2f} points"
-    return f"{after - before:+.{metric['digits']}f} {metric['unit']}".rstrip()
+        return f"{signed(100 * (after - before), 2)} points"
+    return f"{signed(after - before, metric['digits'])} {metric['unit']}".rstrip()
+
+
+def exact(value: float | None) -> str:
+    """A limit or what was measured against it: whole numbers to the last digit."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
 
 
 def tiles(d: Data) -> list[dict[str, str]]:
@@ -129,8 +147,8 @@ def gate_rows(d: Data) -> list[list[Any]]:
     return [
         [
             g["promise"],
-            f"{g['limit']:g}",
-            MISSING if g["measured"] is None else f"{g['measured']:.4g}",
+            exact(g["limit"]),
+            exact(g["measured"]),
             {
                 "text": "kept" if g["kept"] else f"broken: {g['remedy']}",
                 "style": "good" if g["kept"] else "bad",
@@ -177,13 +195,16 @@ def inout_rows(d: Data) -> list[list[Any]]:
 
 
 def compared(d: Data, split: str) -> list[tuple[Data, str, str]]:
-    """(metric, key, title) of what is compared on a split: all metrics, and the headline on each named set if several."""
+    """(metric, key, title) of what is compared on a split: all metrics, over all images and on each named set if several.
+
+    "psnr/set5" is the figure of a set; further parts of a key are single images, which do not stand in the tables.
+    """
     there = {**(d["dense"].get(split) or {}), **(d["out"].get(split) or {})}
+    head = d["metrics"][0]["name"]
+    sets = [k.partition("/")[2] for k in there if k.startswith(f"{head}/") and k.count("/") == 1]
     found = [(m, m["name"], f"{titled(m)}, {split}") for m in d["metrics"]]
-    head = d["metrics"][0]
-    sets = [k for k in there if k.startswith(f"{head['name']}/") and k.count("/") == 1]
     if len(sets) > 1:
-        found += [(head, key, f"{titled(head)}, {split}, {key.partition('/')[2]}") for key in sets]
+        found += [(m, f"{m['name']}/{s}", f"{titled(m)}, {split}, {s}") for s in sets for m in d["metrics"]]
     return found
 
 
@@ -216,9 +237,9 @@ def artifact_rows(d: Data) -> list[list[Any]]:
                 name,
                 f"{a['bytes']:,}",
                 *(told(m, val.get(m["name"])) for m in d["metrics"]),
-                told(head, test.get(head["name"])) if test else "",
-                f"{a['drop_from_torch']:+.{head['digits']}f}",
-                f"{a['snr_db']:.1f}",
+                *([told(head, test.get(head["name"]))] if tested(d) else []),
+                signed(a["drop_from_torch"], head["digits"]),
+                MISSING if a["snr_db"] is None else f"{a['snr_db']:.1f}",
                 f"{fusion['integer']} of {fusion['wanted']} wanted" if fusion else "",
             ]
         )
@@ -282,10 +303,7 @@ def slower_text(s: Data) -> str:
 
 def operator_charts(profile: Data) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
-    for artifact, operators in profile.get("operators", {}).items():
-        totals: dict[str, float] = {}
-        for o in operators:
-            totals[o["type"]] = totals.get(o["type"], 0.0) + o["ms"]
+    for artifact, totals in profile.get("operator_types", {}).items():
         ordered = dict(sorted(totals.items(), key=lambda item: -item[1])[:9])
         title = f"{artifact}: ms by operator type, 1 thread"
         found.append({"title": title, "svg": charts.bars(title, ordered, "ms")})

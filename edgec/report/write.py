@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from edgec.files import write_atomic
 from edgec.report.tables import view
@@ -29,7 +30,9 @@ def write(folder: Path, data: Mapping[str, Any], pictures: list[dict[str, str]])
 
 
 def _finite(tree: Any) -> Any:
-    """JSON has no NaN: what was not measured is null."""
+    """JSON has no NaN: what was not measured is null. Numpy's numbers become Python's."""
+    if isinstance(tree, np.generic):
+        tree = tree.item()
     if isinstance(tree, Mapping):
         return {str(k): _finite(v) for k, v in tree.items()}
     if isinstance(tree, list | tuple):

@@ -106,6 +106,28 @@ def test_strips_show_every_run_and_the_median() -> None:
     assert charts.strips("t", {"a": []}, "ms") == ""
 
 
+def test_slow_runs_do_not_squeeze_the_rest() -> None:
+    """A busy machine: more than 2 % of a row are far out, so the axis becomes logarithmic."""
+    quiet = [10.0 + 0.01 * k for k in range(100)]
+    svg = charts.strips("t", {"a": quiet, "b": [8.0] * 90 + [800.0] * 10}, "ms")
+    assert "ms, logarithmic" in svg
+    centres = [float(c["cx"]) for c in all_of(svg, "circle")]
+    left, right = 168, charts.WIDTH - charts.RIGHT
+    assert all(left <= x <= right + 0.1 for x in centres)
+    assert max(centres[:100]) - left < 0.25 * (right - left)
+    ten = next(float(t.attrib["x"]) for t in parse(svg).iter("text") if t.text == "10")
+    assert ten == pytest.approx(min(centres[:100]), abs=0.1)
+    assert "logarithmic" not in charts.strips("t", {"a": quiet, "b": [50.0]}, "ms")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(1e-3, 1e6), st.floats(10, 1e5))
+def test_ticks_of_a_logarithmic_axis(low: float, spread: float) -> None:
+    found = charts.log_ticks(low, low * spread)
+    assert 1 <= len(found) <= 9 and found == sorted(found)
+    assert all(low <= t <= low * spread for t in found)
+
+
 def test_bars_are_as_long_as_their_values() -> None:
     svg = charts.bars("t", {"a": 4.0, "b": 1.0, "c": math.nan}, "ms")
     a, b = (float(r["width"]) for r in all_of(svg, "rect"))
