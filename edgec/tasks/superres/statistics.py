@@ -3,7 +3,8 @@
 Attention that pools over the whole image gives each tile other gates than the image would. In the exact mode the k-th
 statistic is gathered over all tiles with the ones before it already known, each pixel once; then the tiles are run with
 the whole image's statistics. In a graph, a statistic is the mean of a map over all places (ReduceMean over height and
-width, GlobalAveragePool), or its variance (the mean of the squared deviation).
+width, GlobalAveragePool), or its variance (the mean of the squared deviation). `others` names the nodes that look at the
+whole image in another way, which moments cannot give.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from edgec.runtimes.onnxruntime import OnnxSession
 from edgec.tasks.superres.crops import Finish, Input, Plan, Tile, cut, tiled
 
 Known = Mapping[str, np.ndarray]  # statistic -> its value over the whole image
+# Operators that look at all places of a map and give no mean.
+WHOLE_IMAGE = frozenset({"GlobalMaxPool", "GlobalLpPool", "InstanceNormalization", "GroupNormalization"})
 
 
 class Staged(Protocol):
@@ -87,20 +90,16 @@ class Statistic:
 
     kind: Literal["mean", "variance"]
     of: str  # tensor [n, c, h, w]
-    node: str  # its output, [n, c, 1, 1]
+    node: str  # its output, [n, c, 1, 1], or [n, c] when it is flat
     element: int  # type of the tensors
+    flat: bool = False
 
 
 def statistics_of(model: onnx.ModelProto) -> list[Statistic]:
     """The statistics of a graph, in the order of the nodes."""
     graph = model.graph
     made_by = {output: node for node in graph.node for output in node.output}
-    constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
-    constants |= {
-        n.output[0]: numpy_helper.to_array(n.attribute[0].t)
-        for n in graph.node
-        if n.op_type == "Constant" and n.attribute[0].name == "value"
-    }
+    constants = _constants(graph)
     inferred = onnx.shape_inference.infer_shapes(model).graph
     elements = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *graph.input)}
     found: list[Statistic] = []
@@ -119,21 +118,52 @@ def statistics_of(model: onnx.ModelProto) -> list[Statistic]:
             and centred.op_type == "Sub"
             and means.get(centred.input[1]) == centred.input[0]
         ):
-            found.append(Statistic("variance", centred.input[0], output, element))
+            found.append(Statistic("variance", centred.input[0], output, element, _is_flat(node)))
         else:
-            found.append(Statistic("mean", of, output, element))
+            found.append(Statistic("mean", of, output, element, _is_flat(node)))
             means[output] = of
     return found
 
 
+def others(model: onnx.ModelProto) -> list[str]:
+    """The operators over height or width that are no statistic: a maximum over the image, for one."""
+    constants = _constants(model.graph)
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in (*inferred.value_info, *inferred.input)}
+    found: list[str] = []
+    for node in model.graph.node:
+        if node.op_type in WHOLE_IMAGE:
+            found.append(node.op_type)
+        elif node.op_type.startswith("Reduce") and ranks.get(node.input[0]) == 4:
+            axes = _axes(node, constants)
+            if (not axes or axes & {2, 3}) and not _pools(node, constants):
+                found.append(node.op_type)
+    return sorted(set(found))
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
+    constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    return constants
+
+
 def _pools(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> bool:
-    """Whether a node averages over height and width, and keeps them as sides of 1."""
-    if node.op_type == "GlobalAveragePool":
-        return True
-    if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
-        return False
-    keeps = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
-    return bool(keeps) and {int(a) % 4 for a in constants[node.input[1]]} == {2, 3}
+    """Whether a node averages over height and width."""
+    return node.op_type == "GlobalAveragePool" or (
+        node.op_type == "ReduceMean" and _axes(node, constants) == {2, 3}
+    )
+
+
+def _axes(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> set[int]:
+    """The axes of an image that a node reduces; none said: all of them."""
+    named = constants.get(node.input[1]) if len(node.input) > 1 else None
+    return set() if named is None else {int(axis) % 4 for axis in named.reshape(-1)}
+
+
+def _is_flat(node: onnx.NodeProto) -> bool:
+    return node.op_type == "ReduceMean" and any(a.name == "keepdims" and a.i == 0 for a in node.attribute)
 
 
 def _is_square(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> bool:
@@ -172,7 +202,9 @@ class StagedGraph:
     def gather(self, name: str, mean: np.ndarray, variance: np.ndarray) -> Known:
         values = {"mean": mean, "variance": variance}
         return {
-            s.node: values[s.kind].astype(helper.tensor_dtype_to_np_dtype(s.element))
+            s.node: values[s.kind]
+            .reshape(mean.shape[: 2 if s.flat else 4])
+            .astype(helper.tensor_dtype_to_np_dtype(s.element))
             for s in self.statistics
             if s.of == name
         }
@@ -191,7 +223,8 @@ def _with_inputs(model: onnx.ModelProto, statistics: Sequence[Statistic]) -> onn
     for node in [n for n in graph.node if given & set(n.output)]:
         graph.node.remove(node)
     for s in statistics:
-        graph.input.append(helper.make_tensor_value_info(s.node, s.element, [1, None, 1, 1]))
+        shape = [1, None] if s.flat else [1, None, 1, 1]
+        graph.input.append(helper.make_tensor_value_info(s.node, s.element, shape))
     return _pruned(copy, [o.name for o in graph.output])
 
 

@@ -25,7 +25,7 @@ from edgec.tasks.superres.contract import Prepared, as_bytes, overlap_within
 from edgec.tasks.superres.crops import Plan, plan, tile_within, tiled
 from edgec.tasks.superres.degrade import bicubic_up
 from edgec.tasks.superres.memory import bytes_per_pixel
-from edgec.tasks.superres.statistics import StagedGraph, exact
+from edgec.tasks.superres.statistics import StagedGraph, exact, others
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -98,6 +98,9 @@ class Upscaler:
             raise RecipeError([Problem(str(artifact), f"is for {self.contract['task']}", remedy)])
         graph = onnx.load(str(artifact))
         self._cost = bytes_per_pixel(graph)
+        if attention == "exact" and (found := others(graph)):
+            remedy = "the whole image's statistics are means and variances; use local"
+            raise RecipeError([Problem("--attention", f"exact cannot follow {', '.join(found)}", remedy)])
         staged = StagedGraph(graph, threads)
         self._staged = staged if attention == "exact" and staged.maps else None
         radius = self.contract["radius"]
@@ -186,16 +189,18 @@ def _video(model: Upscaler, path: Path, target: Path, events: Events) -> None:
             writer.write(cv2.cvtColor(made, cv2.COLOR_RGB2BGR))
             count += 1
             events.emit(Progress(f"upscaling {path.name}", count, max(total, count)))
+        if writer is None:
+            message = "no frame can be read"
+            raise DataError([Problem(str(path), message, "check that it plays; OpenCV needs its codec")])
+        writer.release()
+        part.replace(target)
     finally:
         source.release()
         if writer is not None:
-            writer.release()
-    if count == 0:
-        message = "no frame can be read"
-        raise DataError([Problem(str(path), message, "check that it plays; OpenCV needs its codec")])
+            writer.release()  # twice does no harm
+        part.unlink(missing_ok=True)
     if count < total:
         events.note(f"{path}: {count} of {total} frames could be read", "warning")
-    part.replace(target)
 
 
 def _frames(source: cv2.VideoCapture) -> Iterator[np.ndarray]:

@@ -17,7 +17,14 @@ from edgec.quantization.ranges import calibrate
 from edgec.runtimes.onnx_export import to_fp16, to_onnx
 from edgec.runtimes.onnxruntime import OnnxSession
 from edgec.tasks.superres.crops import plan, tiled
-from edgec.tasks.superres.statistics import StagedGraph, StagedModule, exact, statistics_of, whole_image
+from edgec.tasks.superres.statistics import (
+    StagedGraph,
+    StagedModule,
+    exact,
+    others,
+    statistics_of,
+    whole_image,
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +74,35 @@ def test_statistics_are_found_by_structure(graph: onnx.ModelProto) -> None:
     x = uneven()
     made = exact(StagedGraph(pooled), x, TILES, 1)
     np.testing.assert_allclose(made, run_whole(pooled, x), atol=1e-6)
+
+
+class Squeeze(nn.Module):
+    """Squeeze and excitation: gates of the mean, or of another statistic, without sides of 1."""
+
+    def __init__(self, maximum: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.gate, self.maximum = nn.Conv2d(3, 12, 3, padding=1), nn.Linear(12, 12), maximum
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        z = y.amax((2, 3)) if self.maximum else y.mean((2, 3))
+        return nn.functional.pixel_shuffle(y * self.gate(5 * z).sigmoid()[:, :, None, None], 2)
+
+
+def test_a_flat_mean_is_a_statistic_and_a_maximum_is_told() -> None:
+    averaging, highest = (
+        to_onnx(Squeeze(maximum).eval(), torch.zeros(1, 3, 16, 16), ["image"], size_multiple=1)
+        for maximum in (False, True)
+    )
+    assert [(s.kind, s.flat) for s in statistics_of(averaging)] == [("mean", True)]
+    x = uneven()
+    np.testing.assert_allclose(exact(StagedGraph(averaging), x, TILES, 2), run_whole(averaging, x), atol=2e-6)
+    assert others(averaging) == [] and others(highest) == ["ReduceMax"]
+
+
+def test_nothing_of_imdn_is_overlooked(graph: onnx.ModelProto) -> None:
+    assert others(graph) == [] and others(to_fp16(graph)) == []
 
 
 @pytest.mark.parametrize("kind", ["graph", "module"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from typer.testing import CliRunner
 
 import edgec
@@ -135,6 +136,30 @@ def test_a_video_keeps_its_frames_and_rate(artifact: Make, tmp_path: Path) -> No
     made.release()
 
 
+def test_a_video_that_fails_leaves_no_part(
+    artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 12.0, (32, 24))
+    if not writer.isOpened():
+        pytest.skip("OpenCV writes no MJPG here")
+    for _ in range(3):
+        writer.write(np.zeros((24, 32, 3), np.uint8))
+    writer.release()
+    real, seen = Upscaler.__call__, []
+
+    def fails_at_the_second(self: Upscaler, low: np.ndarray) -> np.ndarray:
+        seen.append(low)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return real(self, low)
+
+    monkeypatch.setattr(Upscaler, "__call__", fails_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        edgec.upscale(artifact(), [source], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("enlarged", [False, True])
 def test_inputs_are_prepared_part_by_part(scale: int, enlarged: bool) -> None:
@@ -202,6 +227,21 @@ def test_truncated_and_deep_images(artifact: Make, tmp_path: Path) -> None:
         edgec.upscale(artifact(), [folder], tmp_path / "out")
     modes = {p.name: opened(p).mode for p in (tmp_path / "out").iterdir()}
     assert modes == {"whole.png": "RGB", "deep.png": "L", "cmyk.png": "RGB", "palette.png": "RGB"}
+
+
+def test_exact_refuses_what_moments_cannot_give(artifact: Make, tmp_path: Path) -> None:
+    highest = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), Highest(), nn.PixelShuffle(2)).eval()
+    graph = to_onnx(highest, torch.zeros(1, 3, 16, 16), ["image"], size_multiple=1)
+    path = tmp_path / "highest.onnx"
+    write_artifact(path, graph, predictor(artifact()).contract)
+    with pytest.raises(RecipeError, match="exact cannot follow ReduceMax"):
+        Upscaler(path, attention="exact")
+    Upscaler(path, attention="local")
+
+
+class Highest(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * x.amax((2, 3), keepdim=True)
 
 
 def test_the_command(artifact: Make, tmp_path: Path) -> None:
