@@ -73,26 +73,33 @@ def save(folder: Path, epoch: int, state: State, progress: Mapping[str, Any]) ->
     data = safetensors.torch.save(state.tensors())
     name = f"epoch-{epoch:06d}"
     write_atomic(folder / f"{name}.safetensors", data)
-    text = json.dumps(
-        {"epoch": epoch, "sha256": hashlib.sha256(data).hexdigest(), "state": state.counters(), **progress}
-    )
-    write_atomic(folder / f"{name}.json", text.encode())
+    tree = {"epoch": epoch, "sha256": hashlib.sha256(data).hexdigest(), "state": state.counters(), **progress}
+    write_atomic(folder / f"{name}.json", json.dumps(tree | {"itself": _digest(tree)}).encode())
     for old in sorted(folder.glob("epoch-*.json"))[:-KEPT]:
         old.unlink(missing_ok=True)
         old.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
+def _digest(tree: Mapping[str, Any]) -> str:
+    """sha256 of what a checkpoint's JSON says."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
 def load_last(folder: Path, state: State, warn: Callable[[str], None]) -> dict[str, Any] | None:
-    """Restore the newest checkpoint that is whole; its JSON, or None when there is none."""
+    """Restore the newest checkpoint that is whole; its JSON, or None when there is none. Damaged ones are removed."""
     for path in sorted(folder.glob("epoch-*.json"), reverse=True):
         try:
             progress = json.loads(path.read_bytes())
+            if progress.pop("itself") != _digest(progress):
+                raise ValueError("its JSON is not what was written")
             data = path.with_suffix(".safetensors").read_bytes()
             if hashlib.sha256(data).hexdigest() != progress["sha256"]:
                 raise ValueError("its sha256 is not what was written")
             state.restore(safetensors.torch.load(data), progress["state"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, AttributeError) as error:
             warn(f"checkpoint {path.stem} is damaged ({error}); the one before it is used")
+            path.unlink(missing_ok=True)  # or it would crowd out those to come
+            path.with_suffix(".safetensors").unlink(missing_ok=True)
             continue
         return progress
     return None

@@ -36,3 +36,13 @@ def average(values: list[float], world: World) -> list[float]:
     tensor = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(tensor.cuda() if dist.get_backend() == "nccl" else tensor)
     return (tensor / world.size).tolist()
+
+
+def average_gradients(module: torch.nn.Module, world: World) -> None:
+    """Mean over the processes of the gradients of a module that is not wrapped for several processes, in place."""
+    if world.size == 1:
+        return
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            dist.all_reduce(parameter.grad)
+            parameter.grad.div_(world.size)

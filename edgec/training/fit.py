@@ -23,7 +23,7 @@ from edgec.events import EpochEnded, Step
 from edgec.recipe import Training
 from edgec.training import checkpoint
 from edgec.training.checkpoint import State
-from edgec.training.distributed import average, barrier
+from edgec.training.distributed import average, average_gradients, barrier
 from edgec.training.ema import Ema
 from edgec.training.schedules import Position, learning_rate
 
@@ -85,6 +85,7 @@ def fit(
 
     Raises StageError when the loss stays NaN or infinite after all rollbacks.
     """
+    torch.manual_seed(env.seed + env.world.rank)  # dropout must not depend on what ran before
     net.to(env.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if helpers is not None:
         helpers.to(env.device)
@@ -102,7 +103,7 @@ def fit(
         loop = _Loop(state, loss, config, env, after_backward, precision, len(batches))
         while tally.epoch < config.epochs:
             if not loop.run_epoch(batches, tally):
-                _roll_back(state, tally, env)
+                _roll_back(state, tally, env, loop.blamed)
     if ema is not None:
         net.load_state_dict(ema.average)
     net.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
@@ -154,12 +155,12 @@ def _resume(state: State, env: Env) -> _Tally:
     return tally
 
 
-def _roll_back(state: State, tally: _Tally, env: Env) -> None:
-    """Back to the last epoch's end with half the learning rate."""
+def _roll_back(state: State, tally: _Tally, env: Env, blamed: str) -> None:
+    """Back to the last epoch's end with half the learning rate. `blamed`: the terms of the last bad step."""
     if tally.rollbacks >= ROLLBACKS:
         raise StageError(
-            f"{env.stage}: the loss is NaN or infinite after {ROLLBACKS} rollbacks (learning rate x{tally.lr_scale:g}); "
-            "lower stages." + env.stage + ".lr, or look at the loss terms in the events"
+            f"{env.stage}: the loss is NaN or infinite after {ROLLBACKS} rollbacks (learning rate x{tally.lr_scale:g}): {blamed}; "
+            f"lower stages.{env.stage}.lr, or the weight of the term"
         )
     progress = checkpoint.load_last(
         env.scratch, state, lambda text: env.events.note(text, "warning", env.stage)
@@ -184,11 +185,13 @@ class _Loop:
         self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         self.model = _wrap(state.net, env)
         self.trained = [p for group in state.optimizer.param_groups for p in group["params"]]
-        self.buffers = [b for b in state.net.buffers() if b.is_floating_point()]
+        self.buffers = list(state.net.buffers())
+        self.statistics = [b for b in self.buffers if b.is_floating_point()]
         self.saved = [b.clone() for b in self.buffers]
         self.board = _Board(env) if env.world.rank == 0 else None
         self.last_event = 0.0
         self.bad = 0
+        self.blamed = ""  # the terms of the last bad step
 
     def run_epoch(self, batches: Any, tally: _Tally) -> bool:
         """Train one epoch, evaluate, checkpoint. False when too many steps in a row were bad."""
@@ -243,9 +246,13 @@ class _Loop:
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(total).backward()
         state.scaler.unscale_(state.optimizer)
+        if state.helpers is not None:
+            average_gradients(state.helpers, self.env.world)
         norm = torch.nn.utils.clip_grad_norm_(self.trained, config.clip_norm, foreach=True)
-        # the gradients of all processes are one, so all come to the same decision
-        if not math.isfinite(float(norm)):
+        values = torch.stack([t.detach().float() for t in (*terms.values(), total, norm)]).tolist()
+        good = all(map(math.isfinite, values)) and self._finite_statistics()
+        # the terms of the processes differ: all must come to the same decision
+        if average([float(good)], self.env.world)[0] < 1:
             return self._skip(terms, at, tally)
         if self.after_backward is not None:
             self.after_backward(at)
@@ -254,8 +261,14 @@ class _Loop:
         if state.ema is not None:
             state.ema.update()
         self.bad = 0
-        values = torch.stack([t.detach().float() for t in (*terms.values(), total)]).tolist()
-        return dict(zip((*terms, "total"), values, strict=True))
+        return dict(zip((*terms, "total"), values[:-1], strict=True))
+
+    def _finite_statistics(self) -> bool:
+        """Whether the batch norms' statistics are finite: they can overflow while loss and gradients do not."""
+        if not self.statistics:
+            return True
+        norms = torch._foreach_norm(self.statistics)  # pyright: ignore[reportPrivateImportUsage]
+        return bool(torch.isfinite(torch.stack(norms)).all())
 
     def _skip(self, terms: Mapping[str, Tensor], at: Position, tally: _Tally) -> None:
         """Forget a bad step: neither weights nor statistics nor averages have seen it."""
@@ -266,9 +279,9 @@ class _Loop:
         if self.dtype is torch.float16 and all(bool(torch.isfinite(t)) for t in terms.values()):
             return  # the loss scale was too high: part of mixed precision, not a fault
         self.bad += 1
-        named = ", ".join(f"{n} {float(t.detach()):g}" for n, t in terms.items())
+        self.blamed = ", ".join(f"{n} {float(t.detach()):g}" for n, t in terms.items())
         self.env.events.note(
-            f"{self.env.stage}: step {at.step} skipped, not finite ({named})", "warning", self.env.stage
+            f"{self.env.stage}: step {at.step} skipped, not finite ({self.blamed})", "warning", self.env.stage
         )
 
     @staticmethod

@@ -25,7 +25,7 @@ def learning_rate(at: Position, lr: float, final_lr: float, warmup_epochs: float
     """Linear warm-up from a tenth, then a cosine down to `final_lr` * lr."""
     warmup = min(warmup_epochs * at.steps / max(1, at.epochs), 0.5 * at.steps)
     if at.step < warmup:
-        return lr * (0.1 + 0.9 * (at.step + 1) / warmup)
+        return lr * (0.1 + 0.9 * min(1.0, (at.step + 1) / warmup))
     share = (at.step - warmup) / max(1.0, at.steps - warmup)
     return lr * (final_lr + (1 - final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 

@@ -140,9 +140,6 @@ def test_two_processes_resume(both: Both, tmp_path: Path) -> None:
         assert torch.equal(tensor, resumed.weights[0][name]), name
 
 
-@pytest.mark.xfail(
-    strict=True, reason="gradients of helpers are not averaged over the ranks, and clipping differs"
-)
 def test_helpers_are_one_too(both: Both, tmp_path: Path) -> None:
     pair = both("helper", tmp_path)
     assert equal(pair, "helper."), "the helpers of the ranks have parted"

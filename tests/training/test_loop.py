@@ -215,7 +215,6 @@ def test_after_a_resume_tensorboard_has_the_epochs_before_it(tmp_path: Path) -> 
     assert scalars(tmp_path / "out-again" / "tensorboard")["loss/total"] == [0, 1, 2]
 
 
-@pytest.mark.xfail(strict=True, reason="nothing seeds torch: dropout depends on what ran before")
 def test_one_seed_gives_one_network(tmp_path: Path) -> None:
     first, second = make_net(), make_net()
     for name, net, before in (("a", first, 1), ("b", second, 2)):

@@ -49,7 +49,6 @@ def test_the_rate_stays_between_nothing_and_the_full_rate(
     assert all(0 < rate <= 1 + 1e-9 for rate in rates(epochs, steps, warmup, final))
 
 
-@pytest.mark.xfail(strict=True, reason="a warm-up that ends within a step overshoots")
 @pytest.mark.parametrize(
     ("epochs", "steps", "warmup"), [(1, 1, 1.0), (1, 5, 1.0), (4, 5, 0.5), (10, 3, 0.1), (10, 32, 0.3)]
 )
