@@ -159,8 +159,8 @@ def _roll_back(state: State, tally: _Tally, env: Env, blamed: str) -> None:
     """Back to the last epoch's end with half the learning rate. `blamed`: the terms of the last bad step."""
     if tally.rollbacks >= ROLLBACKS:
         raise StageError(
-            f"{env.stage}: the loss is NaN or infinite after {ROLLBACKS} rollbacks (learning rate x{tally.lr_scale:g}): {blamed}; "
-            f"lower stages.{env.stage}.lr, or the weight of the term"
+            f"{env.stage}: the loss is NaN or infinite after {ROLLBACKS} rollbacks (learning rate x{tally.lr_scale:g}): "
+            f"{blamed}; lower stages.{env.stage}.lr, or the weight of the term"
         )
     progress = checkpoint.load_last(
         env.scratch, state, lambda text: env.events.note(text, "warning", env.stage)
