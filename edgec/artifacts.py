@@ -81,14 +81,15 @@ def detect(
     from edgec.tasks.detection.contract import postprocess, preprocess
     from edgec.tasks.detection.draw import draw_detections, encode_jpeg
     from edgec.tasks.images import read_image
+    from edgec.tasks.inputs import files_of, result_names
 
     model = predictor(Path(artifact), threads=threads)
     classes = list(model.contract["classes"])
     output = Path(output)
     found: dict[str, list[dict[str, Any]]] = {}
     problems: list[Problem] = []
-    paths = _image_paths(images)
-    for path, name in zip(paths, _unique_names(paths), strict=True):
+    paths = files_of(images, IMAGES)
+    for path, name in zip(paths, result_names(paths, lambda path: ".jpg"), strict=True):
         try:
             image = read_image(path)
         except DataError as error:
@@ -117,34 +118,6 @@ def _run_one(model: Predictor, tensor: np.ndarray[Any, Any]) -> list[np.ndarray[
     """The outputs for one image, of an artifact that may insist on a larger batch."""
     outputs = model.run(np.repeat(tensor[None], model.batch or 1, axis=0))
     return [output[:1] for output in outputs] if model.contract["output"] == "raw" else outputs
-
-
-def _image_paths(images: Sequence[str | Path]) -> list[Path]:
-    paths: list[Path] = []
-    problems: list[Problem] = []
-    for item in map(Path, images):
-        if item.is_dir():
-            inside = sorted(p for p in item.iterdir() if p.suffix.lower() in IMAGES)
-            if not inside:
-                problems.append(Problem(str(item), "holds no image", f"images end in {', '.join(IMAGES)}"))
-            paths += inside
-        elif item.is_file():
-            paths.append(item)
-        else:
-            problems.append(Problem(str(item), "does not exist", "check the path"))
-    if problems:
-        raise DataError(problems)
-    return paths
-
-
-def _unique_names(paths: Sequence[Path]) -> list[str]:
-    """A .jpg name for each image, told apart by number where two share one."""
-    seen: dict[str, int] = {}
-    names: list[str] = []
-    for path in paths:
-        count = seen[path.stem] = seen.get(path.stem, 0) + 1
-        names.append(f"{path.stem}.jpg" if count == 1 else f"{path.stem}-{count}.jpg")
-    return names
 
 
 def profile(

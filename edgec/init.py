@@ -14,8 +14,8 @@ from defusedxml.common import DefusedXmlException
 
 from edgec.errors import DataError, Problem, RecipeError
 from edgec.files import write_atomic
+from edgec.tasks.superres.pairs import SUFFIXES
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 LOOKED_AT = 2000  # annotations read to find the classes
 
 
@@ -104,7 +104,7 @@ def _images(root: Path) -> dict[str, Any] | None:
     """Folders of images: by their names for training and validation, or one for both."""
     folders = [root, *sorted(p for p in root.rglob("*") if p.is_dir() and not p.name.startswith("."))]
     names = [
-        str(f.relative_to(root)) for f in folders if any(p.suffix.lower() in IMAGES for p in f.iterdir())
+        str(f.relative_to(root)) for f in folders if any(p.suffix.lower() in SUFFIXES for p in f.iterdir())
     ]
     if not names:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import tempfile
@@ -21,13 +20,14 @@ from edgec.files import storage_error
 from edgec.runtimes.artifact import contract_of
 from edgec.runtimes.onnxruntime import OnnxSession
 from edgec.tasks.images import alpha_and_grey, read_image
+from edgec.tasks.inputs import files_of, result_names
 from edgec.tasks.superres.contract import Prepared, as_bytes, overlap_within
 from edgec.tasks.superres.crops import Plan, plan, tile_within, tiled
 from edgec.tasks.superres.degrade import bicubic_up
 from edgec.tasks.superres.memory import bytes_per_pixel
+from edgec.tasks.superres.pairs import SUFFIXES
 from edgec.tasks.superres.statistics import StagedGraph, exact, others
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 LOCAL_SHARE = 3  # with attention per tile, tiles differ anyway: a third of the radius hides the seams
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -56,8 +56,8 @@ def upscale(
     model = Upscaler(Path(artifact), tile_memory, attention, overlap, threads)
     events = Events(listeners=tuple(listeners))
     output = Path(output)
-    paths = _inputs(inputs)
-    targets = [output / name for name in _names(paths)]
+    paths = files_of(inputs, SUFFIXES, VIDEOS)
+    targets = [output / name for name in result_names(paths, _suffix)]
     _check_folder(output, paths, targets)
     written: dict[str, Path] = {}
     problems: list[Problem] = []
@@ -211,36 +211,9 @@ def _frames(source: cv2.VideoCapture) -> Iterator[np.ndarray]:
         yield frame
 
 
-def _inputs(inputs: Sequence[str | Path]) -> list[Path]:
-    """The files that the inputs mean; all problems at once."""
-    paths: list[Path] = []
-    problems: list[Problem] = []
-    for item in map(Path, inputs):
-        if item.is_dir():
-            inside = sorted(p for p in item.iterdir() if p.suffix.lower() in (*IMAGES, *VIDEOS))
-            if not inside:
-                problems.append(Problem(str(item), "holds no image", f"images end in {', '.join(IMAGES)}"))
-            paths += inside
-        elif item.is_file():
-            paths.append(item)
-        else:
-            problems.append(Problem(str(item), "does not exist", "check the path"))
-    if problems:
-        raise DataError(problems)
-    return paths
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """A file name for each output, told apart by number where two inputs would share one."""
-    taken: set[str] = set()
-    names: list[str] = []
-    for path in paths:
-        suffix = ".mp4" if path.suffix.lower() in VIDEOS else ".png"
-        tries = (path.stem + (f"-{number}" if number > 1 else "") + suffix for number in itertools.count(1))
-        name = next(name for name in tries if name.lower() not in taken)  # some disks ignore case
-        taken.add(name.lower())
-        names.append(name)
-    return names
+def _suffix(path: Path) -> str:
+    """How the result of an input ends."""
+    return ".mp4" if path.suffix.lower() in VIDEOS else ".png"
 
 
 def _check_folder(output: Path, inputs: Sequence[Path], targets: Sequence[Path]) -> None:
