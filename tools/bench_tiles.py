@@ -55,7 +55,7 @@ def artifact(folder: Path) -> Path:
 
 def photograph(side: int) -> np.ndarray:
     """An image uint8 [side, side, 3] with real detail: scikit-image's retina, tiled where it is too small."""
-    from edgec.tasks.superres.photographs import photograph as read
+    from edgec.tasks.images import photograph as read
 
     image = read("retina.jpg")
     times = -(-side // min(image.shape[:2]))

@@ -1,4 +1,4 @@
-"""The order of training batches, for every task: it depends on (seed, epoch) alone, an item on (seed, epoch, index).
+"""Training batches, for every task: their order depends on (seed, epoch) alone, an item on (seed, epoch, index).
 
 So the batches are the same whatever the number of worker processes, and after an interruption.
 """
@@ -7,12 +7,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`images` float32 [n, 3, h, w], what the network takes, and the task's `targets` for them."""
+
+    images: Tensor
+    targets: Tensor
+
+    def to(self, device: str | torch.device) -> Batch:
+        return Batch(self.images.to(device), self.targets.to(device))
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
 
 
 class _Order:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,13 @@ def decode_image(data: bytes, place: str) -> np.ndarray:
         raise DataError([Problem(place, "is no image", "replace or remove it")]) from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise DataError([Problem(place, f"is a broken image ({error})", "replace or remove it")]) from None
+
+
+@cache
+def photograph(name: str) -> np.ndarray:
+    """A photograph that ships with scikit-image, RGB uint8 [h, w, 3]."""
+    data = (resources.files("skimage") / "data" / name).read_bytes()
+    return decode_image(data, f"skimage/data/{name}")
 
 
 def alpha_and_grey(path: Path) -> tuple[np.ndarray | None, bool]:

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Batch:
-    """`images` [n, 3, h, w] float32 RGB in 0..1; `targets` [m, 6]: image index, class, x1, y1, x2, y2 in pixels."""
-
-    images: Tensor
-    targets: Tensor
-
-    def to(self, device: str | torch.device) -> Batch:
-        return Batch(self.images.to(device), self.targets.to(device))
-
-    def __len__(self) -> int:
-        return self.images.shape[0]
-
+from edgec.tasks.batches import Batch
 
 Prepared = tuple[np.ndarray, np.ndarray, np.ndarray]  # image uint8 [h, w, 3], boxes [n, 4], labels [n]
 
 
 def collate(items: Sequence[Prepared]) -> Batch:
-    """A batch of prepared images of one size."""
+    """A batch of prepared images of one size, RGB in 0..1. Targets [m, 6]: image index, class, x1, y1, x2, y2 in pixels."""
     stacked = np.stack([image for image, _, _ in items])
     images = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(torch.float32).div_(255)
     rows = [

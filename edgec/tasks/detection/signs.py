@@ -6,15 +6,12 @@ test. Signs are drawn large, warped in perspective, lit, blurred, partly covered
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import resources
-
 import cv2
 import numpy as np
 
 from edgec.tasks.detection.samples import Sample
 from edgec.tasks.detection.signs_draw import SIGNS, draw_sign
-from edgec.tasks.images import decode_image
+from edgec.tasks.images import photograph
 
 VERSION = 1  # raise it when an image of the set changes
 CLASSES = tuple(SIGNS)
@@ -30,13 +27,6 @@ TRAINING = (
 )
 HELD_OUT = ("rocket.jpg", "motorcycle_left.png", "gravel.png", "moon.png", "coins.png")
 SPLITS = {"train": 0, "val": 1, "test": 2}
-
-
-@cache
-def photograph(name: str) -> np.ndarray:
-    """A photograph of scikit-image, RGB uint8."""
-    data = (resources.files("skimage") / "data" / name).read_bytes()
-    return decode_image(data, f"skimage/data/{name}")
 
 
 def render(split: str, index: int, seed: int, size: int) -> Sample:

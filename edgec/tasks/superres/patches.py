@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from edgec.recipe import ImagesBase
-from edgec.tasks.batches import KeyedBatches
+from edgec.tasks.batches import Batch, KeyedBatches
 from edgec.tasks.superres.contract import prepare
 from edgec.tasks.superres.pairs import Pair
 
 CACHE_BYTES = 1 << 30  # images kept in memory
 
 Patch = tuple[np.ndarray, np.ndarray]  # low, high: uint8 [h, w, 3]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """`images` float32 [n, 3, h, w], what the network takes; `targets` [n, 3, scale * h, scale * w]. RGB in 0..peak."""
-
-    images: Tensor
-    targets: Tensor
-
-    def to(self, device: str | torch.device) -> Batch:
-        return Batch(self.images.to(device), self.targets.to(device))
-
-    def __len__(self) -> int:
-        return self.images.shape[0]
 
 
 class Opened:
@@ -103,7 +87,10 @@ def superres_batches(
     rank: int,
     world: int,
 ) -> KeyedBatches:
-    """The training batches of a split: `data.patches` patches of each image an epoch, prepared by the contract."""
+    """The training batches of a split: `data.patches` patches of each image an epoch, prepared by the contract.
+
+    Targets are [n, 3, scale * h, scale * w]; RGB in 0..peak, as the images.
+    """
 
     def collate(items: list[Patch]) -> Batch:
         images = torch.from_numpy(np.stack([prepare(low, contract) for low, _ in items]))

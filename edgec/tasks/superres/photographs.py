@@ -5,11 +5,9 @@ The names here are pictures of the package; validation pictures are cropped, so 
 
 from __future__ import annotations
 
-from importlib import resources
-
 import numpy as np
 
-from edgec.tasks.images import decode_image
+from edgec.tasks.images import photograph
 
 VERSION = 1  # raise it when an image of the set changes
 TRAINING = (
@@ -44,9 +42,3 @@ def held_out() -> list[tuple[str, np.ndarray]]:
         image = photograph(name)[top : top + height, left : left + width]
         found.append((name.partition(".")[0], image))
     return found
-
-
-def photograph(name: str) -> np.ndarray:
-    """A photograph of scikit-image, RGB uint8 [h, w, 3]."""
-    data = (resources.files("skimage") / "data" / name).read_bytes()
-    return decode_image(data, f"skimage/data/{name}")

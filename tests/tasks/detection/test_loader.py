@@ -12,8 +12,8 @@ import torch
 
 from edgec.errors import DataError
 from edgec.recipe import Augment
-from edgec.tasks.batches import KeyedBatches
-from edgec.tasks.detection.batch import Batch, collate
+from edgec.tasks.batches import Batch, KeyedBatches
+from edgec.tasks.detection.batch import collate
 from edgec.tasks.detection.loader import Fitted, detection_batches
 from edgec.tasks.detection.samples import Sample
 

@@ -328,7 +328,7 @@ def test_knowledge_takes_the_maps_apart(task: Detection):
 
 
 def test_regions_mark_the_boxes(task: Detection):
-    from edgec.tasks.detection.batch import Batch
+    from edgec.tasks.batches import Batch
 
     targets = torch.tensor([[0, 1, 0.0, 0.0, 32.0, 16.0], [0, 2, 90.0, 90.0, 96.0, 96.0]])
     mask = task.regions(Batch(torch.zeros(2, 3, 96, 96), targets), (6, 6))
