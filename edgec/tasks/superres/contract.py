@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgec.env import Predictor
-from edgec.tasks.superres.crops import plan, tiled
+from edgec.tasks.superres.crops import Plan, plan, tiled
 from edgec.tasks.superres.degrade import bicubic_up
 
 REACH = 3  # pixels that bicubic enlarging looks to each side, and one
@@ -25,7 +25,8 @@ def prepare(low: np.ndarray, contract: Contract[str, Any]) -> np.ndarray:
 class Prepared:
     """A low-resolution image uint8 [h, w, 3] as the network takes it, made where it is cut: `x[:, rows, columns]`.
 
-    The same numbers as `padded(prepare(low, contract), ...)`, without an array of the whole in float.
+    The same numbers as `prepare(low, contract)`, without an array of the whole in float; mirrored at the bottom and the
+    right, so that sides are multiples of the contract's and not under those of a fixed size.
     """
 
     def __init__(self, low: np.ndarray, contract: Contract[str, Any]) -> None:
@@ -34,10 +35,8 @@ class Prepared:
         self.size = (low.shape[0] * self.grown, low.shape[1] * self.grown)  # without what is mirrored
         fixed = (0, 0) if contract["dynamic_size"] else contract["input"]["shape"][2:]
         multiple: int = contract["multiple"]
-        self.shape = (
-            3,
-            *(max(-(-s // multiple) * multiple, f) for s, f in zip(self.size, fixed, strict=True)),
-        )
+        height, width = (max(-(-s // multiple) * multiple, f) for s, f in zip(self.size, fixed, strict=True))
+        self.shape = (3, height, width)
 
     def __getitem__(self, part: tuple[slice, slice, slice]) -> np.ndarray:
         places, around = [], []
@@ -62,36 +61,33 @@ def as_bytes(output: np.ndarray, contract: Contract[str, Any]) -> np.ndarray:
     return np.clip(np.round(output / np.float32(contract["input"]["scale"])), 0, 255).astype(np.uint8)
 
 
-def padded(x: np.ndarray, multiple: int, least: tuple[int, int] | None = None) -> np.ndarray:
-    """An input [3, h, w] mirrored at the bottom and the right, so that its sides are multiples and not under `least`."""
-    wanted = [
-        max(-(-side // multiple) * multiple, low)
-        for side, low in zip(x.shape[1:], least or (0, 0), strict=True)
-    ]
-    missing = [want - side for want, side in zip(wanted, x.shape[1:], strict=True)]
-    return np.pad(x, ((0, 0), (0, missing[0]), (0, missing[1])), mode="symmetric") if any(missing) else x
-
-
 def upscaled(predictor: Predictor, low: np.ndarray, tile: tuple[int, int] | None = None) -> np.ndarray:
     """The high-resolution image uint8 [., ., 3] of a low-resolution one uint8 [h, w, 3].
 
-    Whole, or in tiles of a height and width in pixels of the network's input; an artifact of a fixed size takes tiles of
-    this size. They overlap by what the network sees, or by a quarter of a tile.
+    Whole, or in the tiles of `tiles_of`.
     """
     contract = predictor.contract
-    multiple, factor = contract["multiple"], contract["factor"]
-    x = prepare(low, contract)
-    height, width = (side * factor for side in x.shape[1:])
-    fixed = None if contract["dynamic_size"] else tuple(contract["input"]["shape"][2:])
-    x = padded(x, multiple, fixed)
-    tile = fixed or tile or x.shape[1:]
-    tiles = plan(x.shape[1], x.shape[2], tile, overlap_within(tile, contract["radius"], multiple), multiple)
+    x = Prepared(low, contract)
 
     def run(part: np.ndarray) -> np.ndarray:
         return predictor.run(np.repeat(part, predictor.batch or 1, axis=0))[0]
 
-    made = tiled(run, x, tiles, factor, lambda y: as_bytes(y, contract))
+    factor = contract["factor"]
+    made = tiled(run, x, tiles_of(x, tile), factor, lambda y: as_bytes(y, contract))
+    height, width = (side * factor for side in x.size)
     return np.ascontiguousarray(made[:, :height, :width].transpose(1, 2, 0))
+
+
+def tiles_of(x: Prepared, tile: tuple[int, int] | None = None) -> Plan:
+    """The tiles of an input: of a height and width in pixels, or the whole as one; of a fixed size, where it is fixed.
+
+    They overlap by what the network sees, or by a quarter of a tile.
+    """
+    contract = x.contract
+    fixed = None if contract["dynamic_size"] else tuple(contract["input"]["shape"][2:])
+    size = fixed or tile or x.shape[1:]
+    overlap = overlap_within(size, contract["radius"], contract["multiple"])
+    return plan(x.shape[1], x.shape[2], size, overlap, contract["multiple"])
 
 
 def overlap_within(tile: Sequence[int], radius: int, multiple: int) -> int:

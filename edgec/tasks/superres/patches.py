@@ -58,15 +58,20 @@ class _Patches(Dataset[Patch]):
 
 def cut(low: np.ndarray, high: np.ndarray, side: int, scale: int, rng: np.random.Generator) -> Patch:
     """A patch of `side` low-resolution pixels and its partner, at random; smaller images are mirrored at the edge."""
-    missing = [max(0, side - have) for have in low.shape[:2]]
-    if any(missing):
-        low = np.pad(low, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-        high = np.pad(high, ((0, missing[0] * scale), (0, missing[1] * scale), (0, 0)), mode="symmetric")
+    low, high = mirrored(low, side, side), mirrored(high, side * scale, side * scale)
     top, left = (int(rng.integers(have - side + 1)) for have in low.shape[:2])
     return (
         low[top : top + side, left : left + side],
         high[top * scale : (top + side) * scale, left * scale : (left + side) * scale],
     )
+
+
+def mirrored(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """An image [h, w, 3], mirrored at the bottom and the right where it is under `height` x `width`."""
+    missing = max(0, height - image.shape[0]), max(0, width - image.shape[1])
+    if not any(missing):
+        return image
+    return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
 
 
 def turned(low: np.ndarray, high: np.ndarray, rng: np.random.Generator) -> Patch:

@@ -20,12 +20,12 @@ from edgec.files import sha256_of
 from edgec.recipe import Export, FolderData, NetworkSource, PhotographsData
 from edgec.tasks.batches import KeyedBatches
 from edgec.tasks.superres import photographs
-from edgec.tasks.superres.contract import prepare, upscaled
+from edgec.tasks.superres.contract import Prepared, prepare, tiles_of, upscaled
 from edgec.tasks.superres.degrade import bicubic_up
-from edgec.tasks.superres.draw import compared, encode_png, panels_in_a_row
+from edgec.tasks.superres.draw import compared, encode_png, joints_of, panels_in_a_row
 from edgec.tasks.superres.metrics import Score, score, summary
 from edgec.tasks.superres.pairs import Pair, built_in, pairs_of
-from edgec.tasks.superres.patches import Opened, superres_batches
+from edgec.tasks.superres.patches import Opened, mirrored, superres_batches
 
 
 class SuperResolution:
@@ -200,8 +200,7 @@ class SuperResolution:
         chosen: list[np.ndarray] = []
         for k in range(count):
             low, _ = opened[k % len(opened)]
-            missing = [max(0, side - have) for side, have in zip((height, width), low.shape[:2], strict=True)]
-            low = np.pad(low, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+            low = mirrored(low, height, width)
             rng = np.random.default_rng((self.seed, k))
             top, left = (
                 int(rng.integers(h - s + 1)) for h, s in zip(low.shape, (height, width), strict=False)
@@ -233,8 +232,10 @@ class SuperResolution:
             made |= {name: upscaled(predictor, low) for name, predictor in predictors.items()}
             shipped = list(predictors.values())[-1]
             tiles = upscaled(shipped, low, self._input())
+            grid = tiles_of(Prepared(low, shipped.contract), self._input())
+            joints = joints_of(grid, shipped.contract["factor"])
             pair = opened.pairs[index]
-            data = encode_png(panels_in_a_row(compared(made, high, tiles, self.data.scale)))
+            data = encode_png(panels_in_a_row(compared(made, high, tiles, self.data.scale, joints)))
             caption = (
                 f"{pair.set}/{pair.name}, where the last network errs most: {', '.join(made)}, the original"
             )

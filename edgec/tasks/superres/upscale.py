@@ -26,7 +26,7 @@ from edgec.tasks.superres.crops import Plan, plan, tile_within, tiled
 from edgec.tasks.superres.degrade import bicubic_up
 from edgec.tasks.superres.memory import bytes_per_pixel
 from edgec.tasks.superres.pairs import SUFFIXES
-from edgec.tasks.superres.statistics import StagedGraph, exact, others
+from edgec.tasks.superres.statistics import StagedGraph, exact, others, statistics_of
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 LOCAL_SHARE = 3  # with attention per tile, tiles differ anyway: a third of the radius hides the seams
@@ -101,10 +101,10 @@ class Upscaler:
         if attention == "exact" and (found := others(graph)):
             remedy = "the whole image's statistics are means and variances; use local"
             raise RecipeError([Problem("--attention", f"exact cannot follow {', '.join(found)}", remedy)])
-        staged = StagedGraph(graph, threads)
-        self._staged = staged if attention == "exact" and staged.maps else None
+        pools = bool(statistics_of(graph))
+        self._staged = StagedGraph(graph, threads) if attention == "exact" and pools else None
         radius = self.contract["radius"]
-        local = attention == "local" and staged.maps
+        local = attention == "local" and pools
         chosen = (radius // LOCAL_SHARE if local else radius) if overlap is None else overlap
         self.overlap = -(-chosen // self.contract["multiple"]) * self.contract["multiple"]
 

@@ -20,7 +20,7 @@ from edgec.network import Network
 from edgec.recipe import PhotographsData
 from edgec.runtimes.artifact import predictor, write_artifact
 from edgec.runtimes.onnx_export import to_onnx
-from edgec.tasks.superres.contract import Prepared, padded, prepare, upscaled
+from edgec.tasks.superres.contract import Prepared, prepare, upscaled
 from edgec.tasks.superres.degrade import bicubic_up
 from edgec.tasks.superres.task import SuperResolution
 from edgec.tasks.superres.upscale import Upscaler, parse_bytes
@@ -158,6 +158,16 @@ def test_a_video_that_fails_leaves_no_part(
     with pytest.raises(KeyboardInterrupt):
         edgec.upscale(artifact(), [source], tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def padded(x: np.ndarray, multiple: int, least: tuple[int, int] | None) -> np.ndarray:
+    """An input [3, h, w] mirrored at the bottom and the right: sides are multiples, and not under `least`."""
+    wanted = [
+        max(-(-side // multiple) * multiple, low)
+        for side, low in zip(x.shape[1:], least or (0, 0), strict=True)
+    ]
+    missing = [want - side for want, side in zip(wanted, x.shape[1:], strict=True)]
+    return np.pad(x, ((0, 0), (0, missing[0]), (0, missing[1])), mode="symmetric")
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
