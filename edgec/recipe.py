@@ -379,9 +379,8 @@ class Export(Frozen):
     output: Literal["raw", "boxes"] = "raw"  # head maps, or decoded boxes after NMS inside the graph
     dynamic_batch: bool = False
     dynamic_size: bool = False  # any height and width
-    tile: tuple[PositiveInt, PositiveInt] | None = (
-        None  # also a graph of this fixed height and width: *.tile.onnx
-    )
+    # also a graph of this fixed height and width: *.tile.onnx
+    tile: tuple[PositiveInt, PositiveInt] | None = None
     opset: Annotated[int, Field(ge=18, le=23)] = 18
     score_threshold: Fraction = 0.25  # boxes: what the graph keeps
     iou_threshold: Fraction = 0.45

@@ -33,9 +33,8 @@ class ContrastPool(nn.Module):
     """Mean plus population standard deviation of each channel. [n, c, h, w] -> [n, c, 1, 1].
 
     The only operator of the family that sees the whole image; `of_moments` lets tiles share an image's statistics.
-    `Tensor.std` is the square root of the mean squared
-    deviation, without an epsilon, and its gradient is defined as 0 where the deviation is 0; the gradient of a
-    written-out square root would be 0 times infinity on a flat patch.
+    `Tensor.std` is the square root of the mean squared deviation, without an epsilon, and its gradient is defined as 0
+    where the deviation is 0; the gradient of a written-out square root would be 0 times infinity on a flat patch.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,9 +171,8 @@ class IMDN(nn.Module):
                 stride *= layer.stride[0]
         steps = sum(b.REACH for b in self.blocks if isinstance(b, IMDBlock | LargeIMDBlock))
         steps += self.LR_conv.kernel_size[0] // 2 + self.upsampler.kernel_size[0] // 2
-        return (
-            radius + stride * steps + stride - 1
-        )  # a cell puts out `stride` pixels, seen from the last of them
+        # a cell puts out `stride` pixels, seen from the last of them
+        return radius + stride * steps + stride - 1
 
     def forward(self, x: Tensor) -> Tensor:
         first = y = self.fea_conv(x)

@@ -35,10 +35,7 @@ def calibrate(
     if len(images) == 0:
         raise StageError("quantize: the calibration set is empty; raise stages.quantize.images")
     session = _watching(model, tensors)
-    fixed = session.inputs["images"][0]
-    size = fixed or batch
-    parts = [images[i : i + size] for i in range(0, len(images), size)]
-    parts = [p for p in parts if len(p) == size or fixed is None]
+    parts = _parts(session, images, batch)
     passes = len(parts) * (1 if method == "minmax" else 2)
     low, high = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
     for index, part in enumerate(parts):
@@ -65,15 +62,21 @@ def magnitudes(
 ) -> dict[str, np.ndarray]:
     """The largest magnitude of each channel over images, by tensor; tensors without channels [n, c, h, w] are left out."""
     session = _watching(model, tensors)
-    size = session.inputs["images"][0] or batch
     found: dict[str, np.ndarray] = {}
-    for start in range(0, len(images) - size + 1 if session.inputs["images"][0] else len(images), size):
-        values = session.run({"images": images[start : start + size]})
-        for name, value in zip(tensors, values, strict=True):
+    for part in _parts(session, images, batch):
+        for name, value in zip(tensors, session.run({"images": part}), strict=True):
             if value.ndim == 4:
                 reached = np.abs(value).max((0, 2, 3))
                 found[name] = np.maximum(found.get(name, 0), reached)
     return found
+
+
+def _parts(session: OnnxSession, images: np.ndarray, batch: int) -> list[np.ndarray]:
+    """The images in batches: of the graph's size, without a rest, where it is fixed."""
+    fixed = session.inputs["images"][0]
+    size = fixed or batch
+    parts = [images[i : i + size] for i in range(0, len(images), size)]
+    return [p for p in parts if len(p) == size or fixed is None]
 
 
 def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> OnnxSession:

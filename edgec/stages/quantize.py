@@ -116,20 +116,14 @@ def _calibrated(
             graph, tensors, images, config.calibration, config.percentile, config.batch,
             lambda done, total, what=what: _tell(env, what, done, total),
         )  # fmt: skip
-        if (
-            "scale" in contract["input"]
-        ):  # it holds images of 8 bits, whose range is known: no rounding at all
+        if "scale" in contract["input"]:  # images of 8 bits, whose range is known: no rounding at all
             ranges[INPUT] = (0.0, 255 * contract["input"]["scale"])
         noisy = outputs_on(insert(graph, ranges), probe)
         snr = min(snr_db(a, b) for a, b in zip(reference, noisy, strict=True))
         found.append((snr, graph, ranges, used))
     _, graph, ranges, used = max(found, key=lambda each: each[0])
-    return (
-        graph,
-        ranges,
-        used,
-        {"snr_db_before": round(found[0][0], 2), "snr_db_after": round(found[1][0], 2)},
-    )
+    told = {"snr_db_before": round(found[0][0], 2), "snr_db_after": round(found[1][0], 2)}
+    return graph, ranges, used, told
 
 
 def _tell(env: Env, what: str, done: int, total: int) -> None:

@@ -249,10 +249,10 @@ class _Loop:
         if state.helpers is not None:
             average_gradients(state.helpers, self.env.world)
         norm = torch.nn.utils.clip_grad_norm_(self.trained, config.clip_norm, foreach=True)
-        values = torch.stack([t.detach().float() for t in (*terms.values(), total, norm)]).tolist()
-        good = all(map(math.isfinite, values)) and self._finite_statistics()
+        watched = (*terms.values(), total, norm, *self._statistics_norm())
+        values = torch.stack([t.detach().float() for t in watched]).tolist()
         # the terms of the processes differ: all must come to the same decision
-        if average([float(good)], self.env.world)[0] < 1:
+        if average([float(all(map(math.isfinite, values)))], self.env.world)[0] < 1:
             return self._skip(terms, at, tally)
         if self.after_backward is not None:
             self.after_backward(at)
@@ -261,14 +261,15 @@ class _Loop:
         if state.ema is not None:
             state.ema.update()
         self.bad = 0
-        return dict(zip((*terms, "total"), values[:-1], strict=True))
+        named = (*terms, "total")
+        return dict(zip(named, values[: len(named)], strict=True))
 
-    def _finite_statistics(self) -> bool:
-        """Whether the batch norms' statistics are finite: they can overflow while loss and gradients do not."""
+    def _statistics_norm(self) -> list[Tensor]:
+        """The largest norm of the batch norms' statistics, if any: they can overflow while loss and gradients do not."""
         if not self.statistics:
-            return True
+            return []
         norms = torch._foreach_norm(self.statistics)  # pyright: ignore[reportPrivateImportUsage]
-        return bool(torch.isfinite(torch.stack(norms)).all())
+        return [torch.stack(norms).max()]  # NaN where one is
 
     def _skip(self, terms: Mapping[str, Tensor], at: Position, tally: _Tally) -> None:
         """Forget a bad step: neither weights nor statistics nor averages have seen it."""

@@ -1,10 +1,17 @@
-"""A recipe small enough to run whole in a test."""
+"""A recipe small enough to run whole in a test, in a folder of its own."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGEC_STORE", raising=False)
 
 
 @pytest.fixture

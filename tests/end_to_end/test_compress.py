@@ -30,12 +30,6 @@ pytestmark = pytest.mark.slow
 Tree = dict[str, Any]
 
 
-@pytest.fixture(autouse=True)
-def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EDGEC_STORE", raising=False)
-
-
 def as_yaml(tree: Tree) -> str:
     """A recipe as text; the order of its stages counts."""
     return yaml.safe_dump(tree, sort_keys=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,6 @@ from edgec.runtimes.artifact import predictor
 
 pytestmark = pytest.mark.slow
 Tree = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EDGEC_STORE", raising=False)
 
 
 @pytest.fixture

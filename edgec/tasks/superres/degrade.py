@@ -68,9 +68,7 @@ def _contributions(before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
     weights follow from the fraction alone: a part of an image is resized as it would be within the whole.
     """
     whole, rest = np.divmod((2 * np.arange(after) + 1) * before - after, 2 * after)
-    widened = max(
-        1.0, before / after
-    )  # antialiasing: the kernel spans new pixels where these are the larger ones
+    widened = max(1.0, before / after)  # antialiasing: the kernel spans new pixels where they are larger
     reach = math.ceil(2 * widened)
     offsets = np.arange(1 - reach, reach + 1)
     weights = _cubic((offsets - (rest / (2 * after))[:, None]) / widened)
