@@ -96,7 +96,8 @@ def _summary(by_process: Array, logs: Array) -> tuple[float, float, float]:
     if factor > 1:
         reach = factor * (high - low) / 2
         low, high = centre - reach, centre + reach
-    return middle, float(np.exp(low)), float(np.exp(high))
+    # the logarithm and back may round past the median itself
+    return middle, min(float(np.exp(low)), middle), max(float(np.exp(high)), middle)
 
 
 def percentiles(processes: Samples) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,14 @@ def test_measuring_stops_when_the_interval_is_narrow() -> None:
 
     early = measure(steady, warmup_seconds=0, min_seconds=0.05, max_seconds=5.0, interval=0.5)
     assert early["measured_seconds"] < 2.0
-    full = measure(steady, warmup_seconds=0, min_seconds=0.01, max_seconds=0.3, interval=1e-9)
+    lengths = cycle(
+        range(1000, 3000, 7)
+    )  # steady runs can take the same time to the nanosecond: an interval of 0
+
+    def spread() -> None:
+        sum(range(next(lengths)))
+
+    full = measure(spread, warmup_seconds=0, min_seconds=0.01, max_seconds=0.3, interval=1e-9)
     assert full["measured_seconds"] >= 0.3
     assert full["warmup_runs"] == 0
 

@@ -108,3 +108,9 @@ def test_verdicts() -> None:
 
 def test_threads_that_wait_for_each_other_are_not_a_busy_machine() -> None:
     assert statistics.judge([answer(), answer(wall=5.0, threads=4)], 0.0, 4) == ("quiet", [])
+
+
+@pytest.mark.parametrize("value", [0.036324, 0.1, 0.3, 1.7, 5.9, 36.3])
+def test_samples_that_are_all_equal_lie_within_their_interval(value: float) -> None:
+    median, low, high = statistics.median_interval([[value] * 5] * 6)
+    assert median == value and low <= median <= high
