@@ -260,6 +260,7 @@ class Prune(Frozen):
     min_share: Fraction = 0.01  # of a layer's channels
     ignore: tuple[str, ...] = ()
     fold_bias: bool = True  # constant output of removed channels goes into the next layer
+    reconstruct_images: Annotated[int, Field(ge=0)] = 0  # layers are fitted to the dense ones on so many; 0: not
     recalibrate_batches: Annotated[int, Field(ge=0)] = 16
     tolerance: Ratio = 0.05  # how far from the target the solved result may lie (share of the dense cost)
 

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from edgec.env import Env, Task, torch_predictor
 from edgec.errors import StageError
+from edgec.events import Progress
 from edgec.network import Network
 from edgec.norms import norms_behind
 from edgec.pruning.cost import Cost, LayerShape, cost_of, shapes_of, total
 from edgec.pruning.fold import fold, recalibrate
 from edgec.pruning.groups import Coupling, coupling_groups, masks_of, scale_groups
 from edgec.pruning.importance import has_norms, importance, taylor
+from edgec.pruning.reconstruct import reconstruct
 from edgec.pruning.surgery import prune_channels
 from edgec.pruning.thresholds import Decision, solve, target_of
 from edgec.recipe import Prune
@@ -44,17 +46,29 @@ class Plan:
 
 
 def prune(config: Prune, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Remove channels. Metrics: cost before and after, kept channels by layer and by scale group, accuracy."""
+    """Remove channels. Metrics: cost before and after, kept channels by layer and by scale group, the
+    layers that were fitted, accuracy.
+    """
     net = network.build()
     plan = make_plan(config, net, env.task, _scores(config, env))
     outs, ins = masks_of(plan.couplings, plan.decision.kept, net)
-    images = env.task.images("train", max(FOLD_IMAGES, config.recalibrate_batches * BATCH))
+    count = max(FOLD_IMAGES, config.recalibrate_batches * BATCH, config.reconstruct_images)
+    images = env.task.images("train", count)
     biases = fold(net, outs, ins, images[:FOLD_IMAGES]) if config.fold_bias else {}
     pruned = prune_channels(network, net, outs, ins, biases)
     module = pruned.build()
     _same_outputs(net, module, env.task)
+    fitted: list[str] = []
+    if config.reconstruct_images:
+
+        def tell(done: int, total: int) -> None:
+            env.events.emit(Progress(f"{env.stage}: fitting layers", done, total))
+
+        few = images[: config.reconstruct_images]
+        fitted = reconstruct(network.build(), module, outs, ins, few, env.seed, tell)
     if config.recalibrate_batches:
         recalibrate(module, images[: config.recalibrate_batches * BATCH], BATCH)
+    if fitted or config.recalibrate_batches:
         pruned = pruned.with_weights(module)
     reached = cost_of(module, env.task.example(), config.block)
     if reached.macs != plan.after.macs:
@@ -62,6 +76,7 @@ def prune(config: Prune, network: Network, env: Env) -> tuple[Network, dict[str,
             f"prune: {plan.after.macs} MACs were planned, {reached.macs} came out; this is a bug, please report it"
         )
     metrics = summary(plan) | {
+        "fitted": fitted,
         "final": env.task.evaluate(torch_predictor(module, env.task, env.device), "val")
     }
     target = target_of(config)
