@@ -9,7 +9,7 @@ from typing import Any
 from edgec.env import Metric
 from edgec.recipe import Gates
 
-SMALLEST_FIRST = ("int8", "fp16", "fp32")
+SMALLEST_FIRST = ("codebook", "int8", "fp16", "fp32")
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,9 @@ class Surgery:
     """A recorded change of a network, pure JSON.
 
     kind "resize": per module the new attributes, `{"neck.conv": {"out_channels": 48, "in_channels": 32}}`.
-    kind "quantize": what the int8 export needs: per tensor range, layers kept in float; the module is unchanged.
+    kind "fold": batch norms that are part of the convolution before them, `{"neck.conv": "neck.bn"}`.
+    kind "quantize": what the int8 export needs: per tensor range, layers kept in float, formats of weights; the module is
+    unchanged.
     """
 
     kind: str
@@ -241,6 +243,10 @@ def replay(module: nn.Module, surgery: Surgery) -> None:
                     resize(module.get_submodule(name), attributes)
                 except AttributeError as error:
                     raise NetworkError(f"surgery on {name!r}: {error}") from error
+        case "fold":
+            for conv, norm in surgery.changes.items():
+                resize(module.get_submodule(conv), {"bias": True})
+                module.set_submodule(norm, nn.Identity())
         case "quantize":
             pass  # read by the export; the float module is unchanged
         case other:

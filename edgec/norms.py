@@ -37,22 +37,29 @@ def norms_behind(net: nn.Module, example: Tensor) -> dict[str, str]:
 
 
 def fold_norms(net: nn.Module, example: Tensor) -> nn.Module:
-    """A copy of a network in eval mode whose batch norms behind convolutions are part of them.
+    """A copy of a network in eval mode whose batch norms behind convolutions are part of them; see `folded_norms`."""
+    return folded_norms(net, example)[0]
+
+
+def folded_norms(net: nn.Module, example: Tensor) -> tuple[nn.Module, dict[str, str]]:
+    """A copy of a network in eval mode whose batch norms are part of the convolutions before them; which, by convolution.
 
     Nothing is folded in a network that then computes something else: where more than the norm takes a convolution's
     output, or one convolution stands before two norms.
     """
     whole = copy.deepcopy(net).cpu().eval()
     folded = copy.deepcopy(whole)
+    pairs: dict[str, str] = {}
     for conv_name, norm_name in norms_behind(folded, example).items():
         conv, norm = folded.get_submodule(conv_name), folded.get_submodule(norm_name)
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             _replace(folded, conv_name, fuse_conv_bn_eval(conv, norm))
             _replace(folded, norm_name, nn.Identity())
+            pairs[conv_name] = norm_name
     probe = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         same = all(_near(a, b) for a, b in zip(_flat(whole(probe)), _flat(folded(probe)), strict=True))
-    return folded if same else whole
+    return (folded, pairs) if same else (whole, {})
 
 
 def _flat(outputs: Any) -> list[Tensor]:

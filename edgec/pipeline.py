@@ -39,11 +39,13 @@ from edgec.recipe import (
     PhotographsData,
     Profile,
     Prune,
+    QuantizationAware,
     Quantize,
     Recipe,
     SignsData,
     Sparsify,
     Stage,
+    Taught,
     Train,
     VocData,
     YoloData,
@@ -53,7 +55,7 @@ from edgec.rundir import RunDir
 from edgec.source import check, initial_network
 from edgec.store import Result, Store, damaged, key_of
 
-TRAINING = (Train, Sparsify, Distill)
+TRAINING = (Train, Sparsify, Distill, QuantizationAware)
 StageResult = tuple[Network, dict[str, Any]]
 
 
@@ -273,6 +275,10 @@ def apply(config: Stage, network: Network, env: Env) -> StageResult:
             from edgec.stages.quantize import quantize
 
             return quantize(config, network, env)
+        case QuantizationAware():
+            from edgec.stages.qad import qad
+
+            return qad(config, network, env)
         case Export():
             from edgec.stages.export import export
 
@@ -312,13 +318,13 @@ def key_parts(
         "ranks": world.size,
         "torch": version("torch"),
     }
-    if isinstance(config, Distill):
+    if isinstance(config, Taught):
         parts["teacher"] = (
             line.dense.digest
             if not isinstance(config.teacher, Path)
             else Network.load(config.teacher, line.network.allow_code).digest
         )
-    if isinstance(config, (Export, Quantize)):
+    if isinstance(config, (Export, Quantize, QuantizationAware)):
         parts["dense"] = line.dense.digest
         parts["onnxruntime"] = version("onnxruntime")
     if isinstance(config, Profile):

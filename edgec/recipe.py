@@ -29,6 +29,9 @@ from edgec.yaml_source import Source, apply_overrides, find_recipe, parse, probl
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+Precision = Literal[
+    "fp32", "fp16", "int8", "codebook"
+]  # codebook: int8 whose weights are stored as 4-bit indices
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
 
 
@@ -260,7 +263,9 @@ class Prune(Frozen):
     min_share: Fraction = 0.01  # of a layer's channels
     ignore: tuple[str, ...] = ()
     fold_bias: bool = True  # constant output of removed channels goes into the next layer
-    reconstruct_images: Annotated[int, Field(ge=0)] = 0  # layers are fitted to the dense ones on so many; 0: not
+    reconstruct_images: Annotated[int, Field(ge=0)] = (
+        0  # layers are fitted to the dense ones on so many; 0: not
+    )
     recalibrate_batches: Annotated[int, Field(ge=0)] = 16
     tolerance: Ratio = 0.05  # how far from the target the solved result may lie (share of the dense cost)
 
@@ -349,34 +354,68 @@ Distiller = Annotated[
 ]
 
 
-class Distill(Training):
+class Taught(Training):
     """Training from a teacher, declared as in torchdistill: terms on named taps, beside the task's loss."""
 
-    kind: Literal["distill"] = "distill"
     teacher: Literal["dense"] | Path = "dense"  # the network before compression, or a network folder
     task_loss: NonNegative = 1.0
     terms: tuple[Distiller, ...] = ()
 
 
+class Distill(Taught):
+    """Distillation of the network as it is, in float."""
+
+    kind: Literal["distill"] = "distill"
+
+
 class Quantize(Frozen):
-    """Post-training int8: calibrated ranges, per-channel weights, sensitive layers kept in float."""
+    """Post-training quantization: calibrated ranges, per-channel weights, sensitive layers kept in float."""
 
     kind: Literal["quantize"] = "quantize"
     images: PositiveInt = 128  # of the training split, for calibration
     batch: PositiveInt = 16
-    calibration: Literal["minmax", "percentile", "mse"] = "percentile"
+    calibration: Literal["minmax", "moving_average", "percentile", "mse", "entropy"] = "percentile"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     max_drop: NonNegative = 0.003  # of the metric, in its unit; layers return to float until it is kept
     max_float_layers: Annotated[int, Field(ge=0)] = 8
     sensitivity_images: PositiveInt = 16
     keep_float: tuple[str, ...] = ()  # patterns of layers that stay in float in any case
+    # Weights of 4 bits and fewer lie on the points of a codebook; layers that lose too much return to 8 bits, not to float.
+    weight_bits: Literal[8, 6, 4, 3, 2] = 8
+    average_bits: Annotated[float, Field(ge=2, le=4)] | None = (
+        None  # weight_bits 4: 2 to 4 by layer, by gradients
+    )
+    points: Literal["uniform", "quantiles", "kmeans"] = "kmeans"  # where the points of a codebook start
+    activation_bits: Literal[8, 4] = 8  # 4: for training and for study, no runtime here runs it
+    bias_correction: bool = False  # take the mean error of rounded weights from the biases
+
+    @model_validator(mode="after")
+    def _average_of_codebooks(self) -> Self:
+        if self.average_bits is not None and self.weight_bits != 4:
+            raise ValueError("average_bits shares out 2 to 4 bits: give weight_bits: 4 with it")
+        return self
+
+
+class QuantizationAware(Taught):
+    """Quantization-aware distillation: training that sees the rounding which the quantize stage before it has set up."""
+
+    kind: Literal["qad"] = "qad"
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    lr: PositiveFloat = 1e-4
+    weight_decay: NonNegative = 0.0
+    warmup_epochs: NonNegative = 0.2
+    clip_norm: PositiveFloat = 1.0
+    ranges: Literal["learned", "moving_average", "fixed"] = "learned"
+    freeze: Fraction = 0.8  # share of the training after which ranges stay as they are
+    learn_points: bool = True  # the points of codebooks train
+    train_weights: bool = True  # false: only ranges and points train
 
 
 class Export(Frozen):
     """ONNX artifacts with their contract and golden files."""
 
     kind: Literal["export"] = "export"
-    precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32", "fp16", "int8")
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
     output: Literal["raw", "boxes"] = "raw"  # head maps, or decoded boxes after NMS inside the graph
     dynamic_batch: bool = False
     dynamic_size: bool = False  # any height and width
@@ -411,9 +450,10 @@ class Custom(Frozen):
 
 
 Stage = Annotated[
-    Train | Sparsify | Prune | Distill | Quantize | Export | Profile | Custom, Field(discriminator="kind")
+    Train | Sparsify | Prune | Distill | Quantize | QuantizationAware | Export | Profile | Custom,
+    Field(discriminator="kind"),
 ]
-STAGE_KINDS = ("train", "sparsify", "prune", "distill", "quantize", "export", "profile", "custom")
+STAGE_KINDS = ("train", "sparsify", "prune", "distill", "quantize", "qad", "export", "profile", "custom")
 
 
 # --- gates and the whole ---------------------------------------------------------------------------
@@ -422,7 +462,7 @@ STAGE_KINDS = ("train", "sparsify", "prune", "distill", "quantize", "export", "p
 class Gates(Frozen):
     """Promises that the shipped artifact must keep against the dense fp32 artifact."""
 
-    artifact: Literal["fp32", "fp16", "int8"] | None = None  # None: the smallest precision exported
+    artifact: Precision | None = None  # None: the smallest precision exported
     split: Literal["val", "test"] = "val"
     max_drop: NonNegative | None = None  # of the metric, in its unit (mAP: 0.01 = 1 point; PSNR: dB)
     min_metric: NonNegative | None = None

@@ -16,6 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgec.errors import StageError
+from edgec.quantization.formats import ALL_EIGHT, EIGHT_BITS, Formats, WeightFormat
 from edgec.runtimes.onnx_export import check, initializers, layer_of
 
 CARRY = frozenset(
@@ -176,6 +177,7 @@ def insert(
     ranges: Ranges,  # by the names of `keys_of`
     float_layers: Collection[str] = (),
     only: Collection[str] | None = None,
+    formats: Formats = ALL_EIGHT,  # of weights, by layer
 ) -> onnx.ModelProto:
     """The QDQ graph of a float graph. `only`: quantize just these layers (to measure one).
 
@@ -199,7 +201,7 @@ def insert(
     chosen = {n.output[0] for name, n in layers.items() if name not in kept_float}
     for node in [n for n in graph.node if n.op_type == "Conv"]:
         if _origin(node.output[0]) in chosen:
-            _quantize_weights(graph, node, weights, scales)
+            _quantize_weights(graph, node, weights, scales, formats.get(layer_of(node), EIGHT_BITS))
     _sort(graph)
     _drop_unused(graph)
     check(made)
@@ -253,17 +255,17 @@ def _quantize_weights(
     node: onnx.NodeProto,
     weights: Mapping[str, np.ndarray],
     scales: Mapping[str, tuple[np.float32, np.uint8]],
+    form: WeightFormat,
 ) -> None:
     """int8 weights for each output channel and an int32 bias, stored as integers, each behind a DequantizeLinear."""
     name = node.input[1]
     weight = weights[name].astype(np.float32)
-    scale = np.maximum(np.abs(weight.reshape(len(weight), -1)).max(1), 1e-8) / 127
+    scale = form.scale(weight)
     source = node.input[0].removesuffix("_dq")
     has_bias = len(node.input) > 2 and node.input[2] in weights
     if has_bias:  # a channel that is nearly nothing but bias: its scale must let an int32 hold the bias
         scale = np.maximum(scale, np.abs(weights[node.input[2]]) / (float(scales[source][0]) * 2**30))
-    integer = np.clip(np.round(weight / scale.reshape(-1, 1, 1, 1)), -127, 127).astype(np.int8)
-    _stored(graph, name, integer, scale.astype(np.float32))
+    _stored(graph, name, form.integers(weight, scale), scale.astype(np.float32))
     node.input[1] = f"{name}_dq"
     if has_bias:
         bias_name = node.input[2]

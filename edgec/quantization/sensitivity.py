@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
+from edgec.quantization.formats import ALL_EIGHT, Formats
 from edgec.quantization.qdq import Ranges, insert, quantizable
 from edgec.runtimes.onnx_export import snr_db
 from edgec.runtimes.onnxruntime import OnnxSession
@@ -25,6 +26,7 @@ def sensitivity(
     ranges: Ranges,
     images: np.ndarray,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    formats: Formats = ALL_EIGHT,
 ) -> dict[str, float]:
     """The lowest signal-to-noise ratio in dB over the outputs, by layer, worst layer first.
 
@@ -34,7 +36,7 @@ def sensitivity(
     layers = quantizable(model)
     found: dict[str, float] = {}
     for index, layer in enumerate(layers):
-        noisy = outputs_on(insert(model, ranges, only=[layer]), images)
+        noisy = outputs_on(insert(model, ranges, only=[layer], formats=formats), images)
         found[layer] = min(snr_db(a, b) for a, b in zip(reference, noisy, strict=True))
         progress(index + 1, len(layers))
     return dict(sorted(found.items(), key=lambda item: item[1]))

@@ -41,13 +41,13 @@ class ExportedMish(nn.Module):
         return x * (t / (t + 2))
 
 
-def _with_fast_mish(net: nn.Module) -> nn.Module:
+def with_fast_mish(net: nn.Module) -> nn.Module:
     """Replace every nn.Mish, in place."""
     for name, child in net.named_children():
         if isinstance(child, nn.Mish):
             setattr(net, name, ExportedMish())
         else:
-            _with_fast_mish(child)
+            with_fast_mish(child)
     return net
 
 
@@ -84,7 +84,7 @@ def to_onnx(
     With `size_multiple` it takes any height and width that are multiples of it, otherwise those of `example`.
     Raises StageError when the module cannot be exported or the graph is not valid.
     """
-    folded = _with_fast_mish(fold_norms(net, example))
+    folded = with_fast_mish(fold_norms(net, example))
     folded = folded if tail is None else _WithTail(folded, tail).eval()
     inputs = (example.cpu().repeat(2, 1, 1, 1) if dynamic_batch else example.cpu(),)
     sizes: dict[int, Any] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -18,7 +18,6 @@ from edgec.distillers.logits import logits
 from edgec.distillers.output import output
 from edgec.distillers.pkd import pearson
 from edgec.distillers.spatial_attention import spatial_attention
-from edgec.distillers.taps import tapped
 from edgec.env import Env
 from edgec.errors import NetworkError, StageError
 from edgec.network import Network, resolve_dotted
@@ -36,9 +35,11 @@ from edgec.recipe import (
     SpatialAttention,
     Tap,
     TappedTerm,
+    Taught,
     Term,
 )
-from edgec.training.fit import fit
+from edgec.taps import tapped
+from edgec.training.fit import LossFn, fit
 from edgec.training.schedules import Position, ramp
 
 Features = Mapping[str, Tensor]
@@ -50,14 +51,33 @@ def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[
     if not config.terms and not config.task_loss:
         raise StageError(f"stages.{env.stage}: neither terms nor task_loss; there is nothing to learn from")
     student = network.build()
-    source = Network.load(config.teacher, env.allow_code) if isinstance(config.teacher, Path) else env.dense
+    source = teacher_of(config, env)
     teacher = source.build().to(env.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    _check_knowledge(config, student, teacher, env)
-    pairs = [
+    check_knowledge(config, student, teacher, env)
+    pairs = pairs_of(config, student, teacher, env)
+    connectors = make_connectors(config, pairs, student, teacher, env)
+    with lesson(config, student, teacher, pairs, connectors, env) as loss:
+        result = fit(student, loss, config, env, helpers=connectors if len(connectors) else None)
+    return network.with_weights(student), result.to_json() | {"teacher": source.digest}
+
+
+def teacher_of(config: Taught, env: Env) -> Network:
+    """The network that teaches."""
+    return Network.load(config.teacher, env.allow_code) if isinstance(config.teacher, Path) else env.dense
+
+
+def pairs_of(config: Taught, student: nn.Module, teacher: nn.Module, env: Env) -> list[list[Pair]]:
+    """The taps of every term; none for those that compare outputs."""
+    return [
         _pairs(term, student, teacher, env) if isinstance(term, TappedTerm) else [] for term in config.terms
     ]
-    connectors = _connectors(config, pairs, student, teacher, env)
 
+
+@contextmanager
+def lesson(
+    config: Taught, student: nn.Module, teacher: nn.Module, pairs: Sequence[Sequence[Pair]], connectors: nn.ModuleDict, env: Env
+) -> Iterator[LossFn]:  # fmt: skip
+    """The loss of a student: the task's, and the terms against what the teacher makes of the same batch."""
     with ExitStack() as taps:
         seen_s = taps.enter_context(tapped(student, [s for each in pairs for _, _, s in each]))
         seen_t = taps.enter_context(tapped(teacher, [t for each in pairs for _, t, _ in each]))
@@ -101,8 +121,7 @@ def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[
                             found[name] = found.get(name, 0) + weight * measure(feature, seen_t[t])
             return found
 
-        result = fit(student, loss, config, env, helpers=connectors if len(connectors) else None)
-    return network.with_weights(student), result.to_json() | {"teacher": source.digest}
+        yield loss
 
 
 def _needed(term: Term) -> tuple[str, ...]:
@@ -118,7 +137,7 @@ def _needed(term: Term) -> tuple[str, ...]:
             return ()
 
 
-def _check_knowledge(config: Distill, student: nn.Module, teacher: nn.Module, env: Env) -> None:
+def check_knowledge(config: Taught, student: nn.Module, teacher: nn.Module, env: Env) -> None:
     """Raises StageError for a term that needs what the networks do not give, NetworkError for outputs that differ."""
     needed = [_needed(term) for term in config.terms]
     if not any(needed):
@@ -187,8 +206,8 @@ def connector_key(index: int, label: str) -> str:
     return f"{index}_{label}".replace(".", "_")
 
 
-def _connectors(
-    config: Distill, pairs: Sequence[Sequence[Pair]], student: nn.Module, teacher: nn.Module, env: Env
+def make_connectors(
+    config: Taught, pairs: Sequence[Sequence[Pair]], student: nn.Module, teacher: nn.Module, env: Env
 ) -> nn.ModuleDict:
     """A connector for each tap of the terms that compare features channel by channel, where channels differ.
 

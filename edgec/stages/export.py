@@ -17,15 +17,16 @@ from edgec.env import Env, Split, torch_predictor
 from edgec.errors import StageError
 from edgec.files import write_atomic
 from edgec.network import Network
-from edgec.quantization.equalise import equalised
 from edgec.quantization.fusion import fusion, wanted
-from edgec.quantization.qdq import insert
+from edgec.quantization.packed import packed
+from edgec.quantization.recorded import quantization_of
 from edgec.recipe import Export
 from edgec.runtimes.artifact import predictor, write_artifact
 from edgec.runtimes.onnx_export import snr_db, to_fp16, to_onnx
 from edgec.runtimes.onnxruntime import OnnxSession
 
 GOLDEN_IMAGES = 2
+INTEGERS = ("int8", "codebook")
 LEAST_DB = {"fp32": 70.0, "fp16": 25.0}  # against torch; below it the graph computes something else
 
 
@@ -44,10 +45,7 @@ def export(config: Export, network: Network, env: Env) -> tuple[Network, dict[st
     Metrics, by artifact: file, bytes, precision, parameters, accuracy in onnxruntime on each split, the drop from the torch
     network it came from, signal-to-noise ratio, fusion. Raises StageError when an artifact's outputs are not torch's.
     """
-    if "int8" in config.precisions and network.surgery("quantize") is None:
-        raise StageError(
-            f"stages.{env.stage}: int8 needs a quantize stage before it; add one, or take int8 off precisions"
-        )
+    _check_precisions(config, network, env)
     artifacts: dict[str, Any] = {}
     if config.dense and env.dense.digest != network.digest:
         artifacts |= _write(
@@ -55,9 +53,34 @@ def export(config: Export, network: Network, env: Env) -> tuple[Network, dict[st
         )
     artifacts |= _write("model", network, config, env)
     final = next(
-        (artifacts[f"model.{p}"]["val"] for p in ("int8", "fp32", "fp16") if f"model.{p}" in artifacts), {}
+        (
+            artifacts[f"model.{p}"]["val"]
+            for p in ("codebook", "int8", "fp32", "fp16")
+            if f"model.{p}" in artifacts
+        ),
+        {},
     )
     return network, {"artifacts": artifacts, "final": final}
+
+
+def _check_precisions(config: Export, network: Network, env: Env) -> None:
+    """Raise StageError for integers that the network was not prepared for, or that no runtime here runs."""
+    asked = [p for p in config.precisions if p in INTEGERS]
+    quantization = quantization_of(network)
+    if asked and quantization is None:
+        raise StageError(
+            f"stages.{env.stage}: {asked[0]} needs a quantize stage before it; add one, or take {asked[0]} off precisions"
+        )
+    if asked and quantization is not None and quantization.activation_bits != 8:
+        raise StageError(
+            f"stages.{env.stage}: onnxruntime has no convolution for activations of {quantization.activation_bits} bits; set "
+            f"activation_bits: 8 in the quantize stage, or take {' and '.join(asked)} off precisions"
+        )
+    if "codebook" in asked and quantization is not None and not quantization.few_bits:
+        raise StageError(
+            f"stages.{env.stage}: a codebook needs weights of 4 bits or fewer; set weight_bits: 4 in the quantize stage, or take "
+            "codebook off precisions"
+        )
 
 
 def _write(name: str, source: Network, config: Export, env: Env) -> dict[str, Any]:
@@ -135,12 +158,12 @@ def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx
     graph.CopyFrom(base)
     if precision == "fp16":
         return to_fp16(graph), {}
-    if precision == "int8":
-        surgery = source.surgery("quantize")
-        assert surgery is not None
-        kept = list(surgery.changes["float_layers"])
-        ranges = {n: (float(r[0]), float(r[1])) for n, r in surgery.changes["ranges"].items()}
-        graph = insert(equalised(graph, surgery.changes.get("factors", {})), ranges, kept)
+    if precision in INTEGERS:
+        quantization = quantization_of(source)
+        assert quantization is not None
+        graph = quantization.graph(graph)
+        graph = packed(graph) if precision == "codebook" else graph
+        kept = list(quantization.float_layers)
         return graph, {
             "fusion": fusion(graph, kept).to_json() | {"wanted": wanted(base, kept)},
             "float_layers": kept,

@@ -77,7 +77,7 @@ def prune(config: Prune, network: Network, env: Env) -> tuple[Network, dict[str,
         )
     metrics = summary(plan) | {
         "fitted": fitted,
-        "final": env.task.evaluate(torch_predictor(module, env.task, env.device), "val")
+        "final": env.task.evaluate(torch_predictor(module, env.task, env.device), "val"),
     }
     target = target_of(config)
     if target is not None:

@@ -1,108 +1,180 @@
-"""The quantize stage: post-training int8. The network keeps its float weights; the ranges, the channels' factors and
-the layers that stay in float are recorded as a surgery, from which the export makes the int8 graph.
+"""The quantize stage: post-training quantization. The network keeps its float weights; what integers need beside them is
+recorded as a surgery, from which the export makes the int8 graph, and from which the qad stage trains on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import onnx
+import torch
+from torch import Tensor, nn
 
 from edgec.env import Env, Predictor, torch_predictor
 from edgec.errors import StageError
 from edgec.events import Progress
-from edgec.network import Network, Surgery
+from edgec.network import Network
+from edgec.pruning.cost import shapes_of, total
+from edgec.quantization.bias import corrections
+from edgec.quantization.codebook import first_points, huffman_bits, share_bits
 from edgec.quantization.equalise import equalised, factors
+from edgec.quantization.formats import EIGHT_BITS, UNIT, WeightFormat
 from edgec.quantization.fusion import fusion, wanted
 from edgec.quantization.qdq import convolutions, insert, place, quantizable
 from edgec.quantization.ranges import Ranges, calibrate, magnitudes
+from edgec.quantization.recorded import Quantization
 from edgec.quantization.sensitivity import outputs_on, sensitivity
 from edgec.recipe import Export, Quantize
-from edgec.runtimes.onnx_export import INPUT, snr_db, to_onnx
+from edgec.runtimes.onnx_export import INPUT, initializers, snr_db, to_onnx
 from edgec.runtimes.onnxruntime import OnnxSession
 
 RAW = Export(precisions=("fp32",), output="raw", dynamic_batch=True)
+CODEBOOK_BITS = 4  # and fewer: weights lie on points
+GRADIENT_BATCHES = 8  # that tell on which layers' weights the loss leans
+BLOCK = 16  # channels that a convolution's kernel takes at a time
+BINS = 64  # of the histograms of weights
 
 
 def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Calibrate, equalise channels where it helps, measure each layer's sensitivity, and return layers to float until
-    the metric is kept.
+    """Calibrate, equalise channels where it helps, measure each layer's sensitivity, and return layers to float (those of few
+    bits: to 8 bits) until the metric is kept.
 
     Metrics: the accuracy of the int8 graph in onnxruntime against float, the sensitivity table, the fusion check, what
-    equal channels bring, and whether `max_drop` was reached within `max_float_layers`.
+    equal channels bring, how weights are stored, and whether `max_drop` was reached within `max_float_layers`.
     """
     net = network.build()
+    model = float_graph(net, env)
+    fixed = _fixed(config, model, env)
+    probe = env.task.images("val", config.sensitivity_images)
+    calibrated = _calibrated(config, model, env.task.contract(net), probe, env)
+    model, by_layer = calibrated.model, calibrated.factors
+    formats = _formats(config, model, net, [n for n in quantizable(model) if n not in fixed], env)
+    found = Quantization(
+        calibrated.ranges, tuple(fixed), by_layer, formats, config.calibration, config.activation_bits
+    )
+    if config.bias_correction:
+        images = env.task.images("train", config.images)
+        found = replace(found, biases=corrections(model, formats, fixed, images, config.batch))
+    table = sensitivity(
+        model, found.ranges, probe, lambda done, total: _tell(env, "sensitivity", done, total), formats
+    )
+    costs = {s.name: total([s], {}, {}, BLOCK).padded_macs for s in shapes_of(net, env.task.example())}
+    worst_first = by_worth(table, costs)
+    reference = env.task.evaluate(torch_predictor(net, env.task, env.device), "val")
+    found, tried = _return_layers(
+        config, found, model, net, [n for n in worst_first if n not in fixed], reference, env
+    )
+    metrics = measured(found, model, net, reference, env)
+    kept = tried[-1]["max_drop_kept"]
+    if not kept:
+        env.events.note(
+            f"{env.stage}: int8 loses {metrics['drop']:.4f} {env.task.metric}, more than max_drop {config.max_drop}, with "
+            f"{len(tried) - 1} layers returned; raise max_float_layers, or train with quantization (a qad stage)",
+            "warning", env.stage,
+        )  # fmt: skip
+    returned = set(found.float_layers) | {n for n in formats if n not in found.formats}
+    return network.with_surgery(found.surgery()), metrics | {
+        "max_drop_kept": kept,
+        "equalised": {"used": bool(by_layer), **calibrated.snr},
+        "tried": tried,
+        "sensitivity": [
+            {"layer": n, "sqnr_db": round(table[n], 2), "cost": costs.get(n), "kept_float": n in returned}
+            for n in table
+        ],
+    }
+
+
+def float_graph(net: nn.Module, env: Env) -> onnx.ModelProto:
+    """The float graph with the network's own outputs, for any batch size, and any image size where the task needs that.
+
+    Raises StageError for a network without a convolution, or one that cannot be exported.
+    """
     contract = env.task.contract(net)
     _, names = env.task.tail(net, RAW)
     multiple = contract.get("multiple", 1) if env.task.any_size else None
     model = to_onnx(net, env.task.example(), names, RAW.opset, dynamic_batch=True, size_multiple=multiple)
-    layers = list(convolutions(model))
     if not quantizable(model):
-        raise StageError("quantize: the network has no convolution")
+        raise StageError(f"{env.stage}: the network has no convolution")
+    return model
+
+
+def measured(
+    found: Quantization, model: onnx.ModelProto, net: nn.Module, reference: Mapping[str, float], env: Env
+) -> dict[str, Any]:
+    """Figures of the int8 graph of `model`, whose channels are equal already: accuracy against `reference`, fusion, weights."""
+    graph = replace(found, factors={}).graph(model)
+    reached = env.task.evaluate(_predictor(graph, env.task.contract(net)), "val")
+    metric = env.task.metric
+    return {
+        "final": reached,
+        "float": dict(reference),
+        "drop": reference[metric] - reached[metric],
+        "fusion": fusion(graph, found.float_layers).to_json() | {"wanted": wanted(model, found.float_layers)},
+        "weights": _weights_told(model, found),
+    }
+
+
+def by_worth(table: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
+    """Layers in the order in which they return to float: most noise taken away for the time (or bits) that it costs.
+
+    `table`: signal-to-noise ratio in dB with the layer alone quantized; `costs`: padded multiply-accumulates.
+    """
+    return sorted(table, key=lambda name: -(10 ** (-table[name] / 10)) / max(costs[name], 1))
+
+
+def _return_layers(
+    config: Quantize, start: Quantization, model: onnx.ModelProto, net: nn.Module, queue: Sequence[str],
+    reference: Mapping[str, float], env: Env,
+) -> tuple[Quantization, list[dict[str, Any]]]:  # fmt: skip
+    """Layer by layer back to float, or from few bits to 8, until the metric is kept; then the best that was tried."""
+    metric, contract = env.task.metric, env.task.contract(net)
+    tried: list[tuple[Quantization, dict[str, Any]]] = []
+    found = start
+    for layer in (None, *queue[: config.max_float_layers]):
+        if layer is not None and layer in found.formats:
+            found = replace(found, formats={n: f for n, f in found.formats.items() if n != layer})
+        elif layer is not None:
+            found = replace(found, float_layers=(*found.float_layers, layer))
+        reached = env.task.evaluate(_predictor(replace(found, factors={}).graph(model), contract), "val")
+        kept = reference[metric] - reached[metric] <= config.max_drop
+        row = {"float_layers": len(found.float_layers), "layer": layer, metric: reached[metric]}
+        tried.append((found, row | {"max_drop_kept": kept}))
+        if kept:
+            break
+    else:
+        found = max(tried, key=lambda each: each[1][metric])[0]
+    return found, [row for _, row in tried]
+
+
+def _fixed(config: Quantize, model: onnx.ModelProto, env: Env) -> list[str]:
+    """The layers that the recipe keeps in float. Raises StageError for a pattern that names none."""
+    layers = list(convolutions(model))
     idle = [p for p in config.keep_float if not any(fnmatch(name, p) for name in layers)]
     if idle:
         raise StageError(
             f"stages.{env.stage}.keep_float: {', '.join(idle)} names no convolution; there are {', '.join(layers[:8])}, ..."
         )
-    fixed = [name for name in layers if any(fnmatch(name, pattern) for pattern in config.keep_float)]
-    probe = env.task.images("val", config.sensitivity_images)
-    model, ranges, by_layer, snr = _calibrated(config, model, contract, probe, env)
-    table = sensitivity(model, ranges, probe, lambda done, total: _tell(env, "sensitivity", done, total))
+    return [name for name in layers if any(fnmatch(name, pattern) for pattern in config.keep_float)]
 
-    metric = env.task.metric
-    reference = env.task.evaluate(torch_predictor(net, env.task, env.device), "val")
-    queue = [name for name in table if name not in fixed]
-    kept, tried = list(fixed), []
-    while True:
-        graph = insert(model, ranges, kept)
-        reached = env.task.evaluate(_predictor(graph, contract), "val")
-        tried.append({"float_layers": len(kept), metric: reached[metric]})
-        enough = reference[metric] - reached[metric] <= config.max_drop
-        if enough or not queue or len(kept) - len(fixed) >= config.max_float_layers:
-            break
-        kept.append(queue.pop(0))
-    if not enough:
-        best = max(tried, key=lambda row: row[metric])
-        kept = fixed + [n for n in table if n not in fixed][: best["float_layers"] - len(fixed)]
-        graph = insert(model, ranges, kept)
-        reached = env.task.evaluate(_predictor(graph, contract), "val")
-        env.events.note(
-            f"{env.stage}: int8 loses {reference[metric] - reached[metric]:.4f} {metric}, more than max_drop {config.max_drop}, "
-            f"with {len(kept)} layers in float; raise max_float_layers, or train with quantization",
-            "warning", env.stage,
-        )  # fmt: skip
-    changes = {
-        "ranges": {n: list(r) for n, r in ranges.items()},
-        "factors": by_layer,
-        "float_layers": kept,
-        "method": config.calibration,
-    }
-    fused = fusion(graph, kept)
-    metrics = {
-        "final": reached,
-        "float": reference,
-        "drop": reference[metric] - reached[metric],
-        "max_drop_kept": enough,
-        "equalised": {"used": bool(by_layer), **snr},
-        "tried": tried,
-        "sensitivity": [
-            {"layer": n, "sqnr_db": round(db, 2), "kept_float": n in kept} for n, db in table.items()
-        ],
-        "fusion": fused.to_json() | {"wanted": wanted(model, kept)},
-    }
-    return network.with_surgery(Surgery("quantize", changes)), metrics
+
+@dataclass(frozen=True)
+class _Calibrated:
+    model: onnx.ModelProto  # with equal channels, where they bring int8 nearer to float
+    ranges: Ranges
+    factors: dict[str, Any]
+    snr: dict[str, float]  # dB, without and with equal channels
 
 
 def _calibrated(
     config: Quantize, model: onnx.ModelProto, contract: Mapping[str, Any], probe: np.ndarray, env: Env
-) -> tuple[onnx.ModelProto, Ranges, dict[str, Any], dict[str, float]]:
-    """The graph, its ranges and its channels' factors: with equal channels if int8 is then nearer to float on `probe`.
-
-    With them, the signal-to-noise ratios in dB without and with equal channels.
-    """
+) -> _Calibrated:
+    """The graph and its ranges: with equal channels if int8 is then nearer to float on `probe`."""
     images = env.task.images("train", config.images)
     tensors = list(place(model).source)  # also those that only count once a layer before them stays in float
     by_layer = factors(model, magnitudes(model, tensors, images, config.batch))
@@ -123,7 +195,74 @@ def _calibrated(
         found.append((snr, graph, ranges, used))
     _, graph, ranges, used = max(found, key=lambda each: each[0])
     told = {"snr_db_before": round(found[0][0], 2), "snr_db_after": round(found[1][0], 2)}
-    return graph, ranges, used, told
+    return _Calibrated(graph, ranges, used, told)
+
+
+def _formats(
+    config: Quantize, model: onnx.ModelProto, net: nn.Module, layers: Sequence[str], env: Env
+) -> dict[str, WeightFormat]:
+    """How weights are stored, by layer; layers with 8 bits are not named."""
+    if config.weight_bits == EIGHT_BITS.bits:
+        return {}
+    if config.weight_bits > CODEBOOK_BITS:
+        return {layer: WeightFormat(config.weight_bits) for layer in layers}
+    weights = _weights_of(model, layers)
+    bits = dict.fromkeys(layers, int(config.weight_bits))
+    if config.average_bits is not None:
+        sizes = {layer: weight.size for layer, weight in weights.items()}
+        bits = share_bits(sizes, _gradients(net, layers, env), config.average_bits)
+    found: dict[str, WeightFormat] = {}
+    for layer, weight in weights.items():
+        points = first_points(torch.from_numpy(weight), 2 ** bits[layer], config.points)
+        found[layer] = WeightFormat(bits[layer], tuple(round(float(p) * UNIT) for p in points))
+    return found
+
+
+def _weights_of(model: onnx.ModelProto, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    stored = initializers(model)
+    nodes = convolutions(model)
+    return {layer: np.array(stored[nodes[layer].input[1]], np.float32) for layer in layers}
+
+
+def _gradients(net: nn.Module, layers: Sequence[str], env: Env) -> dict[str, float]:
+    """Root mean square, over batches, of the gradient of the task's loss at a layer's weights, for one weight."""
+    net = net.eval()
+    squares = dict.fromkeys(layers, 0.0)
+    count = 0
+    with closing(env.task.batches(1, 1, env.seed)) as batches:
+        for batch in islice(batches.epoch(0), GRADIENT_BATCHES):
+            net.zero_grad()
+            terms = env.task.losses(net(batch.images), batch, net)
+            torch.stack(list(terms.values())).sum().backward()
+            count += 1
+            for layer in layers:
+                gradient = net.get_submodule(layer).weight.grad
+                assert isinstance(gradient, Tensor)
+                squares[layer] += float(gradient.square().mean())
+    net.zero_grad()
+    return {layer: (value / max(count, 1)) ** 0.5 for layer, value in squares.items()}
+
+
+def _weights_told(model: onnx.ModelProto, found: Quantization) -> list[dict[str, Any]]:
+    """How the weights of each integer layer are stored: bits, bits after Huffman coding, points and where weights lie."""
+    rows: list[dict[str, Any]] = []
+    layers = [n for n in quantizable(model) if n not in set(found.float_layers)]
+    for layer, weight in _weights_of(model, layers).items():
+        form = found.formats.get(layer, EIGHT_BITS)
+        scale = form.scale(weight)
+        integers = form.integers(weight, scale)
+        row: dict[str, Any] = {
+            "layer": layer,
+            "count": weight.size,
+            "bits": form.bits,
+            "huffman_bits": round(huffman_bits(integers) / weight.size, 3),
+        }
+        if form.points is not None:
+            relative = weight / (UNIT * scale.reshape(-1, 1, 1, 1))
+            counts, _ = np.histogram(relative, BINS, (-1, 1))
+            row |= {"points": [p / UNIT for p in form.points], "histogram": counts.tolist()}
+        rows.append(row)
+    return rows
 
 
 def _tell(env: Env, what: str, done: int, total: int) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgec.distillers.taps import tapped
 from edgec.errors import NetworkError
+from edgec.taps import tapped
 
 
 class Pair(nn.Module):

@@ -1,0 +1,216 @@
+"""The network that training with quantization sees: traced, with batch norms folded, rounding where its int8 graph will.
+
+The ONNX graph decides where quantizers stand, by the rule of `qdq.place`; tensors of the two graphs are recognised by
+their values on one input. So what is trained is what is exported, whatever operators are called on either side.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, fx, nn
+from torch._decomp import get_decompositions
+
+from edgec.errors import StageError
+from edgec.quantization.codebook import CodebookQuantizer
+from edgec.quantization.fakequant import ActivationQuantizer, Steps, WeightQuantizer
+from edgec.quantization.formats import EIGHT_BITS, UNIT, Formats, WeightFormat
+from edgec.quantization.qdq import Ranges, keys_of, place, quantizable
+from edgec.quantization.ranges import values_of
+from edgec.taps import tapped
+
+NEAR = 1e-3  # of a tensor's norm: how far its values may lie apart in the two graphs
+EXPLICIT = [torch.ops.aten.silu.default]  # written as the operators that ONNX has for them
+CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
+
+
+class Tap(nn.Module):
+    """Where distillers read a feature; channels that were scaled to be equal are scaled back."""
+
+    def __init__(self, factors: Tensor | None) -> None:
+        super().__init__()
+        self.factors: Tensor | None
+        self.register_buffer("factors", None if factors is None else factors.view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.factors is None else x / self.factors
+
+
+class FusedNetwork(nn.Module):
+    """A traced network with quantizers. It answers for what it was made from: heads, scale factor and the like."""
+
+    def __init__(self, graph: fx.GraphModule, like: nn.Module) -> None:
+        super().__init__()
+        self.graph = graph
+        self.__dict__["like"] = like  # not a part of this module
+        self.unseen: list[str] = []  # tensors that only the int8 graph rounds
+
+    def forward(self, images: Tensor) -> Any:
+        return self.graph(images)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["like"], name)
+
+    def activations(self) -> Iterator[tuple[str, ActivationQuantizer]]:
+        """The quantizers of tensors, by key."""
+        for module in self.graph.modules():
+            if isinstance(module, ActivationQuantizer):
+                yield module.key, module
+
+    def weights(self) -> Iterator[tuple[str, WeightQuantizer | CodebookQuantizer]]:
+        """The quantizers of weights, by layer."""
+        for module in self.graph.modules():
+            if isinstance(module, WeightQuantizer | CodebookQuantizer):
+                yield module.layer, module
+
+
+def fuse(
+    net: nn.Module, model: onnx.ModelProto, ranges: Ranges, float_layers: Collection[str], example: Tensor, *,
+    formats: Formats, activation_bits: int = 8, steps: Steps = "learned", points: bool = True,
+    taps: Mapping[str, Tensor | None] | None = None,
+) -> FusedNetwork:  # fmt: skip
+    """A network, its batch norms folded, with quantizers where the int8 graph of `model` has its pairs.
+
+    `model` is the float graph of `net`, `ranges` its calibrated ranges. `taps`: modules of `net` that can be read as
+    `graph.<tap_name>`, with factors of their channels. `points`: whether codebooks are learned. `example` [1, c, h, w].
+    Raises StageError when the network cannot be traced.
+    """
+    graph = _traced(net, example)
+    probe = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
+    found = _Values(graph).of(probe)
+    fused = FusedNetwork(graph, net)
+    placement, keys = place(model, float_layers), keys_of(model)
+    seen = values_of(model, list(placement.source), probe.numpy())
+    read: dict[fx.Node, fx.Node] = {}  # the rounded value of a node
+    modules: dict[str, str] = {}
+    for tensor, source in placement.source.items():
+        key = keys.get(source, source)
+        node = _same(found, seen[tensor])
+        if node is None or node in read:
+            if node is None:
+                fused.unseen.append(keys.get(tensor, tensor))
+            continue
+        if key not in modules:
+            modules[key] = f"quantize_{len(modules)}"
+            graph.add_submodule(modules[key], ActivationQuantizer(key, *ranges[key], activation_bits, steps))
+        read[node] = _after(graph, node, modules[key])
+    chosen = set(quantizable(model)) - set(float_layers)
+    for node in list(graph.graph.nodes):
+        weight = node.args[1] if node.op == "call_function" and node.target in CONVOLUTIONS else None
+        if not isinstance(weight, fx.Node) or weight.op != "get_attr":
+            continue
+        layer = str(weight.target).removesuffix(".weight")
+        if layer in chosen:
+            called = f"weights_{len(modules)}"
+            modules[layer] = called
+            quantizer = _weight_quantizer(layer, net.get_submodule(layer).weight, formats, steps, points)  # type: ignore[arg-type]
+            graph.add_submodule(called, quantizer)
+            with graph.graph.inserting_before(node):
+                node.update_arg(1, graph.graph.call_module(called, (weight,)))
+    for name, value in _features(net, list(taps or {}), probe).items():
+        node = _same(found, value.numpy())
+        if node is None:
+            raise StageError(
+                f"tap {name!r}: its output is not a tensor of the traced network; tap another module"
+            )
+        graph.add_submodule(tap_name(name), Tap((taps or {})[name]))
+        at = read.get(node, node)
+        with graph.graph.inserting_after(at):
+            graph.graph.call_module(tap_name(name), (at,))
+    graph.graph.lint()
+    graph.recompile()
+    return fused
+
+
+def tap_name(name: str) -> str:
+    """The module of a fused graph that gives what the module `name` gave."""
+    return f"tap_{name.replace('.', '_')}"
+
+
+def write_back(fused: FusedNetwork, net: nn.Module) -> tuple[dict[str, tuple[float, float]], Formats]:
+    """Give `net` the trained weights, in place; the ranges by tensor key and the weight formats by layer."""
+    state = fused.graph.state_dict()
+    net.load_state_dict({name: state.get(name, tensor) for name, tensor in net.state_dict().items()})
+    formats: dict[str, WeightFormat] = {}
+    for layer, quantizer in fused.weights():
+        weight = net.get_submodule(layer).weight
+        assert isinstance(weight, Tensor)
+        formats[layer] = quantizer.format(weight)
+    return {key: quantizer.bounds() for key, quantizer in fused.activations()}, formats
+
+
+def _weight_quantizer(
+    layer: str, weight: Tensor, formats: Formats, steps: Steps, learned_points: bool
+) -> WeightQuantizer | CodebookQuantizer:
+    form = formats.get(layer, EIGHT_BITS)
+    if form.points is not None:
+        return CodebookQuantizer(layer, form.bits, torch.tensor(form.points) / UNIT, learned_points)
+    start = None if form.steps is None else torch.tensor(form.steps)
+    return WeightQuantizer(layer, weight, form.bits, steps == "learned" and form.bits < 8, start)
+
+
+def _traced(net: nn.Module, example: Tensor) -> fx.GraphModule:
+    """The operators of a network in eval mode, for any batch size; its modules keep their names."""
+    inputs = (example.repeat(2, 1, 1, 1),)
+    shapes = ({0: torch.export.Dim("batch", min=1, max=4096)},)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(net.eval(), inputs, dynamic_shapes=shapes)
+            if any(node.target in EXPLICIT for node in program.graph.nodes):
+                program = program.run_decompositions(get_decompositions(EXPLICIT))
+            module = program.module(check_guards=False)
+    except Exception as error:  # torch.export raises many classes of its own
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StageError(
+            f"the network cannot be traced for training with quantization ({first}); avoid Python control flow on tensors"
+        ) from error
+    assert isinstance(module, fx.GraphModule)
+    return fx.GraphModule(module, module.graph)  # an exported module refuses train()
+
+
+class _Values(fx.Interpreter):
+    """Runs a graph and keeps what every node gives."""
+
+    def of(self, images: Tensor) -> list[tuple[fx.Node, np.ndarray]]:
+        self.kept: list[tuple[fx.Node, np.ndarray]] = []
+        with torch.no_grad():
+            self.run(images)
+        return self.kept
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor) and n.op in ("placeholder", "call_function", "call_module"):
+            self.kept.append((n, value.numpy()))
+        return value
+
+
+def _same(found: list[tuple[fx.Node, np.ndarray]], value: np.ndarray) -> fx.Node | None:
+    """The first node that gives a value."""
+    norm = float(np.linalg.norm(value))
+    for node, other in found:
+        if other.shape == value.shape and float(np.linalg.norm(other - value)) <= NEAR * norm + 1e-9:
+            return node
+    return None
+
+
+def _after(graph: fx.GraphModule, node: fx.Node, module: str) -> fx.Node:
+    """Call a module on a node's value; whoever took the value takes what the module gives."""
+    with graph.graph.inserting_after(node):
+        made = graph.graph.call_module(module, (node,))
+    node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
+    return made
+
+
+def _features(net: nn.Module, names: list[str], images: Tensor) -> dict[str, Tensor]:
+    with torch.no_grad(), tapped(net, names) as features:
+        net(images)
+        return dict(features)

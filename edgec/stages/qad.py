@@ -1,0 +1,115 @@
+"""The qad stage: quantization-aware distillation of what the quantize stage has set up.
+
+The network trains as its int8 graph will compute: batch norms folded, weights and activations rounded where integers will
+round them, taught by a float network. What comes out is exported and measured like any quantized network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edgec.env import Env, torch_predictor
+from edgec.errors import StageError
+from edgec.network import Network, Surgery
+from edgec.norms import folded_norms
+from edgec.quantization.equalise import equalised
+from edgec.quantization.fused import fuse, tap_name, write_back
+from edgec.quantization.recorded import quantization_of
+from edgec.recipe import QuantizationAware
+from edgec.runtimes.onnx_export import initializers, with_fast_mish
+from edgec.stages.distill import check_knowledge, lesson, make_connectors, pairs_of, teacher_of
+from edgec.stages.quantize import float_graph, measured
+from edgec.taps import tapped
+from edgec.training.fit import fit
+from edgec.training.schedules import Position
+
+
+def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
+    """Train a quantized network from a teacher, through its rounding.
+
+    Metrics: those of training (measured through the rounding, in torch), and of the int8 graph in onnxruntime. Raises
+    StageError without a quantize stage before it, or when the network cannot be traced.
+    """
+    before = quantization_of(network)
+    if before is None:
+        raise StageError(f"stages.{env.stage}: training with quantization needs a quantize stage before it")
+    if not config.terms and not config.task_loss:
+        raise StageError(f"stages.{env.stage}: neither terms nor task_loss; there is nothing to learn from")
+    example = env.task.example()
+    start = network.build()
+    plain, folded = folded_norms(start, example)
+    if folded:
+        network = network.with_surgery(Surgery("fold", folded), plain)
+    model = equalised(float_graph(plain, env), before.factors)
+    net = network.build()
+    _load(net, model)
+    source = teacher_of(config, env)
+    teacher = source.build().to(env.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    pairs = pairs_of(config, net, teacher, env)
+    connectors = make_connectors(config, pairs, net, teacher, env)
+    taps = _channel_factors(plain, net, [s for each in pairs for _, _, s in each], env)
+    student = fuse(
+        with_fast_mish(network.with_weights(net).build()), model, before.ranges, before.float_layers, example,
+        formats=before.formats, activation_bits=before.activation_bits, steps=config.ranges,
+        points=config.learn_points, taps=taps,
+    )  # fmt: skip
+    check_knowledge(config, student, teacher, env)
+    if not config.train_weights:
+        for name, parameter in student.graph.named_parameters():
+            parameter.requires_grad_(name not in dict(net.named_parameters()))
+    inside = [[(label, t, f"graph.{tap_name(s)}") for label, t, s in each] for each in pairs]
+    with lesson(config, student, teacher, inside, connectors, env) as taught:
+
+        def loss(module: nn.Module, batch: Any, at: Position) -> Mapping[str, Tensor]:
+            if at.fraction >= config.freeze:
+                for _, quantizer in student.activations():
+                    quantizer.freeze()
+            return taught(module, batch, at)
+
+        result = fit(student, loss, config, env, helpers=connectors if len(connectors) else None)
+    ranges, formats = write_back(student, net)
+    network = network.with_weights(net)
+    after = replace(before, ranges={**before.ranges, **ranges}, formats=formats, factors={})
+    reference = env.task.evaluate(torch_predictor(start, env.task, env.device), "val")
+    told = result.to_json() | {"teacher": source.digest, "in_torch": result.final}
+    told |= measured(after, float_graph(net, env), net, reference, env) | {"only_in_integers": student.unseen}
+    return network.with_surgery(after.surgery()), told
+
+
+def _load(net: nn.Module, model: onnx.ModelProto) -> None:
+    """Give a network the weights that a graph holds under its names, in place."""
+    stored = initializers(model)
+    state = net.state_dict()
+    for name, tensor in state.items():
+        if name in stored and stored[name].shape == tuple(tensor.shape):
+            state[name] = torch.from_numpy(stored[name].copy())
+    net.load_state_dict(state)
+
+
+def _channel_factors(
+    plain: nn.Module, equal: nn.Module, names: list[str], env: Env
+) -> dict[str, Tensor | None]:
+    """By how much the channels of tapped modules were scaled to be equal; None where they were not."""
+    probe = torch.rand(env.task.example().shape, generator=torch.Generator().manual_seed(0))
+    seen: list[dict[str, Tensor]] = []
+    for net in (plain, equal):
+        with torch.no_grad(), tapped(net, names) as features:
+            net(probe)
+            seen.append({name: _sizes(value) for name, value in features.items()})
+    found: dict[str, Tensor | None] = {}
+    for name in dict.fromkeys(names):
+        before, after = seen[0][name], seen[1][name]
+        factors = torch.where(before > 0, after / before.clamp(min=1e-12), 1.0)
+        found[name] = None if torch.allclose(factors, torch.ones(()), rtol=1e-3) else factors
+    return found
+
+
+def _sizes(value: Tensor) -> Tensor:
+    """The norm of each channel."""
+    return value.movedim(1, 0).flatten(1).norm(dim=1)
