@@ -58,6 +58,10 @@ class CodebookQuantizer(nn.Module):
         nearest = _nearest((weight.detach() / scale).contiguous(), points.detach())
         return scale * points[nearest] + (weight - weight.detach())
 
+    def step(self, weight: Tensor) -> Tensor:
+        """What a unit of the points is worth [out]."""
+        return largest(weight) / UNIT
+
     def rounded(self) -> Tensor:
         """The points, sorted, as multiples of 1/127; gradients pass."""
         points = self.points.sort().values.clamp(-1, 1)

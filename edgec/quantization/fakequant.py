@@ -7,7 +7,7 @@ arXiv 1806.08342). Learned steps are in `learned_step`, weights that lie on lear
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,32 +16,32 @@ from edgec.quantization.formats import WeightFormat
 from edgec.quantization.learned_step import quantize_per_channel, quantize_per_tensor
 
 MOMENTUM = 0.01  # of a moving average, for each batch
-Steps = Literal["learned", "moving_average", "fixed"]
+Ranges = Literal["learned", "moving_average", "fixed"]
 
 
 class ActivationQuantizer(nn.Module):
     """Rounds a tensor to 2^bits unsigned levels between `low` <= 0 <= `high`; zero stays exact."""
 
-    def __init__(self, key: str, low: float, high: float, bits: int = 8, steps: Steps = "learned") -> None:
+    def __init__(self, key: str, low: float, high: float, bits: int = 8, ranges: Ranges = "learned") -> None:
         super().__init__()
         self.key = key  # of the tensor, as `qdq.keys_of` names it
         self.levels = 2**bits - 1
-        self.steps = steps
+        self.ranges = ranges
         self.frozen = False
         self.scale: Tensor
         self.zero: Tensor
         self.register_buffer("scale", torch.tensor([max(high - low, 1e-8) / self.levels]))
         self.register_buffer("zero", torch.round(-low / self.scale).clamp(0, self.levels))
         # relative to where they start, so that one learning rate fits ranges of every size
-        self.stretch = nn.Parameter(torch.zeros(1), requires_grad=steps == "learned")
+        self.stretch = nn.Parameter(torch.zeros(1), requires_grad=ranges == "learned")
         # what a rectifier gives starts at zero and stays there: it is part of the convolution's kernel
-        self.shift = nn.Parameter(torch.zeros(1), requires_grad=steps == "learned" and low < 0)
+        self.shift = nn.Parameter(torch.zeros(1), requires_grad=ranges == "learned" and low < 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.steps == "learned":
+        if self.ranges == "learned":
             scale, zero = self._now()
             return quantize_per_tensor(x, scale, zero, 0, self.levels)
-        if self.steps == "moving_average" and self.training and not self.frozen:
+        if self.ranges == "moving_average" and self.training and not self.frozen:
             self._follow(x.detach())
         return torch.fake_quantize_per_tensor_affine(
             x, self.scale[0], self.zero[0].to(torch.int32), 0, self.levels
@@ -57,6 +57,10 @@ class ActivationQuantizer(nn.Module):
         low, high = old_low + MOMENTUM * (low - old_low), old_high + MOMENTUM * (high - old_high)
         self.scale.copy_(((high - low) / self.levels).clamp(min=1e-8))
         self.zero.copy_(torch.round(-low / self.scale).clamp(0, self.levels))
+
+    def step(self) -> Tensor:
+        """The distance [1] of two levels now."""
+        return self._now()[0]
 
     def freeze(self) -> None:
         """Keep the range from now on."""
@@ -108,6 +112,27 @@ class WeightQuantizer(nn.Module):
         """How the layer is stored now."""
         steps = tuple(self.step(weight).tolist()) if self.learned else None
         return WeightFormat(self.bits, None, steps)
+
+
+class Steps(Protocol):
+    """What knows how far apart the levels of weights are."""
+
+    def step(self, weight: Tensor) -> Tensor: ...
+
+
+class BiasQuantizer(nn.Module):
+    """Rounds a bias [out] to what integers add up: steps of the input's times the weights'."""
+
+    def __init__(self, inputs: ActivationQuantizer, weights: Steps) -> None:
+        super().__init__()
+        self.parts = [(inputs, weights)]  # in a list, for they are modules of the graph already
+
+    def forward(self, bias: Tensor, weight: Tensor) -> Tensor:
+        ((inputs, weights),) = self.parts
+        with torch.no_grad():
+            step = inputs.step() * weights.step(weight)
+            rounding = torch.round(bias / step) * step - bias
+        return bias + rounding
 
 
 def largest(weight: Tensor) -> Tensor:

@@ -18,9 +18,9 @@ from torch._decomp import get_decompositions
 
 from edgec.errors import StageError
 from edgec.quantization.codebook import CodebookQuantizer
-from edgec.quantization.fakequant import ActivationQuantizer, Steps, WeightQuantizer
+from edgec.quantization.fakequant import ActivationQuantizer, BiasQuantizer, Ranges, WeightQuantizer
 from edgec.quantization.formats import EIGHT_BITS, UNIT, Formats, WeightFormat
-from edgec.quantization.qdq import Ranges, keys_of, place, quantizable
+from edgec.quantization.qdq import keys_of, place, quantizable
 from edgec.quantization.ranges import values_of
 from edgec.taps import tapped
 
@@ -73,13 +73,13 @@ class FusedNetwork(nn.Module):
 
 
 def fuse(
-    net: nn.Module, model: onnx.ModelProto, ranges: Ranges, float_layers: Collection[str], example: Tensor, *,
-    formats: Formats, activation_bits: int = 8, steps: Steps = "learned", points: bool = True,
+    net: nn.Module, model: onnx.ModelProto, bounds: Mapping[str, tuple[float, float]], float_layers: Collection[str], example: Tensor, *,
+    formats: Formats, activation_bits: int = 8, ranges: Ranges = "learned", points: bool = True,
     taps: Mapping[str, Tensor | None] | None = None,
 ) -> FusedNetwork:  # fmt: skip
     """A network, its batch norms folded, with quantizers where the int8 graph of `model` has its pairs.
 
-    `model` is the float graph of `net`, `ranges` its calibrated ranges. `taps`: modules of `net` that can be read as
+    `model` is the float graph of `net`, `bounds` its calibrated ranges. `taps`: modules of `net` that can be read as
     `graph.<tap_name>`, with factors of their channels. `points`: whether codebooks are learned. `example` [1, c, h, w].
     Raises StageError when the network cannot be traced.
     """
@@ -100,7 +100,7 @@ def fuse(
             continue
         if key not in modules:
             modules[key] = f"quantize_{len(modules)}"
-            graph.add_submodule(modules[key], ActivationQuantizer(key, *ranges[key], activation_bits, steps))
+            graph.add_submodule(modules[key], ActivationQuantizer(key, *bounds[key], activation_bits, ranges))
         read[node] = _after(graph, node, modules[key])
     chosen = set(quantizable(model)) - set(float_layers)
     for node in list(graph.graph.nodes):
@@ -111,10 +111,17 @@ def fuse(
         if layer in chosen:
             called = f"weights_{len(modules)}"
             modules[layer] = called
-            quantizer = _weight_quantizer(layer, net.get_submodule(layer).weight, formats, steps, points)  # type: ignore[arg-type]
+            quantizer = _weight_quantizer(layer, net.get_submodule(layer).weight, formats, ranges, points)  # type: ignore[arg-type]
             graph.add_submodule(called, quantizer)
             with graph.graph.inserting_before(node):
                 node.update_arg(1, graph.graph.call_module(called, (weight,)))
+            taken, bias = node.args[0], node.args[2] if len(node.args) > 2 else None
+            called_on = isinstance(taken, fx.Node) and taken.op == "call_module"
+            inputs = graph.get_submodule(str(taken.target)) if called_on else None
+            if isinstance(inputs, ActivationQuantizer) and isinstance(bias, fx.Node):
+                graph.add_submodule(f"bias_{called}", BiasQuantizer(inputs, quantizer))
+                with graph.graph.inserting_before(node):
+                    node.update_arg(2, graph.graph.call_module(f"bias_{called}", (bias, weight)))
     for name, value in _features(net, list(taps or {}), probe).items():
         node = _same(found, value.numpy())
         if node is None:
@@ -148,13 +155,13 @@ def write_back(fused: FusedNetwork, net: nn.Module) -> tuple[dict[str, tuple[flo
 
 
 def _weight_quantizer(
-    layer: str, weight: Tensor, formats: Formats, steps: Steps, learned_points: bool
+    layer: str, weight: Tensor, formats: Formats, ranges: Ranges, learned_points: bool
 ) -> WeightQuantizer | CodebookQuantizer:
     form = formats.get(layer, EIGHT_BITS)
     if form.points is not None:
         return CodebookQuantizer(layer, form.bits, torch.tensor(form.points) / UNIT, learned_points)
     start = None if form.steps is None else torch.tensor(form.steps)
-    return WeightQuantizer(layer, weight, form.bits, steps == "learned" and form.bits < 8, start)
+    return WeightQuantizer(layer, weight, form.bits, ranges == "learned" and form.bits < 8, start)
 
 
 def _traced(net: nn.Module, example: Tensor) -> fx.GraphModule:

@@ -18,7 +18,7 @@ from edgec.errors import StageError
 from edgec.files import write_atomic
 from edgec.network import Network
 from edgec.quantization.fusion import fusion, wanted
-from edgec.quantization.packed import packed
+from edgec.quantization.packed import compact, packed
 from edgec.quantization.recorded import quantization_of
 from edgec.recipe import Export
 from edgec.runtimes.artifact import predictor, write_artifact
@@ -162,7 +162,7 @@ def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx
         quantization = quantization_of(source)
         assert quantization is not None
         graph = quantization.graph(graph)
-        graph = packed(graph) if precision == "codebook" else graph
+        graph = compact(packed(graph) if precision == "codebook" else graph)
         kept = list(quantization.float_layers)
         return graph, {
             "fusion": fusion(graph, kept).to_json() | {"wanted": wanted(base, kept)},

@@ -56,7 +56,7 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     taps = _channel_factors(plain, net, [s for each in pairs for _, _, s in each], env)
     student = fuse(
         with_fast_mish(network.with_weights(net).build()), model, before.ranges, before.float_layers, example,
-        formats=before.formats, activation_bits=before.activation_bits, steps=config.ranges,
+        formats=before.formats, activation_bits=before.activation_bits, ranges=config.ranges,
         points=config.learn_points, taps=taps,
     )  # fmt: skip
     check_knowledge(config, student, teacher, env)
