@@ -373,6 +373,8 @@ class Quantize(Frozen):
 
     kind: Literal["quantize"] = "quantize"
     images: PositiveInt = 128  # of the training split, for calibration
+    # Who calibrates: edgec in onnxruntime, or Intel Neural Compressor, which tries observers until max_drop is kept.
+    backend: Literal["onnxruntime", "neural-compressor"] = "onnxruntime"
     batch: PositiveInt = 16
     calibration: Literal["minmax", "moving_average", "percentile", "mse", "entropy"] = "percentile"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99

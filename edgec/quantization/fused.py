@@ -15,6 +15,7 @@ import onnx
 import torch
 from torch import Tensor, fx, nn
 from torch._decomp import get_decompositions
+from torch.fx.graph import CodeGen
 
 from edgec.errors import StageError
 from edgec.quantization.codebook import CodebookQuantizer
@@ -26,6 +27,7 @@ from edgec.taps import tapped
 
 NEAR = 1e-3  # of a tensor's norm: how far its values may lie apart in the two graphs
 EXPLICIT = [torch.ops.aten.silu.default]  # written as the operators that ONNX has for them
+Bounds = Mapping[str, tuple[float, float]]  # of tensors, by key
 CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
 
 
@@ -44,14 +46,17 @@ class Tap(nn.Module):
 class FusedNetwork(nn.Module):
     """A traced network with quantizers. It answers for what it was made from: heads, scale factor and the like."""
 
-    def __init__(self, graph: fx.GraphModule, like: nn.Module) -> None:
+    def __init__(self, graph: fx.GraphModule, like: nn.Module, example: Tensor) -> None:
         super().__init__()
         self.graph = graph
         self.__dict__["like"] = like  # not a part of this module
         self.unseen: list[str] = []  # tensors that only the int8 graph rounds
+        with torch.no_grad():
+            self.single = isinstance(like(example), Tensor)
 
     def forward(self, images: Tensor) -> Any:
-        return self.graph(images)
+        outputs = self.graph(images)
+        return outputs[0] if self.single else list(outputs)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -73,7 +78,7 @@ class FusedNetwork(nn.Module):
 
 
 def fuse(
-    net: nn.Module, model: onnx.ModelProto, bounds: Mapping[str, tuple[float, float]], float_layers: Collection[str], example: Tensor, *,
+    net: nn.Module, model: onnx.ModelProto, bounds: Bounds, float_layers: Collection[str], example: Tensor, *,
     formats: Formats, activation_bits: int = 8, ranges: Ranges = "learned", points: bool = True,
     taps: Mapping[str, Tensor | None] | None = None,
 ) -> FusedNetwork:  # fmt: skip
@@ -85,15 +90,15 @@ def fuse(
     """
     graph = _traced(net, example)
     probe = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
-    found = _Values(graph).of(probe)
-    fused = FusedNetwork(graph, net)
+    found = Values(graph).of(probe)
+    fused = FusedNetwork(graph, net, example)
     placement, keys = place(model, float_layers), keys_of(model)
     seen = values_of(model, list(placement.source), probe.numpy())
     read: dict[fx.Node, fx.Node] = {}  # the rounded value of a node
     modules: dict[str, str] = {}
     for tensor, source in placement.source.items():
         key = keys.get(source, source)
-        node = _same(found, seen[tensor])
+        node = same(found, seen[tensor])
         if node is None or node in read:
             if node is None:
                 fused.unseen.append(keys.get(tensor, tensor))
@@ -123,7 +128,7 @@ def fuse(
                 with graph.graph.inserting_before(node):
                     node.update_arg(2, graph.graph.call_module(f"bias_{called}", (bias, weight)))
     for name, value in _features(net, list(taps or {}), probe).items():
-        node = _same(found, value.numpy())
+        node = same(found, value.numpy())
         if node is None:
             raise StageError(
                 f"tap {name!r}: its output is not a tensor of the traced network; tap another module"
@@ -181,10 +186,11 @@ def _traced(net: nn.Module, example: Tensor) -> fx.GraphModule:
             f"the network cannot be traced for training with quantization ({first}); avoid Python control flow on tensors"
         ) from error
     assert isinstance(module, fx.GraphModule)
+    module.graph.set_codegen(CodeGen())  # outputs as a flat tuple, which copies without warnings
     return fx.GraphModule(module, module.graph)  # an exported module refuses train()
 
 
-class _Values(fx.Interpreter):
+class Values(fx.Interpreter):
     """Runs a graph and keeps what every node gives."""
 
     def of(self, images: Tensor) -> list[tuple[fx.Node, np.ndarray]]:
@@ -200,7 +206,7 @@ class _Values(fx.Interpreter):
         return value
 
 
-def _same(found: list[tuple[fx.Node, np.ndarray]], value: np.ndarray) -> fx.Node | None:
+def same(found: list[tuple[fx.Node, np.ndarray]], value: np.ndarray) -> fx.Node | None:
     """The first node that gives a value."""
     norm = float(np.linalg.norm(value))
     for node, other in found:

@@ -87,13 +87,7 @@ def to_onnx(
     folded = with_fast_mish(fold_norms(net, example))
     folded = folded if tail is None else _WithTail(folded, tail).eval()
     inputs = (example.cpu().repeat(2, 1, 1, 1) if dynamic_batch else example.cpu(),)
-    sizes: dict[int, Any] = {}
-    if dynamic_batch:
-        sizes[0] = torch.export.Dim("batch", min=1, max=1024)
-    if size_multiple is not None:
-        for axis, name in ((2, "height"), (3, "width")):
-            free = torch.export.Dim(f"{name}_cells" if size_multiple > 1 else name, min=1, max=LARGEST_SIDE)
-            sizes[axis] = size_multiple * free if size_multiple > 1 else free
+    sizes = free_sizes(dynamic_batch, size_multiple)
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     try:
@@ -102,7 +96,7 @@ def to_onnx(
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 folded, inputs, dynamo=True, verbose=False, opset_version=opset, input_names=[INPUT],
-                output_names=list(outputs), dynamic_shapes=(sizes,) if sizes else None, external_data=False, optimize=True,
+                output_names=list(outputs), dynamic_shapes=sizes, external_data=False, optimize=True,
                 custom_translation_table={torch.ops.aten.std.correction: _std},
             )  # fmt: skip
     except Exception as error:  # the exporter raises many classes of its own
@@ -122,6 +116,18 @@ def to_onnx(
     if size_multiple is not None:
         _check_sizes(model, folded, example, size_multiple)
     return model
+
+
+def free_sizes(batch: bool, multiple: int | None) -> tuple[dict[int, Any]] | None:
+    """What of an input [n, c, h, w] may change, as torch.export is told: the batch, and sides that are multiples."""
+    sizes: dict[int, Any] = {}
+    if batch:
+        sizes[0] = torch.export.Dim("batch", min=1, max=1024)
+    if multiple is not None:
+        for axis, name in ((2, "height"), (3, "width")):
+            free = torch.export.Dim(f"{name}_cells" if multiple > 1 else name, min=1, max=LARGEST_SIDE)
+            sizes[axis] = multiple * free if multiple > 1 else free
+    return (sizes,) if sizes else None
 
 
 def _check_sizes(model: onnx.ModelProto, net: nn.Module, example: Tensor, multiple: int) -> None:

@@ -4,7 +4,7 @@ recorded as a surgery, from which the export makes the int8 graph, and from whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -20,6 +20,7 @@ from edgec.env import Env, Predictor, torch_predictor
 from edgec.errors import StageError
 from edgec.events import Progress
 from edgec.network import Network
+from edgec.norms import fold_norms
 from edgec.pruning.cost import shapes_of, total
 from edgec.quantization.bias import corrections
 from edgec.quantization.codebook import first_points, huffman_bits, share_bits
@@ -31,7 +32,7 @@ from edgec.quantization.ranges import Ranges, calibrate, magnitudes
 from edgec.quantization.recorded import Quantization
 from edgec.quantization.sensitivity import outputs_on, sensitivity
 from edgec.recipe import Export, Quantize
-from edgec.runtimes.onnx_export import INPUT, initializers, snr_db, to_onnx
+from edgec.runtimes.onnx_export import INPUT, initializers, snr_db, to_onnx, with_fast_mish
 from edgec.runtimes.onnxruntime import OnnxSession
 
 RAW = Export(precisions=("fp32",), output="raw", dynamic_batch=True)
@@ -52,7 +53,7 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     model = float_graph(net, env)
     fixed = _fixed(config, model, env)
     probe = env.task.images("val", config.sensitivity_images)
-    calibrated = _calibrated(config, model, env.task.contract(net), probe, env)
+    calibrated = _calibrated(config, model, net, probe, env)
     model, by_layer = calibrated.model, calibrated.factors
     formats = _formats(config, model, net, [n for n in quantizable(model) if n not in fixed], env)
     found = Quantization(
@@ -81,7 +82,7 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     returned = set(found.float_layers) | {n for n in formats if n not in found.formats}
     return network.with_surgery(found.surgery()), metrics | {
         "max_drop_kept": kept,
-        "equalised": {"used": bool(by_layer), **calibrated.snr},
+        "equalised": {"used": bool(by_layer), **calibrated.told},
         "tried": tried,
         "sensitivity": [
             {"layer": n, "sqnr_db": round(table[n], 2), "cost": costs.get(n), "kept_float": n in returned}
@@ -168,34 +169,60 @@ class _Calibrated:
     model: onnx.ModelProto  # with equal channels, where they bring int8 nearer to float
     ranges: Ranges
     factors: dict[str, Any]
-    snr: dict[str, float]  # dB, without and with equal channels
+    told: dict[
+        str, Any
+    ]  # signal-to-noise ratio in dB, without and with equal channels; what Neural Compressor tried
 
 
 def _calibrated(
-    config: Quantize, model: onnx.ModelProto, contract: Mapping[str, Any], probe: np.ndarray, env: Env
+    config: Quantize, model: onnx.ModelProto, net: nn.Module, probe: np.ndarray, env: Env
 ) -> _Calibrated:
-    """The graph and its ranges: with equal channels if int8 is then nearer to float on `probe`."""
+    """The graph and its ranges: with equal channels if int8 is then nearer to float on `probe`.
+
+    Neural Compressor's ranges belong to the channels as they are.
+    """
+    contract = env.task.contract(net)
     images = env.task.images("train", config.images)
     tensors = list(place(model).source)  # also those that only count once a layer before them stays in float
     by_layer = factors(model, magnitudes(model, tensors, images, config.batch))
     reference = outputs_on(model, probe)
     found: list[tuple[float, onnx.ModelProto, Ranges, dict[str, Any]]] = []
-    for what, graph, used in (
-        ("calibrating", model, {}),
-        ("calibrating equal channels", equalised(model, by_layer), by_layer),
-    ):
+    ways: list[tuple[str, onnx.ModelProto, dict[str, Any]]] = [("calibrating", model, {})]
+    told: dict[str, Any] = {}
+    if config.backend == "onnxruntime":
+        ways.append(("calibrating equal channels", equalised(model, by_layer), by_layer))
+    for what, graph, used in ways:
         ranges = calibrate(
             graph, tensors, images, config.calibration, config.percentile, config.batch,
             lambda done, total, what=what: _tell(env, what, done, total),
         )  # fmt: skip
+        if config.backend == "neural-compressor":
+            theirs, told["neural_compressor"] = _tuned(config, net, model, tensors, images, env)
+            ranges |= theirs
         if "scale" in contract["input"]:  # images of 8 bits, whose range is known: no rounding at all
             ranges[INPUT] = (0.0, 255 * contract["input"]["scale"])
         noisy = outputs_on(insert(graph, ranges), probe)
         snr = min(snr_db(a, b) for a, b in zip(reference, noisy, strict=True))
         found.append((snr, graph, ranges, used))
     _, graph, ranges, used = max(found, key=lambda each: each[0])
-    told = {"snr_db_before": round(found[0][0], 2), "snr_db_after": round(found[1][0], 2)}
+    told |= {"snr_db_before": round(found[0][0], 2), "snr_db_after": round(found[-1][0], 2)}
     return _Calibrated(graph, ranges, used, told)
+
+
+def _tuned(
+    config: Quantize, net: nn.Module, model: onnx.ModelProto, tensors: Sequence[str], images: np.ndarray, env: Env
+) -> tuple[Ranges, dict[str, Any]]:  # fmt: skip
+    """The ranges of Neural Compressor, by tensor."""
+    from edgec.quantization.neural_compressor import tuned
+
+    example, contract, metric = env.task.example(), env.task.contract(net), env.task.metric
+
+    def evaluate(run: Callable[[np.ndarray], list[np.ndarray]]) -> float:
+        return env.task.evaluate(Predictor(run, contract), "val")[metric]
+
+    multiple = contract.get("multiple", 1) if env.task.any_size else None
+    folded = with_fast_mish(fold_norms(net, example))
+    return tuned(folded, model, tensors, images, example, evaluate, config.max_drop, multiple, config.batch)
 
 
 def _formats(

@@ -1,0 +1,117 @@
+"""Calibration by Intel Neural Compressor, with its accuracy-driven tuning: it tries observers and keeps the best network.
+
+Its own export leaves most convolutions in float in onnxruntime, since pairs stand at their inputs alone. So its ranges are
+taken over to the placement of `qdq`: the tensors of both are recognised by their values.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, fx, nn
+
+from edgec.errors import Missing
+from edgec.quantization.fused import Values, same
+from edgec.quantization.qdq import keys_of
+from edgec.quantization.ranges import Ranges, values_of
+from edgec.runtimes.onnx_export import free_sizes
+
+OBSERVERS = ("minmax", "kl")  # moving average of the extremes; histogram
+Evaluate = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]
+
+
+def tuned(
+    net: nn.Module, model: onnx.ModelProto, tensors: Sequence[str], images: np.ndarray, example: Tensor,
+    evaluate: Evaluate, max_drop: float, size_multiple: int | None, batch: int = 16,
+) -> tuple[Ranges, dict[str, Any]]:  # fmt: skip
+    """Ranges of those of `tensors` that it observes, by key, and what it tried: observers and the metric of each.
+
+    `net` has its batch norms folded, `model` is its float graph; `evaluate` gives the metric of a network. Raises Missing
+    when neural-compressor is not installed.
+    """
+    with _quietly():
+        try:
+            from neural_compressor.torch.export import export
+            from neural_compressor.torch.quantization import INT8StaticQuantConfig, TuningConfig, autotune
+        except ImportError as error:
+            raise Missing(
+                f"neural-compressor is not installed ({error}); pip install 'edgec[neural-compressor]'"
+            ) from error
+        inputs = (example.repeat(2, 1, 1, 1),)
+        traced = export(net.eval(), inputs, dynamic_shapes=free_sizes(True, size_multiple))
+        found: list[Ranges] = []
+        scores: list[float] = []
+
+        def calibrate(observed: fx.GraphModule) -> None:
+            with torch.no_grad():
+                for start in range(0, len(images), batch):
+                    observed(torch.from_numpy(images[start : start + batch]))
+            found.append(
+                _ranges(observed, model, tensors, example)
+            )  # now: converting takes the observers out
+
+        def measure(made: nn.Module) -> float:
+            def run(part: np.ndarray) -> list[np.ndarray]:
+                with torch.no_grad():
+                    outputs = made(torch.from_numpy(part))
+                return [o.numpy() for o in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+
+            scores.append(evaluate(run))
+            return scores[-1]
+
+        assert traced is not None
+        configs: list[Any] = [INT8StaticQuantConfig(act_algo=name) for name in OBSERVERS]
+        autotune(
+            traced, TuningConfig(config_set=configs, tolerable_loss=max_drop, max_trials=len(configs)),
+            eval_fn=measure, run_fn=calibrate, example_inputs=inputs,
+        )  # fmt: skip
+    scores = scores[-len(found) :]  # before them: the float network
+    best = int(np.argmax(scores))
+    tried = [{"observer": name, "metric": s} for name, s in zip(OBSERVERS, scores, strict=False)]
+    return found[best], {"tried": tried, "observer": OBSERVERS[best], "ranges": len(found[best])}
+
+
+def _ranges(
+    observed: fx.GraphModule, model: onnx.ModelProto, tensors: Sequence[str], example: Tensor
+) -> Ranges:
+    """What the observers of a prepared network came to, by the keys of the same tensors in the graph."""
+    reached: dict[str, tuple[float, float]] = {}  # by node
+    for node in observed.graph.nodes:
+        observer: Any = observed.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if not hasattr(observer, "calculate_qparams") or node.args[0].op == "get_attr":
+            continue
+        scale, zero = (float(value) for value in observer.calculate_qparams())
+        reached[node.args[0].name] = (-zero * scale, (255 - zero) * scale)
+    probe = torch.rand(example.repeat(2, 1, 1, 1).shape, generator=torch.Generator().manual_seed(0))
+    values = [
+        (node, value) for node, value in Values(copy.deepcopy(observed)).of(probe) if node.name in reached
+    ]
+    keys = keys_of(model)
+    found: dict[str, tuple[float, float]] = {}
+    for tensor, value in values_of(model, list(tensors), probe.numpy()).items():
+        node = same(values, value)
+        if node is not None:
+            found[keys.get(tensor, tensor)] = reached[node.name]
+    return found
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """It and what it stands on log and warn of every step, and start to when they are imported."""
+    os.environ.setdefault("LOGLEVEL", "ERROR")
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
