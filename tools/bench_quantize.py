@@ -1,0 +1,215 @@
+"""What each way to fewer bits costs and brings: `python tools/bench_quantize.py`, one JSON line at the end.
+
+For a detector, a small detector and a super-resolution network, from the same float network: onnxruntime's
+`quantize_static` as called by default, edgec's post-training int8, Neural Compressor's calibration, training with
+quantization at 8 bits, and 4-bit codebooks with uniform, k-means and learned points. Accuracy in onnxruntime on the test
+split, bytes, and latency of all artifacts of a network in turns, in one run. Data and weights from $EDGEC_DATA; the BCCD
+detectors are trained by their recipe when their folders are not given (25 minutes).
+
+    --subjects imdn_x4,voc,bccd,bccd_small    --bccd FOLDER --bccd-small FOLDER (networks at rest)    --out FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec import compress
+from edgec.env import Predictor
+from edgec.events import Events
+from edgec.pipeline import make_task
+from edgec.recipe import Profile, load
+from edgec.runtimes.artifact import predictor
+from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.stages.profile import profile_artifacts
+
+DATA = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+CALIBRATION_IMAGES = 64
+TRAINED = {"batch": 4, "ema_decay": 0.98}
+LOGITS = [{"kind": "logits", "temperature": 2, "weight": 0.5}]
+
+SUBJECTS: dict[str, dict[str, Any]] = {
+    "imdn_x4": {
+        "recipe": "imdn_x4",
+        "keep_float": ["fea_conv", "upsampler"],  # by their sensitivity: 4 % of the time
+        "data": {"data.patch": 32, "data.patches": 1},
+        "train": {
+            **TRAINED,
+            "epochs": 12,
+            "lr": 2e-4,
+            "task_loss": 0.1,
+            "terms": [{"kind": "output", "weight": 1.0}],
+        },
+    },
+    "voc": {
+        "recipe": "voc_yolo_fastest_xl",
+        "keep_float": [],
+        "data": {"data.train": "val2012"},
+        "train": {**TRAINED, "batch": 16, "epochs": 2, "lr": 3e-5, "task_loss": 0.1, "terms": LOGITS},
+        "routes": ("ptq", "ptq bias corrected", "neural-compressor", "qad int8", "4 bit, learned"),
+    },
+    "bccd": {
+        "recipe": "bccd",
+        "keep_float": ["backbone.stem.conv"],
+        "data": {},
+        "train": {**TRAINED, "batch": 8, "epochs": 5, "terms": LOGITS},
+    },
+    "bccd_small": {
+        "recipe": "bccd",
+        "keep_float": ["backbone.stem.conv"],
+        "data": {},
+        "train": {**TRAINED, "batch": 8, "epochs": 5, "terms": LOGITS},
+    },
+}
+ROUTES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {  # quantize stage, qad stage
+    "ptq": ({"calibration": "percentile"}, None),
+    "ptq bias corrected": ({"bias_correction": True}, None),
+    "neural-compressor": ({"backend": "neural-compressor"}, None),
+    "qad int8": ({}, {}),
+    "4 bit, k-means, no training": ({"weight_bits": 4}, None),
+    "4 bit, uniform": ({"weight_bits": 4, "points": "uniform"}, {"learn_points": False}),
+    "4 bit, k-means": ({"weight_bits": 4}, {"learn_points": False}),
+    "4 bit, points alone": ({"weight_bits": 4}, {"train_weights": False}),
+    "4 bit, learned": ({"weight_bits": 4}, {}),
+}
+
+
+def source_of(name: str, networks: Mapping[str, Path | None], out: Path) -> dict[str, Any]:
+    """The `network` of a subject's recipes. Trains the BCCD detectors where no folder was given."""
+    tree = load(SUBJECTS[name]["recipe"]).model_dump(mode="json")["network"]
+    if not name.startswith("bccd"):
+        return tree
+    folder = networks[name]
+    if folder is None:
+        whole = load("bccd").model_dump(mode="json")
+        kept = ("train",) if name == "bccd" else ("train", "sparsify", "prune", "distill")
+        whole |= {"name": name, "stages": {k: whole["stages"][k] for k in kept}, "gates": {}}
+        folder = compress(whole, run=out / f"train-{name}").folder / "artifacts" / "network"
+    return {"arch": tree["arch"], "weights": str(folder)}
+
+
+def recipe_of(subject: str, network: Mapping[str, Any], quantize: Any, train: Any) -> dict[str, Any]:
+    """A recipe that takes one route with one network."""
+    given = SUBJECTS[subject]
+    tree = load(given["recipe"], given["data"]).model_dump(mode="json")
+    stages: dict[str, Any] = {
+        "quantize": {
+            "images": CALIBRATION_IMAGES, "sensitivity_images": 2, "max_float_layers": 0, "batch": 8,
+            "keep_float": given["keep_float"], **quantize,
+        }
+    }  # fmt: skip
+    if train is not None:
+        stages["qad"] = given["train"] | train
+    few = quantize.get("weight_bits") == 4
+    precisions = ["fp32", "int8", "codebook"] if few else ["fp32", "fp16", "int8"]
+    stages["export"] = {"precisions": precisions, "dynamic_size": tree["task"] == "superres", "dense": False}
+    return tree | {"network": dict(network), "stages": stages, "gates": {}, "pictures": 0, "name": subject}
+
+
+def naive(fp32: Path, path: Path, images: np.ndarray) -> None:
+    """onnxruntime's static quantization, called as its documentation's first example does."""
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Images(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter(images)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self.left, None)
+            return None if image is None else {"images": image[None]}
+
+    quantize_static(str(fp32), str(path), Images())
+
+
+def measure(name: str, networks: Mapping[str, Path | None], out: Path, threads: list[int]) -> dict[str, Any]:
+    """All routes of one subject."""
+    network = source_of(name, networks, out)
+    found: dict[str, dict[str, Any]] = {}
+    files: dict[str, Path] = {}
+    for route, (quantize, train) in ROUTES.items():
+        if route not in SUBJECTS[name].get("routes", ROUTES):
+            continue
+        run = compress(recipe_of(name, network, quantize, train), run=out / name / _slug(route))
+        figures = json.loads((run.folder / "report.json").read_text())["artifacts"]
+        for precision in ("fp32", "fp16", "int8", "codebook"):
+            entry = figures.get(f"model.{precision}")
+            only_once = precision in ("fp32", "fp16") and precision in found
+            if entry is None or only_once or (precision in ("fp32", "fp16") and route != "ptq"):
+                continue
+            label = (
+                precision
+                if precision in ("fp32", "fp16")
+                else f"{route}" + (" codebook" if precision == "codebook" else "")
+            )
+            files[label] = run.folder / "artifacts" / f"model.{precision}.onnx"
+            found[label] = {
+                "bytes": entry["bytes"],
+                **_scores(entry["test"]),
+                **(
+                    {"integer": entry["fusion"]["integer"], "wanted": entry["fusion"]["wanted"]}
+                    if "fusion" in entry
+                    else {}
+                ),
+            }
+        print(name, route, found.get(route), file=sys.stderr, flush=True)
+    task = make_task(load(SUBJECTS[name]["recipe"], SUBJECTS[name]["data"]), Events(listeners=()))
+    files["onnxruntime default"] = out / name / "default.int8.onnx"
+    naive(files["fp32"], files["onnxruntime default"], task.images("train", CALIBRATION_IMAGES))
+    session = OnnxSession(files["onnxruntime default"], threads=2)
+    contract = predictor(files["fp32"]).contract
+    scores = task.evaluate(Predictor(lambda x: session.run({"images": x}), contract, 1), "test")
+    found["onnxruntime default"] = {"bytes": files["onnxruntime default"].stat().st_size, **_scores(scores)}
+    timed = ("fp32", "fp16", "onnxruntime default", "ptq", "qad int8", "4 bit, learned codebook")
+    linked: list[Path] = []
+    for label in timed:
+        linked.append(out / name / "timed" / f"{_slug(label)}.onnx")
+        linked[-1].parent.mkdir(exist_ok=True)
+        linked[-1].write_bytes(files[label].read_bytes())
+    config = Profile(runtimes=("onnxruntime",), threads=tuple(threads), processes=5)
+    profile = profile_artifacts(linked, config, Events(listeners=()))
+    for label, path in zip(timed, linked, strict=True):
+        for ratio in profile["speedups"]:
+            if ratio["artifact"] == path.stem and ratio["against"] == "fp32":
+                told = [round(ratio[k], 2) for k in ("ratio", "ci_low", "ci_high")]
+                found[label][f"speed_{ratio['threads']}"] = told
+    return {"machine": profile["verdict"], "routes": found}
+
+
+def _slug(label: str) -> str:
+    return label.replace(" ", "_").replace(",", "")
+
+
+def _scores(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The headline figures."""
+    kept = ("map50", "map", "psnr", "psnr/set5", "psnr/set14")
+    return {k: round(metrics[k], 4) for k in kept if k in metrics}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--subjects", default=",".join(SUBJECTS))
+    parser.add_argument("--bccd", type=Path)
+    parser.add_argument("--bccd-small", type=Path)
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench_quantize"))
+    given = parser.parse_args()
+    if not DATA.is_dir():
+        sys.exit(f"{DATA} is not there; export EDGEC_DATA=FOLDER")
+    os.environ.setdefault("EDGEC_DATA", str(DATA))
+    networks = {"bccd": given.bccd, "bccd_small": given.bccd_small}
+    threads = [int(n) for n in given.threads.split(",")]
+    names = given.subjects.split(",")
+    print(json.dumps({name: measure(name, networks, given.out, threads) for name in names}))
+
+
+if __name__ == "__main__":
+    main()
