@@ -497,6 +497,32 @@ class Recipe(Frozen):
             raise ValueError("loss has the terms of detection; super-resolution trains on L1 alone")
         return self
 
+    @model_validator(mode="after")
+    def _integers_in_order(self) -> Self:
+        """What stages need of those before them, told before anything is trained."""
+        problems: list[str] = []
+        quantize: Quantize | None = None
+        for name, stage in self.stages.items():
+            match stage:
+                case Quantize():
+                    quantize = stage
+                case QuantizationAware() if quantize is None and self.network.weights is None:
+                    problems.append(f"stages.{name}: put a quantize stage before it")
+                case Export() if quantize is not None:
+                    integers = [p for p in stage.precisions if p in ("int8", "codebook")]
+                    if integers and quantize.activation_bits != 8:
+                        remedy = f"set activation_bits: 8, or take {' and '.join(integers)} off precisions"
+                        problems.append(f"stages.{name}: no runtime here has 4-bit activations; {remedy}")
+                    if "codebook" in integers and quantize.weight_bits > 4:
+                        problems.append(
+                            f"stages.{name}: codebook needs weight_bits of 4 or fewer in the quantize stage"
+                        )
+                case _:
+                    pass
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
     @field_validator("stages", mode="before")
     @classmethod
     def _kind_from_name(cls, stages: Any) -> Any:

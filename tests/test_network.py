@@ -12,6 +12,7 @@ import torch
 
 from edgec.errors import NetworkError, StorageError
 from edgec.network import Network, Surgery, load_into, resolve_arch, shipped_archs
+from edgec.norms import folded_norms
 from edgec.source import read_weights
 
 ARGS = {"classes": 2, "width": 0.25}
@@ -124,3 +125,19 @@ def test_checkpoints_are_read_without_running_code(tmp_path: Path, network: Netw
     (tmp_path / "broken.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
     with pytest.raises(NetworkError, match="no tensors"):
         read_weights(tmp_path / "broken.safetensors")
+
+
+def test_folded_norms_are_replayed(network: Network, tmp_path: Path) -> None:
+    net = network.build()
+    with torch.no_grad():
+        net.head32_conv.bn.running_mean += 0.3  # type: ignore[operator, union-attr]
+    example = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    folded, pairs = folded_norms(net, example)
+    assert pairs["head32_conv.conv"] == "head32_conv.bn"
+    network.with_surgery(Surgery("fold", pairs), folded).save(tmp_path)
+    built = Network.load(tmp_path).build()
+    assert not [m for m in built.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        for a, b in zip(net(example), built(example), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    assert folded_norms(built, example)[1] == {}

@@ -152,3 +152,18 @@ def test_shipped_recipes_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -
 def test_checking_a_recipe_does_not_import_torch() -> None:
     code = "import sys, edgec.recipe as r; r.load('detector'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_integers_that_cannot_work_out_are_told_before_anything_trains(tmp_path: Path) -> None:
+    text = GOOD + "  qad: {epochs: 1}\n"
+    assert "stages.qad: put a quantize stage before it" in problems(tmp_path, text)
+    text = GOOD + "  quantize: {activation_bits: 4}\n  export: {}\n"
+    assert "no runtime here has 4-bit activations" in problems(tmp_path, text)
+    text = GOOD + "  quantize: {}\n  export: {precisions: [codebook]}\n"
+    assert "codebook needs weight_bits of 4 or fewer" in problems(tmp_path, text)
+    text = GOOD + "  quantize: {average_bits: 3}\n"
+    assert "give weight_bits: 4" in problems(tmp_path, text)
+    text = (
+        GOOD + "  quantize: {weight_bits: 4}\n  qad: {epochs: 1}\n  export: {precisions: [int8, codebook]}\n"
+    )
+    assert load(write(tmp_path, text)).stages["qad"].kind == "qad"

@@ -33,7 +33,7 @@ from edgec.stages.profile import profile_artifacts
 DATA = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
 CALIBRATION_IMAGES = 64
 TRAINED = {"batch": 4, "ema_decay": 0.98}
-LOGITS = [{"kind": "logits", "temperature": 2, "weight": 0.5}]
+ITSELF = [{"kind": "logits", "temperature": 2, "weight": 1.0}, {"kind": "boxes", "weight": 2.0}]
 
 SUBJECTS: dict[str, dict[str, Any]] = {
     "imdn_x4": {
@@ -52,20 +52,20 @@ SUBJECTS: dict[str, dict[str, Any]] = {
         "recipe": "voc_yolo_fastest_xl",
         "keep_float": [],
         "data": {"data.train": "val2012"},
-        "train": {**TRAINED, "batch": 16, "epochs": 2, "lr": 3e-5, "task_loss": 0.1, "terms": LOGITS},
+        "train": {**TRAINED, "batch": 16, "epochs": 2, "lr": 3e-5, "task_loss": 0.1, "terms": ITSELF},
         "routes": ("ptq", "ptq bias corrected", "neural-compressor", "qad int8", "4 bit, learned"),
     },
     "bccd": {
         "recipe": "bccd",
         "keep_float": ["backbone.stem.conv"],
         "data": {},
-        "train": {**TRAINED, "batch": 8, "epochs": 5, "terms": LOGITS},
+        "train": {**TRAINED, "batch": 8, "epochs": 5, "lr": 5e-5, "task_loss": 0.2, "terms": ITSELF},
     },
     "bccd_small": {
         "recipe": "bccd",
         "keep_float": ["backbone.stem.conv"],
         "data": {},
-        "train": {**TRAINED, "batch": 8, "epochs": 5, "terms": LOGITS},
+        "train": {**TRAINED, "batch": 8, "epochs": 5, "lr": 5e-5, "task_loss": 0.2, "terms": ITSELF},
     },
 }
 ROUTES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {  # quantize stage, qad stage

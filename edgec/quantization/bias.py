@@ -26,6 +26,8 @@ def corrections(
     nodes = convolutions(model)
     weights = initializers(model)
     layers = [n for n in quantizable(model) if n not in set(float_layers) and len(nodes[n].input) > 2]
+    if not layers:
+        return {}
     means = means_of(model, list(dict.fromkeys(nodes[n].input[0] for n in layers)), images, batch)
     found: dict[str, list[float]] = {}
     for layer in layers:

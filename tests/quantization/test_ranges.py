@@ -12,7 +12,7 @@ from torch import nn
 
 from edgec.errors import StageError
 from edgec.quantization.qdq import place
-from edgec.quantization.ranges import calibrate
+from edgec.quantization.ranges import MOMENTUM, calibrate, means_of
 from edgec.runtimes.onnx_export import to_onnx
 
 
@@ -70,7 +70,7 @@ def test_mse_cuts_a_lone_outlier_and_errs_less_than_minmax(linear: Any, noise: n
     assert error(*cut) < error(*whole)
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
 def test_every_method_holds_zero_and_does_not_depend_on_the_batch(
     tiny: Any, noise: np.ndarray, method: Any
 ) -> None:
@@ -145,3 +145,24 @@ def test_a_dead_layer_is_named_as_in_the_network(noise: np.ndarray) -> None:
     model = to_onnx(net, torch.zeros(1, 3, 64, 64), ["out"], dynamic_batch=True)
     with pytest.raises(StageError, match=r"constant on all calibration images: .*0:out"):
         calibrate(model, list(place(model).source), noise)
+
+
+def test_entropy_cuts_a_long_thin_tail(linear: Any, noise: np.ndarray) -> None:
+    _, model = linear
+    images = noise.copy()
+    images[0, :, 0, 0] = 60.0
+    cut = calibrate(model, ["out"], images, "entropy")["0:out"]
+    whole = calibrate(model, ["out"], images, "minmax")["0:out"]
+    assert cut[1] - cut[0] < 0.9 * (whole[1] - whole[0])
+
+
+def test_a_moving_average_leans_on_later_batches(linear: Any, noise: np.ndarray) -> None:
+    images = np.concatenate([noise[:1], noise[:1] * 3])
+    low, high = calibrate(linear[1], ["images"], images, "moving_average", batch=1)["images"]
+    assert low == 0
+    assert high == pytest.approx(float(noise[:1].max()) * (1 + MOMENTUM * 2), rel=1e-5)
+
+
+def test_means_by_channel(linear: Any, noise: np.ndarray) -> None:
+    found = means_of(linear[1], ["images"], noise, batch=3)["images"]
+    assert found == pytest.approx(noise.mean((0, 2, 3)), rel=1e-5)

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from edgec.env import Env
 from edgec.errors import StageError
@@ -179,3 +180,47 @@ def test_tiles_are_for_tasks_whose_images_have_any_size(
     env = given(nearness(), "export", detector).env
     with pytest.raises(StageError, match=r"stages\.export\.tile \[32, 32\].*leave it out"):
         export(Export(precisions=("fp32",), tile=(32, 32)), detector, env)
+
+
+@pytest.fixture
+def four_bits(
+    detector: Network, nearness: Callable[..., Any], given: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The detector after a quantize stage with settings, and the env of an export after it."""
+
+    def go(**settings: Any) -> Any:
+        env = given(nearness(), "ship", detector).env
+        config = {"images": 4, "batch": 2, "sensitivity_images": 1, "max_drop": 1, **settings}
+        return quantize(Quantize.model_validate(config), detector, env)[0], env
+
+    return go
+
+
+def test_a_codebook_is_the_int8_artifact_in_half_the_bytes(four_bits: Callable[..., Any]) -> None:
+    network, env = four_bits(weight_bits=4)
+    _, metrics = export(Export(precisions=("int8", "codebook"), dense=False), network, env)
+    whole, small = (metrics["artifacts"][f"model.{p}"] for p in ("int8", "codebook"))
+    assert small["bytes"] < 0.56 * whole["bytes"]
+    assert small["fusion"] == whole["fusion"]
+    assert small["fusion"]["integer"] == small["fusion"]["wanted"] == 24
+    assert small["val"] == whole["val"] == metrics["final"]
+    assert onnx.load(env.out / "model.codebook.onnx").opset_import[0].version >= 21
+
+
+def test_precisions_that_cannot_be_had_are_refused_before_any_work(four_bits: Callable[..., Any]) -> None:
+    network, env = four_bits()
+    with pytest.raises(StageError, match=r"stages\.ship: a codebook needs weights of 4 bits or fewer"):
+        export(Export(precisions=("codebook",)), network, env)
+    network, env = four_bits(activation_bits=4)
+    with pytest.raises(StageError, match=r"onnxruntime has no convolution for activations of 4 bits"):
+        export(Export(precisions=("int8",)), network, env)
+    assert not list(env.out.iterdir())
+
+
+@pytest.mark.parametrize(("bits", "values"), [(6, 63), (3, 8), (2, 4)])
+def test_fewer_bits_are_fewer_values(four_bits: Callable[..., Any], bits: int, values: int) -> None:
+    network, env = four_bits(weight_bits=bits)
+    export(Export(precisions=("int8",), dense=False), network, env)
+    graph = onnx.load(env.out / "model.int8.onnx").graph
+    stored = [numpy_helper.to_array(i) for i in graph.initializer if i.data_type == onnx.TensorProto.INT8]
+    assert max(len(np.unique(w)) for w in stored) == values

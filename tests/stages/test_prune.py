@@ -360,3 +360,22 @@ def test_a_pruned_imdn_is_built_in_another_process(
         expected = net(torch.rand(1, 3, 12, 20, generator=torch.Generator().manual_seed(5)))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
     assert attributes == [dense.factor, dense.multiple, dense.radius]
+
+
+def test_layers_that_stay_are_fitted_to_the_dense_ones(run: Callable[..., Any], tiny: Network) -> None:
+    dense = tiny.build()
+    x = torch.from_numpy(Noise().images("train", 4))
+
+    def error(pruned: Network) -> float:
+        with torch.no_grad():
+            return sum(
+                float((a - b).square().mean()) for a, b in zip(dense(x), pruned.build()(x), strict=True)
+            )
+
+    plain, told = run(ratio=0.3, recalibrate_batches=0)
+    fitted, metrics = run(ratio=0.3, recalibrate_batches=0, reconstruct_images=4)
+    assert told["fitted"] == []
+    assert {"backbone.down1.conv", "head16"} <= set(metrics["fitted"])
+    assert "backbone.stem.conv" not in metrics["fitted"]  # it takes the image
+    assert error(fitted) < 0.5 * error(plain)
+    assert fitted.surgeries == plain.surgeries

@@ -1,0 +1,60 @@
+"""Calibration by Neural Compressor; needs the package, which is an extra."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgec.errors import Missing
+from edgec.network import Network
+from edgec.norms import fold_norms
+from edgec.quantization.neural_compressor import tuned
+from edgec.quantization.qdq import insert, place
+from edgec.quantization.ranges import calibrate
+from edgec.runtimes.onnx_export import snr_db, to_onnx
+from edgec.runtimes.onnxruntime import OnnxSession
+
+EXAMPLE = torch.zeros(1, 3, 64, 64)
+HERE = find_spec("neural_compressor") is not None
+
+
+def call(tiny: Any, net: torch.nn.Module, evaluate: Any) -> Any:
+    tensors = list(place(tiny.model).source)
+    return tuned(net, tiny.model, tensors, tiny.images, EXAMPLE, evaluate, 0.01, None, 2)
+
+
+@pytest.mark.skipif(not HERE, reason="neural-compressor is not installed")
+@pytest.mark.filterwarnings("ignore")
+def test_its_ranges_serve_the_int8_graph(tiny: Any) -> None:
+    net = fold_norms(Network.initial("yolov4_tiny", {"classes": 3, "width": 0.25}, seed=1).build(), EXAMPLE)
+    images = tiny.images
+    model = to_onnx(net, EXAMPLE, ["head0", "head1"], dynamic_batch=True)
+    with torch.no_grad():
+        wanted = [o.numpy() for o in net(torch.from_numpy(images))]
+    scores: list[float] = []
+
+    def evaluate(run: Any) -> float:
+        scores.append(min(snr_db(a, b) for a, b in zip(wanted, run(images), strict=True)))
+        return scores[-1]
+
+    tensors = list(place(model).source)
+    ranges, told = tuned(net, model, tensors, images, EXAMPLE, evaluate, 0.01, None, 2)
+    assert [row["observer"] for row in told["tried"]] == ["minmax", "kl"]
+    assert told["ranges"] == len(ranges) >= 15
+    low, high = ranges["images"]
+    assert (low, high) == pytest.approx((0, float(images.max())), abs=0.1)
+    whole = calibrate(model, tensors, images, "minmax") | ranges
+    reached = OnnxSession(insert(model, whole).SerializeToString()).run({"images": images})
+    assert min(snr_db(a, b) for a, b in zip(wanted, reached, strict=True)) > 20
+
+
+def test_it_is_told_how_to_install_it(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "neural_compressor", None)
+    monkeypatch.setitem(sys.modules, "neural_compressor.torch.export", None)
+    with pytest.raises(Missing, match=r"pip install 'edgec\[neural-compressor\]'"):
+        call(tiny, torch.nn.Identity(), lambda run: float(np.nan))
