@@ -71,8 +71,8 @@ def build_report(
         "gamma": next((m["gamma"] for m in stages.values() if "gamma" in m), None),
         "quantized": {
             k: m[k]
-            for m in [last_of(stages, "quantize")]
-            for k in ("sensitivity", "fusion", "drop")
+            for m in (last_of(stages, "quantize"), last_of(stages, "qad"))  # the later tells what it changed
+            for k in ("sensitivity", "fusion", "drop", "weights", "equalised")
             if k in m
         },
         "artifacts": files,

@@ -138,6 +138,30 @@ def histograms(
     return plot.svg() + legend(list(counts))
 
 
+def points(title: str, counts: Sequence[float], at: Sequence[float], x_label: str) -> str:
+    """A histogram over -1..1 with a line at each of a codebook's points."""
+    highest = max(counts, default=0)
+    if highest <= 0:
+        return ""
+    plot = Plot(title, (-1, 1), (0, highest * 1.05))
+    plot.axes(x_label, "weights")
+    width = 2 / len(counts)
+    for index, count in enumerate(counts):
+        left = -1 + index * width
+        y = plot.py(count)
+        plot.parts.append(
+            f'<rect x="{plot.px(left):.1f}" y="{y:.1f}" width="{max(plot.px(left + width) - plot.px(left) - 0.6, 0.6):.1f}" '
+            f'height="{plot.py(0) - y:.1f}" fill="{colour(0)}" fill-opacity="0.55"/>'
+        )
+    for point in at:
+        x = plot.px(point)
+        plot.parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{plot.py(0):.1f}" y2="{plot.py(highest):.1f}" stroke="{colour(1)}" '
+            'stroke-width="1.2"/>'
+        )
+    return plot.svg() + legend(["weights", "points"])
+
+
 def kept_channels(title: str, layers: Sequence[Mapping[str, object]]) -> str:
     """A column for each layer: channels before as an outline, kept as a filled bar, coloured by group."""
     if not layers:

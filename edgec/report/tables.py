@@ -26,7 +26,7 @@ def columns(d: Data) -> dict[str, list[str]]:
         "inout": ["", "went in (dense, fp32)", f"came out ({d['shipped'] or 'no artifact'})", "change"],
         "stages": ["stage", *titles, "parameters", "MACs", "padded MACs", "seconds", "cached", "flags"],
         "artifacts": [
-            "artifact", "bytes", *(f"{title} val" for title in titles), *on_test, "drop val", "SNR dB",
+            "artifact", "bytes", "zipped", *(f"{title} val" for title in titles), *on_test, "drop val", "SNR dB",
             "integer convolutions",
         ],
         "latency": LATENCY,
@@ -70,14 +70,49 @@ def view(d: Data) -> dict[str, Any]:
         "gamma_chart": gamma_chart(d),
         "curve_charts": curve_charts(d),
         "sensitivity_rows": [
-            [s["layer"], f"{s['sqnr_db']:.1f}", "yes" if s["kept_float"] else ""]
+            [
+                s["layer"],
+                f"{s['sqnr_db']:.1f}",
+                number(s["cost"]) if s.get("cost") else "",
+                "yes" if s["kept_float"] else "",
+            ]
             for s in (d["quantized"] or {}).get("sensitivity", [])
         ],
         "fusion_rows": [
             [f["layer"], f["reason"]]
             for f in ((d["quantized"] or {}).get("fusion") or {}).get("left_float", [])
         ],
+        "weight_rows": weight_rows(d),
+        "weight_charts": weight_charts(d),
+        "compressor_rows": [
+            [t["observer"], told(d["metrics"][0], t["metric"])]
+            for t in ((d["quantized"] or {}).get("equalised") or {})
+            .get("neural_compressor", {})
+            .get("tried", [])
+        ],
     }
+
+
+def weight_rows(d: Data) -> list[list[Any]]:
+    """How the integer layers store their weights; empty where all have 8 bits."""
+    rows = (d["quantized"] or {}).get("weights", [])
+    if all(r["bits"] == 8 for r in rows):
+        return []
+    return [
+        [r["layer"], f"{r['count']:,}", r["bits"], f"{r['huffman_bits']:.2f}", len(r.get("points", [])) or ""]
+        for r in sorted(rows, key=lambda r: -r["count"])
+    ]
+
+
+def weight_charts(d: Data) -> list[dict[str, str]]:
+    """Where the weights of the largest layers lie, and the points that they take."""
+    rows = [r for r in (d["quantized"] or {}).get("weights", []) if r.get("points")]
+    found: list[dict[str, str]] = []
+    for row in sorted(rows, key=lambda r: -r["count"])[:4]:
+        title = f"{row['layer']}: {len(row['points'])} points"
+        svg = charts.points(title, row["histogram"], row["points"], "of the channel's largest weight")
+        found.append({"title": title, "svg": svg})
+    return found
 
 
 def percent(before: float | None, after: float | None) -> str:
@@ -236,6 +271,7 @@ def artifact_rows(d: Data) -> list[list[Any]]:
             [
                 name,
                 f"{a['bytes']:,}",
+                f"{a['zipped_bytes']:,}" if a.get("zipped_bytes") else "",
                 *(told(m, val.get(m["name"])) for m in d["metrics"]),
                 *([told(head, test.get(head["name"]))] if tested(d) else []),
                 signed(a["drop_from_torch"], head["digits"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,6 +121,7 @@ def _write(name: str, source: Network, config: Export, env: Env) -> dict[str, An
             entry: dict[str, Any] = {
                 "file": path.name,
                 "bytes": path.stat().st_size,
+                "zipped_bytes": len(zlib.compress(path.read_bytes())),
                 "precision": precision,
                 "params": source.parameters,
                 **figures,

@@ -174,6 +174,12 @@ def everything() -> Data:
             ],
             "fusion": fusion,
             "drop": 0.0027,
+            "weights": [
+                {"layer": f"layer{HOSTILE}", "count": 9216, "bits": 4, "huffman_bits": 3.61,
+                 "points": [-1.0, -0.4, 0.1, 0.9], "histogram": [k % 7 for k in range(64)]},
+                {"layer": "head.out", "count": 640, "bits": 8, "huffman_bits": 6.9},
+            ],
+            "equalised": {"used": False, "neural_compressor": {"tried": [{"observer": "kl", "metric": 0.81}]}},
         },
         "artifacts": artifacts,
         "profile": {

@@ -18,7 +18,7 @@ Data = dict[str, Any]
 VOID = {"meta", "link", "img", "br", "hr", "input", "line", "rect", "circle", "polyline"}
 SECTIONS = [
     "Gates", "In and out", "Stages", "Artifacts", "Latency", "Where the time goes", "Pictures", "Channels", "Training",
-    "Sensitivity to int8", "Notes", "To reproduce",
+    "Sensitivity to int8", "Weights of few bits", "Notes", "To reproduce",
 ]  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def test_markdown_tables_are_even_and_pipes_escaped(written: Callable[..., Any],
 
 def test_charts_have_names_for_those_who_cannot_see_them(written: Callable[..., Any], full: Data) -> None:
     page, html, _, _ = written(full)
-    assert len(page.charts) == 12
+    assert len(page.charts) == 13
     assert all(c["role"] == "img" and c["aria-label"] for c in page.charts)
     assert len({c["aria-label"] for c in page.charts}) == len(page.charts)
     assert html.count("<svg") == len(re.findall(r"<svg[^>]*><title>[^<]+</title>", html))

@@ -1,6 +1,6 @@
-"""What tiles cost: `python tools/bench_tiles.py [--side 1000] [--threads 2]`, one JSON line at the end.
+"""What tiles cost: `python tools/bench_crops.py [--sides 250,500,1000] [--threads 2]`, one JSON line at the end.
 
-An image of side x side pixels through IMDN x4, each way in a fresh process: growth of the peak memory, seconds, and the
+Images of side x side pixels through IMDN x4, each way in a fresh process: growth of the peak memory, seconds, and the
 difference from the whole image. The official weights are taken from $EDGEC_DATA, or random ones. The whole image takes
 about ten gigabytes in onnxruntime; --skip-whole leaves it out. With the data there, PSNR on Set14 too.
 """
@@ -141,42 +141,51 @@ def on_set14(path: Path, threads: int) -> dict[str, float]:
     return found
 
 
+def all_ways(path: Path, folder: Path, side: int, threads: int, skip_whole: bool) -> dict[str, Any]:
+    """Figures of every way on an image of one size, each in a process of its own."""
+    found: dict[str, Any] = {}
+    reference = folder / "onnxruntime whole.npy"
+    reference.unlink(missing_ok=True)
+    for way in WAYS:
+        if skip_whole and way in LEFT_OUT:
+            continue
+        arguments = ["--way", way, "--folder", str(folder), "--side", str(side), "--threads", str(threads)]
+        done = subprocess.run(
+            [sys.executable, __file__, *arguments], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            found[way] = {"failed": done.stderr.strip().splitlines()[-1:] or [done.returncode]}
+        else:
+            found[way] = json.loads(done.stdout.splitlines()[-1])
+            if reference.is_file():
+                off = np.load(folder / f"{way}.npy").astype(float) - np.load(reference)
+                found[way]["largest_difference"] = float(np.abs(off).max())  # grey levels
+        print(f"{side:5} {way:24} {found[way]}", flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--side", type=int, default=1000)
+    parser.add_argument("--sides", default="250,500,1000")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--skip-whole", action="store_true")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--side", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
         print(json.dumps(one_way(options.way, options.folder, options.side, options.threads)))
         return
-    results: dict[str, Any] = {"side": options.side, "threads": options.threads, "budget": BUDGET, "ways": {}}
+    results: dict[str, Any] = {"threads": options.threads, "budget": BUDGET}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         path = artifact(folder)
-        for way in WAYS:
-            if options.skip_whole and way in LEFT_OUT:
-                continue
-            arguments = ["--way", way, "--folder", str(folder), "--side", str(options.side)]
-            done = subprocess.run(
-                [sys.executable, __file__, *arguments, "--threads", str(options.threads)],
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            if done.returncode:
-                results["ways"][way] = {"failed": done.stderr.strip().splitlines()[-1:] or [done.returncode]}
-                print(way, results["ways"][way], flush=True)
-                continue
-            figures = json.loads(done.stdout.splitlines()[-1])
-            reference = folder / "onnxruntime whole.npy"
-            if reference.is_file():
-                off = np.load(folder / f"{way}.npy").astype(float) - np.load(reference)
-                figures["largest_difference"] = float(np.abs(off).max())  # grey levels
-            results["ways"][way] = figures
-            print(f"{way:24} {figures}", flush=True)
+        results["sides"] = {
+            side: all_ways(path, folder, int(side), options.threads, options.skip_whole)
+            for side in options.sides.split(",")
+        }
         if (DATA / "sr" / "eval" / "Set14").is_dir():
             results["set14_psnr"] = on_set14(path, options.threads)
     print(json.dumps(results))
