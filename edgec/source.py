@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgec.env import Task
 from edgec.errors import NetworkError, Problem, RecipeError
 from edgec.network import Network, converter, load_darknet_weights, load_into
-from edgec.recipe import Recipe
+from edgec.recipe import Recipe, Taught
 
 
 def check(recipe: Recipe) -> None:
@@ -26,7 +26,7 @@ def check(recipe: Recipe) -> None:
         if path is not None and not path.exists()
     ]
     for name, stage in recipe.stages.items():
-        if stage.kind == "distill" and isinstance(stage.teacher, Path) and not stage.teacher.exists():
+        if isinstance(stage, Taught) and isinstance(stage.teacher, Path) and not stage.teacher.exists():
             problems.append(
                 Problem(f"stages.{name}.teacher", f"{stage.teacher} does not exist", "check the path")
             )

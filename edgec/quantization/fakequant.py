@@ -63,11 +63,9 @@ class ActivationQuantizer(nn.Module):
         return self._now()[0]
 
     def freeze(self) -> None:
-        """Keep the range from now on."""
+        """Keep the range in this step: call it after every backward pass. An optimiser leaves out what has no gradient."""
         self.frozen = True
-        for parameter in (self.stretch, self.shift):
-            parameter.requires_grad_(False)
-            parameter.grad = None
+        self.stretch.grad = self.shift.grad = None
 
     def bounds(self) -> tuple[float, float]:
         """(low, high) of the range now."""

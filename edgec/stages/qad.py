@@ -6,7 +6,6 @@ round them, taught by a float network. What comes out is exported and measured l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -64,15 +63,15 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
         for name, parameter in student.graph.named_parameters():
             parameter.requires_grad_(name not in dict(net.named_parameters()))
     inside = [[(label, t, f"graph.{tap_name(s)}") for label, t, s in each] for each in pairs]
-    with lesson(config, student, teacher, inside, connectors, env) as taught:
 
-        def loss(module: nn.Module, batch: Any, at: Position) -> Mapping[str, Tensor]:
-            if at.fraction >= config.freeze:
-                for _, quantizer in student.activations():
-                    quantizer.freeze()
-            return taught(module, batch, at)
+    def freeze(at: Position) -> None:
+        if at.fraction >= config.freeze:
+            for _, quantizer in student.activations():
+                quantizer.freeze()
 
-        result = fit(student, loss, config, env, helpers=connectors if len(connectors) else None)
+    with lesson(config, student, teacher, inside, connectors, env) as loss:
+        helpers = connectors if len(connectors) else None
+        result = fit(student, loss, config, env, after_backward=freeze, helpers=helpers)
     ranges, formats = write_back(student, net)
     network = network.with_weights(net)
     after = replace(before, ranges={**before.ranges, **ranges}, formats=formats, factors={})
