@@ -44,7 +44,7 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
             continue
         layer = layer_of(node).removesuffix("_dq").removesuffix(".weight")
         reason = (
-            "kept in float by its sensitivity"
+            "kept in float by the recipe or its sensitivity"
             if layer in set(asked_float)
             else "kept in float: it works on a single pixel"
             if layer in pixels

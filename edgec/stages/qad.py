@@ -21,12 +21,15 @@ from edgec.quantization.equalise import equalised
 from edgec.quantization.fused import fuse, tap_name, write_back
 from edgec.quantization.recorded import quantization_of
 from edgec.recipe import QuantizationAware
-from edgec.runtimes.onnx_export import initializers, with_fast_mish
+from edgec.runtimes.onnx_export import initializers, snr_db, with_fast_mish
+from edgec.runtimes.onnxruntime import OnnxSession
 from edgec.stages.distill import check_knowledge, lesson, make_connectors, pairs_of, teacher_of
 from edgec.stages.quantize import float_graph, measured
 from edgec.taps import tapped
 from edgec.training.fit import fit
 from edgec.training.schedules import Position
+
+PARITY_IMAGES = 2
 
 
 def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
@@ -76,8 +79,10 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     network = network.with_weights(net)
     after = replace(before, ranges={**before.ranges, **ranges}, formats=formats, factors={})
     reference = env.task.evaluate(torch_predictor(start, env.task, env.device), "val")
+    trained = float_graph(net, env)
     told = result.to_json() | {"teacher": source.digest, "in_torch": result.final}
-    told |= measured(after, float_graph(net, env), net, reference, env) | {"only_in_integers": student.unseen}
+    told |= measured(after, trained, net, reference, env)
+    told |= {"parity": _parity(student, after.graph(trained), env), "only_in_integers": student.unseen}
     return network.with_surgery(after.surgery()), told
 
 
@@ -89,6 +94,22 @@ def _load(net: nn.Module, model: onnx.ModelProto) -> None:
         if name in stored and stored[name].shape == tuple(tensor.shape):
             state[name] = torch.from_numpy(stored[name].copy())
     net.load_state_dict(state)
+
+
+def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> dict[str, float]:
+    """How near the int8 graph in onnxruntime is to what was trained, in dB: as written, and as the runtime optimises it.
+
+    Not endless: sums of floats fall on one or the other side of a level, and one step here is many in later layers.
+    """
+    images = env.task.images("val", PARITY_IMAGES)
+    with torch.no_grad():
+        outputs = student.eval().cpu()(torch.from_numpy(images))
+    trained = [o.numpy() for o in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+    found: dict[str, float] = {}
+    for name, optimise in (("as_written_db", False), ("optimised_db", True)):
+        reached = OnnxSession(graph.SerializeToString(), optimise=optimise).run({"images": images})
+        found[name] = round(min(snr_db(a, b) for a, b in zip(trained, reached, strict=True)), 2)
+    return found
 
 
 def _channel_factors(

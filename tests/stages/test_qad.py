@@ -125,6 +125,7 @@ def test_what_torch_measured_is_what_onnxruntime_gives(trained: Callable[..., An
     _, metrics, _ = trained()
     assert metrics["in_torch"]["map50"] == pytest.approx(metrics["final"]["map50"], abs=2e-3)
     assert 1 - metrics["final"]["map50"] > 4e-3  # so that near means something
+    assert min(metrics["parity"].values()) > 40
 
 
 def test_points_alone_bring_it_nearer_too(trained: Callable[..., Any]) -> None:
