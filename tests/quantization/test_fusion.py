@@ -35,5 +35,5 @@ def test_layers_kept_in_float_are_counted(tiny: Any) -> None:
     found = fusion(insert(tiny.model, tiny.ranges, kept), kept)
     assert found.integer == wanted(tiny.model, kept) == 22
     assert sorted(left["layer"] for left in found.left_float) == sorted(kept)
-    assert {left["reason"] for left in found.left_float} == {"kept in float by its sensitivity"}
+    assert {left["reason"] for left in found.left_float} == {"kept in float by the recipe or its sensitivity"}
     assert found.to_json()["integer"] == 22
