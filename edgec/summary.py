@@ -168,6 +168,7 @@ def flags(
     made_by = {
         "prune": [("model.fp32", "dense.fp32")],
         "quantize": [("model.int8", "model.fp32"), ("model.int8", "dense.fp32")],
+        "qad": [("model.codebook", "model.int8")],
     }
     for artifact, against in made_by.get(metrics["kind"], []):
         for s in profile.get("slower", []):

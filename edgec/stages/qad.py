@@ -41,6 +41,7 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     before = quantization_of(network)
     if before is None:
         raise StageError(f"stages.{env.stage}: training with quantization needs a quantize stage before it")
+    before = replace(before, biases={})  # corrections are for biases that do not train
     if not config.terms and not config.task_loss:
         raise StageError(f"stages.{env.stage}: neither terms nor task_loss; there is nothing to learn from")
     example = env.task.example()
@@ -81,7 +82,7 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     reference = env.task.evaluate(torch_predictor(start, env.task, env.device), "val")
     trained = float_graph(net, env)
     told = result.to_json() | {"teacher": source.digest, "in_torch": result.final}
-    told |= measured(after, trained, net, reference, env)
+    told |= measured(after, trained, env.task.contract(net), reference, env)
     told |= {"parity": _parity(student, after.graph(trained), env), "only_in_integers": student.unseen}
     return network.with_surgery(after.surgery()), told
 

@@ -50,6 +50,7 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     equal channels bring, how weights are stored, and whether `max_drop` was reached within `max_float_layers`.
     """
     net = network.build()
+    contract = env.task.contract(net)
     model = float_graph(net, env)
     fixed = _fixed(config, model, env)
     probe = env.task.images("val", config.sensitivity_images)
@@ -68,22 +69,28 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     costs = {s.name: total([s], {}, {}, BLOCK).padded_macs for s in shapes_of(net, env.task.example())}
     worst_first = by_worth(table, costs)
     reference = env.task.evaluate(torch_predictor(net, env.task, env.device), "val")
-    found, tried = _return_layers(
-        config, found, model, net, [n for n in worst_first if n not in fixed], reference, env
-    )
-    metrics = measured(found, model, net, reference, env)
-    kept = tried[-1]["max_drop_kept"]
-    if not kept:
+    queue = [name for name in worst_first if name not in fixed]
+    tried = _return_layers(config, found, model, contract, queue, reference, env)
+    best = tried[-1] if tried[-1].kept else max(tried, key=lambda t: t.reached[env.task.metric])
+    metrics = measured(best.found, model, contract, reference, env, best.reached)
+    if not best.kept:
         env.events.note(
             f"{env.stage}: int8 loses {metrics['drop']:.4f} {env.task.metric}, more than max_drop {config.max_drop}, with "
-            f"{len(tried) - 1} layers returned; raise max_float_layers, or train with quantization (a qad stage)",
+            f"{len(tried) - 1} layers tried; raise max_float_layers, or train with quantization (a qad stage)",
             "warning", env.stage,
         )  # fmt: skip
-    returned = set(found.float_layers) | {n for n in formats if n not in found.formats}
-    return network.with_surgery(found.surgery()), metrics | {
-        "max_drop_kept": kept,
+    returned = set(best.found.float_layers) | {n for n in formats if n not in best.found.formats}
+    return network.with_surgery(best.found.surgery()), metrics | {
+        "max_drop_kept": best.kept,
         "equalised": {"used": bool(by_layer), **calibrated.told},
-        "tried": tried,
+        "tried": [
+            {
+                "float_layers": len(t.found.float_layers),
+                "layer": t.layer,
+                env.task.metric: t.reached[env.task.metric],
+            }
+            for t in tried
+        ],
         "sensitivity": [
             {"layer": n, "sqnr_db": round(table[n], 2), "cost": costs.get(n), "kept_float": n in returned}
             for n in table
@@ -106,14 +113,19 @@ def float_graph(net: nn.Module, env: Env) -> onnx.ModelProto:
 
 
 def measured(
-    found: Quantization, model: onnx.ModelProto, net: nn.Module, reference: Mapping[str, float], env: Env
-) -> dict[str, Any]:
-    """Figures of the int8 graph of `model`, whose channels are equal already: accuracy against `reference`, fusion, weights."""
+    found: Quantization, model: onnx.ModelProto, contract: Mapping[str, Any], reference: Mapping[str, float], env: Env,
+    reached: Mapping[str, float] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Figures of the int8 graph of `model`, whose channels are equal already: accuracy against `reference`, fusion, weights.
+
+    `reached`: its accuracy, where that was measured before.
+    """
     graph = replace(found, factors={}).graph(model)
-    reached = env.task.evaluate(_predictor(graph, env.task.contract(net)), "val")
+    if reached is None:
+        reached = env.task.evaluate(_predictor(graph, contract), "val")
     metric = env.task.metric
     return {
-        "final": reached,
+        "final": dict(reached),
         "float": dict(reference),
         "drop": reference[metric] - reached[metric],
         "fusion": fusion(graph, found.float_layers).to_json() | {"wanted": wanted(model, found.float_layers)},
@@ -129,13 +141,20 @@ def by_worth(table: Mapping[str, float], costs: Mapping[str, float]) -> list[str
     return sorted(table, key=lambda name: -(10 ** (-table[name] / 10)) / max(costs[name], 1))
 
 
+@dataclass(frozen=True)
+class _Tried:
+    found: Quantization
+    layer: str | None  # the last that returned
+    reached: dict[str, float]
+    kept: bool  # the metric, to within max_drop
+
+
 def _return_layers(
-    config: Quantize, start: Quantization, model: onnx.ModelProto, net: nn.Module, queue: Sequence[str],
+    config: Quantize, start: Quantization, model: onnx.ModelProto, contract: Mapping[str, Any], queue: Sequence[str],
     reference: Mapping[str, float], env: Env,
-) -> tuple[Quantization, list[dict[str, Any]]]:  # fmt: skip
-    """Layer by layer back to float, or from few bits to 8, until the metric is kept; then the best that was tried."""
-    metric, contract = env.task.metric, env.task.contract(net)
-    tried: list[tuple[Quantization, dict[str, Any]]] = []
+) -> list[_Tried]:  # fmt: skip
+    """Layer by layer back to float, or from few bits to 8, until the metric is kept: all that was tried."""
+    tried: list[_Tried] = []
     found = start
     for layer in (None, *queue[: config.max_float_layers]):
         if layer is not None and layer in found.formats:
@@ -143,14 +162,11 @@ def _return_layers(
         elif layer is not None:
             found = replace(found, float_layers=(*found.float_layers, layer))
         reached = env.task.evaluate(_predictor(replace(found, factors={}).graph(model), contract), "val")
-        kept = reference[metric] - reached[metric] <= config.max_drop
-        row = {"float_layers": len(found.float_layers), "layer": layer, metric: reached[metric]}
-        tried.append((found, row | {"max_drop_kept": kept}))
+        kept = reference[env.task.metric] - reached[env.task.metric] <= config.max_drop
+        tried.append(_Tried(found, layer, reached, kept))
         if kept:
             break
-    else:
-        found = max(tried, key=lambda each: each[1][metric])[0]
-    return found, [row for _, row in tried]
+    return tried
 
 
 def _fixed(config: Quantize, model: onnx.ModelProto, env: Env) -> list[str]:
@@ -296,6 +312,6 @@ def _tell(env: Env, what: str, done: int, total: int) -> None:
     env.events.emit(Progress(f"{env.stage}: {what}", done, total))
 
 
-def _predictor(graph: onnx.ModelProto, contract: dict[str, Any]) -> Predictor:
+def _predictor(graph: onnx.ModelProto, contract: Mapping[str, Any]) -> Predictor:
     session = OnnxSession(graph.SerializeToString(), threads=2)
     return Predictor(lambda images: session.run({"images": images}), contract)
