@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -38,16 +39,17 @@ def tuned(
     `net` has its batch norms folded, `model` is its float graph; `evaluate` gives the metric of a network. Raises Missing
     when neural-compressor is not installed.
     """
+    inputs = (example.repeat(2, 1, 1, 1),)
     with _quietly():
         try:
-            from neural_compressor.torch.export import export
-            from neural_compressor.torch.quantization import INT8StaticQuantConfig, TuningConfig, autotune
+            theirs: Any = import_module("neural_compressor.torch.quantization")
+            traced = import_module("neural_compressor.torch.export").export(
+                net.eval(), inputs, dynamic_shapes=free_sizes(True, size_multiple)
+            )
         except ImportError as error:
             raise Missing(
                 f"neural-compressor is not installed ({error}); pip install 'edgec[neural-compressor]'"
             ) from error
-        inputs = (example.repeat(2, 1, 1, 1),)
-        traced = export(net.eval(), inputs, dynamic_shapes=free_sizes(True, size_multiple))
         found: list[Ranges] = []
         scores: list[float] = []
 
@@ -68,10 +70,9 @@ def tuned(
             scores.append(evaluate(run))
             return scores[-1]
 
-        assert traced is not None
-        configs: list[Any] = [INT8StaticQuantConfig(act_algo=name) for name in OBSERVERS]
-        autotune(
-            traced, TuningConfig(config_set=configs, tolerable_loss=max_drop, max_trials=len(configs)),
+        configs = [theirs.INT8StaticQuantConfig(act_algo=name) for name in OBSERVERS]
+        theirs.autotune(
+            traced, theirs.TuningConfig(config_set=configs, tolerable_loss=max_drop, max_trials=len(configs)),
             eval_fn=measure, run_fn=calibrate, example_inputs=inputs,
         )  # fmt: skip
     scores = scores[-len(found) :]  # before them: the float network

@@ -55,6 +55,6 @@ def test_its_ranges_serve_the_int8_graph(tiny: Any) -> None:
 
 def test_it_is_told_how_to_install_it(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "neural_compressor", None)
-    monkeypatch.setitem(sys.modules, "neural_compressor.torch.export", None)
+    monkeypatch.setitem(sys.modules, "neural_compressor.torch.quantization", None)
     with pytest.raises(Missing, match=r"pip install 'edgec\[neural-compressor\]'"):
         call(tiny, torch.nn.Identity(), lambda run: float(np.nan))
