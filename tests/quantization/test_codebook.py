@@ -20,7 +20,7 @@ def weights(seed: int = 0) -> torch.Tensor:
 
 
 def error(weight: torch.Tensor, points: torch.Tensor) -> float:
-    made = CodebookQuantizer("layer", 4, points)(weight)
+    made = CodebookQuantizer("layer", 4, points)(weight).detach()
     return float((made - weight).square().mean())
 
 
