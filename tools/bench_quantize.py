@@ -174,7 +174,8 @@ def measure(name: str, networks: Mapping[str, Path | None], out: Path, threads: 
         linked[-1].parent.mkdir(exist_ok=True)
         linked[-1].write_bytes(files[label].read_bytes())
     config = Profile(runtimes=("onnxruntime",), threads=tuple(threads), processes=5)
-    profile = profile_artifacts(linked, config, Events(listeners=()))
+    shape = {"images": list(task.example().shape)}  # sizes that an artifact leaves open
+    profile = profile_artifacts(linked, config, Events(listeners=()), shape)
     for label, path in zip(timed, linked, strict=True):
         for ratio in profile["speedups"]:
             if ratio["artifact"] == path.stem and ratio["against"] == "fp32":
