@@ -32,6 +32,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Precision = Literal[
     "fp32", "fp16", "int8", "codebook"
 ]  # codebook: int8 whose weights are stored as 4-bit indices
+INTEGERS = ("int8", "codebook")
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
 
 
@@ -509,7 +510,7 @@ class Recipe(Frozen):
                 case QuantizationAware() if quantize is None and self.network.weights is None:
                     problems.append(f"stages.{name}: put a quantize stage before it")
                 case Export() if quantize is not None:
-                    integers = [p for p in stage.precisions if p in ("int8", "codebook")]
+                    integers = [p for p in stage.precisions if p in INTEGERS]
                     if integers and quantize.activation_bits != 8:
                         remedy = f"set activation_bits: 8, or take {' and '.join(integers)} off precisions"
                         problems.append(f"stages.{name}: no runtime here has 4-bit activations; {remedy}")

@@ -140,14 +140,10 @@ def measure(name: str, networks: Mapping[str, Path | None], out: Path, threads: 
         figures = json.loads((run.folder / "report.json").read_text())["artifacts"]
         for precision in ("fp32", "fp16", "int8", "codebook"):
             entry = figures.get(f"model.{precision}")
-            only_once = precision in ("fp32", "fp16") and precision in found
-            if entry is None or only_once or (precision in ("fp32", "fp16") and route != "ptq"):
+            floating = precision in ("fp32", "fp16")  # the same after every way that does not train
+            if entry is None or (floating and route != "ptq"):
                 continue
-            label = (
-                precision
-                if precision in ("fp32", "fp16")
-                else f"{route}" + (" codebook" if precision == "codebook" else "")
-            )
+            label = precision if floating else f"{route} codebook" if precision == "codebook" else route
             files[label] = run.folder / "artifacts" / f"model.{precision}.onnx"
             found[label] = {
                 "bytes": entry["bytes"],

@@ -9,9 +9,8 @@ import onnx
 from onnx import numpy_helper
 
 from edgec.quantization.formats import EIGHT_BITS, Formats
-from edgec.quantization.qdq import convolutions, quantizable
+from edgec.quantization.qdq import convolutions, quantizable, weights_of
 from edgec.quantization.ranges import means_of
-from edgec.runtimes.onnx_export import initializers
 
 Biases = Mapping[str, Sequence[float]]  # what is added to the bias of a layer, by output channel
 
@@ -24,19 +23,16 @@ def corrections(
     Exact but for the border, where fewer positions are summed. Layers without a bias are left out.
     """
     nodes = convolutions(model)
-    weights = initializers(model)
     layers = [n for n in quantizable(model) if n not in set(float_layers) and len(nodes[n].input) > 2]
     if not layers:
         return {}
     means = means_of(model, list(dict.fromkeys(nodes[n].input[0] for n in layers)), images, batch)
     found: dict[str, list[float]] = {}
-    for layer in layers:
-        node = nodes[layer]
-        weight = weights[node.input[1]].astype(np.float32)
+    for layer, weight in weights_of(model, layers).items():
         form = formats.get(layer, EIGHT_BITS)
         scale = form.scale(weight)
         error = form.integers(weight, scale) * scale.reshape(-1, 1, 1, 1) - weight
-        mean = means[node.input[0]]
+        mean = means[nodes[layer].input[0]]
         groups = len(mean) // weight.shape[1]
         each = np.repeat(mean.reshape(groups, -1), len(weight) // groups, axis=0)  # [out, in of its group]
         found[layer] = [float(v) for v in -(error.sum((2, 3)) * each).sum(1)]

@@ -12,17 +12,20 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from edgec.quantization.formats import WeightFormat
+from edgec.quantization.formats import SMALLEST, WeightFormat
 from edgec.quantization.learned_step import quantize_per_channel, quantize_per_tensor
+from edgec.quantization.qdq import scale_and_zero
 
 MOMENTUM = 0.01  # of a moving average, for each batch
-Ranges = Literal["learned", "moving_average", "fixed"]
+Movement = Literal["learned", "moving_average", "fixed"]  # of ranges, in training
 
 
 class ActivationQuantizer(nn.Module):
     """Rounds a tensor to 2^bits unsigned levels between `low` <= 0 <= `high`; zero stays exact."""
 
-    def __init__(self, key: str, low: float, high: float, bits: int = 8, ranges: Ranges = "learned") -> None:
+    def __init__(
+        self, key: str, low: float, high: float, bits: int = 8, ranges: Movement = "learned"
+    ) -> None:
         super().__init__()
         self.key = key  # of the tensor, as `qdq.keys_of` names it
         self.levels = 2**bits - 1
@@ -30,8 +33,9 @@ class ActivationQuantizer(nn.Module):
         self.frozen = False
         self.scale: Tensor
         self.zero: Tensor
-        self.register_buffer("scale", torch.tensor([max(high - low, 1e-8) / self.levels]))
-        self.register_buffer("zero", torch.round(-low / self.scale).clamp(0, self.levels))
+        scale, zero = scale_and_zero(low, high, self.levels)
+        self.register_buffer("scale", torch.tensor([float(scale)]))
+        self.register_buffer("zero", torch.tensor([float(zero)]))
         # relative to where they start, so that one learning rate fits ranges of every size
         self.stretch = nn.Parameter(torch.zeros(1), requires_grad=ranges == "learned")
         # what a rectifier gives starts at zero and stays there: it is part of the convolution's kernel
@@ -135,4 +139,4 @@ class BiasQuantizer(nn.Module):
 
 def largest(weight: Tensor) -> Tensor:
     """The largest magnitude [out] of each output channel, never zero."""
-    return weight.detach().abs().flatten(1).amax(1).clamp(min=1e-8)
+    return weight.detach().abs().flatten(1).amax(1).clamp(min=SMALLEST)

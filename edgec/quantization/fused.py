@@ -19,15 +19,14 @@ from torch.fx.graph import CodeGen
 
 from edgec.errors import StageError
 from edgec.quantization.codebook import CodebookQuantizer
-from edgec.quantization.fakequant import ActivationQuantizer, BiasQuantizer, Ranges, WeightQuantizer
+from edgec.quantization.fakequant import ActivationQuantizer, BiasQuantizer, Movement, WeightQuantizer
 from edgec.quantization.formats import EIGHT_BITS, UNIT, Formats, WeightFormat
-from edgec.quantization.qdq import keys_of, place, quantizable
+from edgec.quantization.qdq import Ranges, keys_of, place, quantizable
 from edgec.quantization.ranges import values_of
 from edgec.taps import tapped
 
 NEAR = 1e-3  # of a tensor's norm: how far its values may lie apart in the two graphs
 EXPLICIT = [torch.ops.aten.silu.default]  # written as the operators that ONNX has for them
-Bounds = Mapping[str, tuple[float, float]]  # of tensors, by key
 CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
 
 
@@ -78,8 +77,8 @@ class FusedNetwork(nn.Module):
 
 
 def fuse(
-    net: nn.Module, model: onnx.ModelProto, bounds: Bounds, float_layers: Collection[str], example: Tensor, *,
-    formats: Formats, activation_bits: int = 8, ranges: Ranges = "learned", points: bool = True,
+    net: nn.Module, model: onnx.ModelProto, bounds: Ranges, float_layers: Collection[str], example: Tensor, *,
+    formats: Formats, activation_bits: int = 8, ranges: Movement = "learned", points: bool = True,
     taps: Mapping[str, Tensor | None] | None = None,
 ) -> FusedNetwork:  # fmt: skip
     """A network, its batch norms folded, with quantizers where the int8 graph of `model` has its pairs.
@@ -90,56 +89,67 @@ def fuse(
     """
     graph = _traced(net, example)
     probe = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
-    found = Values(graph).of(probe)
+    values = Values(graph).of(probe)
     fused = FusedNetwork(graph, net, example)
     placement, keys = place(model, float_layers), keys_of(model)
     seen = values_of(model, list(placement.source), probe.numpy())
-    read: dict[fx.Node, fx.Node] = {}  # the rounded value of a node
-    modules: dict[str, str] = {}
+    quantizers: dict[str, str] = {}  # tensor key -> module
+    rounded: dict[fx.Node, fx.Node] = {}  # a node -> its rounded value
     for tensor, source in placement.source.items():
-        key = keys.get(source, source)
-        node = same(found, seen[tensor])
-        if node is None or node in read:
-            if node is None:
-                fused.unseen.append(keys.get(tensor, tensor))
-            continue
-        if key not in modules:
-            modules[key] = f"quantize_{len(modules)}"
-            graph.add_submodule(modules[key], ActivationQuantizer(key, *bounds[key], activation_bits, ranges))
-        read[node] = _after(graph, node, modules[key])
+        node, key = same(values, seen[tensor]), keys.get(source, source)
+        if node is None:
+            fused.unseen.append(keys.get(tensor, tensor))
+        elif node not in rounded:
+            if key not in quantizers:
+                quantizers[key] = f"quantize_{len(quantizers)}"
+                quantizer = ActivationQuantizer(key, *bounds[key], activation_bits, ranges)
+                graph.add_submodule(quantizers[key], quantizer)
+            rounded[node] = _after(graph, node, quantizers[key])
     chosen = set(quantizable(model)) - set(float_layers)
-    for node in list(graph.graph.nodes):
-        weight = node.args[1] if node.op == "call_function" and node.target in CONVOLUTIONS else None
-        if not isinstance(weight, fx.Node) or weight.op != "get_attr":
-            continue
-        layer = str(weight.target).removesuffix(".weight")
-        if layer in chosen:
-            called = f"weights_{len(modules)}"
-            modules[layer] = called
-            quantizer = _weight_quantizer(layer, net.get_submodule(layer).weight, formats, ranges, points)  # type: ignore[arg-type]
-            graph.add_submodule(called, quantizer)
-            with graph.graph.inserting_before(node):
-                node.update_arg(1, graph.graph.call_module(called, (weight,)))
-            taken, bias = node.args[0], node.args[2] if len(node.args) > 2 else None
-            called_on = isinstance(taken, fx.Node) and taken.op == "call_module"
-            inputs = graph.get_submodule(str(taken.target)) if called_on else None
-            if isinstance(inputs, ActivationQuantizer) and isinstance(bias, fx.Node):
-                graph.add_submodule(f"bias_{called}", BiasQuantizer(inputs, quantizer))
-                with graph.graph.inserting_before(node):
-                    node.update_arg(2, graph.graph.call_module(f"bias_{called}", (bias, weight)))
+    for index, (layer, node) in enumerate(_convolutions(graph, chosen)):
+        weight: Tensor = net.get_submodule(layer).weight  # type: ignore[assignment]
+        quantizer = _weight_quantizer(layer, weight, formats, ranges, points)
+        _round_weights(graph, node, f"weights_{index}", quantizer)
     for name, value in _features(net, list(taps or {}), probe).items():
-        node = same(found, value.numpy())
+        node = same(values, value.numpy())
         if node is None:
             raise StageError(
                 f"tap {name!r}: its output is not a tensor of the traced network; tap another module"
             )
         graph.add_submodule(tap_name(name), Tap((taps or {})[name]))
-        at = read.get(node, node)
+        at = rounded.get(node, node)
         with graph.graph.inserting_after(at):
             graph.graph.call_module(tap_name(name), (at,))
     graph.graph.lint()
     graph.recompile()
     return fused
+
+
+def _convolutions(graph: fx.GraphModule, layers: Collection[str]) -> list[tuple[str, fx.Node]]:
+    """The named layers, each with the nodes that run it."""
+    found: list[tuple[str, fx.Node]] = []
+    for node in graph.graph.nodes:
+        weight = node.args[1] if node.op == "call_function" and node.target in CONVOLUTIONS else None
+        if isinstance(weight, fx.Node) and weight.op == "get_attr":
+            found.append((str(weight.target).removesuffix(".weight"), node))
+    return [(layer, node) for layer, node in found if layer in layers]
+
+
+def _round_weights(
+    graph: fx.GraphModule, node: fx.Node, name: str, quantizer: WeightQuantizer | CodebookQuantizer
+) -> None:
+    """Let a convolution take rounded weights and, where its input is rounded, a rounded bias."""
+    taken, weight, bias = (*node.args[:2], node.args[2] if len(node.args) > 2 else None)
+    graph.add_submodule(name, quantizer)
+    with graph.graph.inserting_before(node):
+        node.update_arg(1, graph.graph.call_module(name, (weight,)))
+    if not isinstance(taken, fx.Node) or taken.op != "call_module" or not isinstance(bias, fx.Node):
+        return
+    inputs = graph.get_submodule(str(taken.target))
+    if isinstance(inputs, ActivationQuantizer):
+        graph.add_submodule(f"{name}_bias", BiasQuantizer(inputs, quantizer))
+        with graph.graph.inserting_before(node):
+            node.update_arg(2, graph.graph.call_module(f"{name}_bias", (bias, weight)))
 
 
 def tap_name(name: str) -> str:
@@ -160,7 +170,7 @@ def write_back(fused: FusedNetwork, net: nn.Module) -> tuple[dict[str, tuple[flo
 
 
 def _weight_quantizer(
-    layer: str, weight: Tensor, formats: Formats, ranges: Ranges, learned_points: bool
+    layer: str, weight: Tensor, formats: Formats, ranges: Movement, learned_points: bool
 ) -> WeightQuantizer | CodebookQuantizer:
     form = formats.get(layer, EIGHT_BITS)
     if form.points is not None:

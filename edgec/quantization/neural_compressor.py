@@ -109,10 +109,11 @@ def _ranges(
 def _quietly() -> Iterator[None]:
     """It and what it stands on log and warn of every step, and start to when they are imported."""
     os.environ.setdefault("LOGLEVEL", "ERROR")
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

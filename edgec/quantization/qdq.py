@@ -8,7 +8,7 @@ the range of their input on. What works on a single pixel (the gates of channel 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +88,12 @@ def convolutions(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """The convolutions with constant weights, by layer name."""
     constant = {i.name for i in model.graph.initializer}
     return {layer_of(n): n for n in model.graph.node if n.op_type == "Conv" and n.input[1] in constant}
+
+
+def weights_of(model: onnx.ModelProto, layers: Iterable[str]) -> dict[str, np.ndarray]:
+    """The weights float32 [out, ...] of convolutions, by layer name."""
+    stored, nodes = initializers(model), convolutions(model)
+    return {layer: np.array(stored[nodes[layer].input[1]], np.float32) for layer in layers}
 
 
 def on_a_pixel(model: onnx.ModelProto) -> frozenset[str]:
@@ -208,11 +214,11 @@ def insert(
     return made
 
 
-def scale_and_zero(low: float, high: float) -> tuple[np.float32, np.uint8]:
-    """Scale and zero point of uint8 for a range that holds zero."""
+def scale_and_zero(low: float, high: float, levels: int = 255) -> tuple[np.float32, np.uint8]:
+    """Scale and zero point of unsigned integers 0..levels for a range that holds zero."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32(max(high - low, 1e-8) / 255)
-    return scale, np.uint8(np.clip(round(-low / float(scale)), 0, 255))
+    scale = np.float32(max(high - low, 1e-8) / levels)
+    return scale, np.uint8(np.clip(round(-low / float(scale)), 0, levels))
 
 
 def _origin(name: str) -> str:

@@ -149,37 +149,30 @@ def _percentile(histogram: np.ndarray, low: float, high: float, percentile: floa
 
 
 def _least_error(histogram: np.ndarray, low: float, high: float, percentile: float) -> tuple[float, float]:
-    """Of 40 cuts of both ends together, the one whose 8-bit rounding and clipping errs least in mean square."""
-    edges = np.linspace(low, high, BINS + 1)
-    centres = (edges[1:] + edges[:-1]) / 2
-    best, best_error = (low, high), np.inf
-    for share in np.linspace(0.2, 1.0, 40):
-        a, b = low * share, high * share
+    """The cut of both ends whose 8-bit rounding and clipping errs least in mean square."""
+
+    def error(centres: np.ndarray, a: float, b: float) -> float:
         step = (b - a) / 255
         rounded = np.clip(np.round((centres - a) / step), 0, 255) * step + a
-        error = float((np.square(rounded - centres) * histogram).sum())
-        if error < best_error:
-            best, best_error = (float(a), float(b)), error
-    return best
+        return float((np.square(rounded - centres) * histogram).sum())
+
+    return _best_cut(low, high, error)
 
 
 def _least_divergence(
     histogram: np.ndarray, low: float, high: float, percentile: float
 ) -> tuple[float, float]:
-    """Of 40 cuts of both ends together, the one with the least divergence of the rounded from the true distribution.
+    """The cut of both ends with the least divergence of the rounded from the true distribution.
 
     What lies beyond a cut counts at its edge in the true distribution; the rounded one spreads the count of each of 256
     levels over the bins in it that were not empty (Migacz 2017, TensorRT's calibration).
     """
-    edges = np.linspace(low, high, BINS + 1)
-    centres = (edges[1:] + edges[:-1]) / 2
-    best, least = (low, high), np.inf
-    for share in np.linspace(0.2, 1.0, 40):
-        a, b = low * share, high * share
+
+    def divergence(centres: np.ndarray, a: float, b: float) -> float:
         inside = (centres >= a) & (centres <= b)
         kept = histogram[inside]
         if not kept.sum():
-            continue
+            return np.inf
         true = kept.copy()
         true[0] += histogram[centres < a].sum()
         true[-1] += histogram[centres > b].sum()
@@ -188,7 +181,20 @@ def _least_divergence(
         total, bins = np.bincount(level, kept, 256), np.bincount(level, filled, 256)
         rounded = np.where(filled, total[level] / np.maximum(bins[level], 1), 0)
         p, q = true / true.sum(), rounded / rounded.sum()
-        divergence = float((p[p > 0] * np.log(p[p > 0] / np.maximum(q[p > 0], 1e-12))).sum())
-        if divergence < least:
-            best, least = (float(a), float(b)), divergence
+        return float((p[p > 0] * np.log(p[p > 0] / np.maximum(q[p > 0], 1e-12))).sum())
+
+    return _best_cut(low, high, divergence)
+
+
+def _best_cut(
+    low: float, high: float, cost: Callable[[np.ndarray, float, float], float]
+) -> tuple[float, float]:
+    """Of 40 cuts of both ends together, the cheapest. `cost` is given the centres of the bins, and the ends."""
+    edges = np.linspace(low, high, BINS + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    best, least = (low, high), np.inf
+    for share in np.linspace(0.2, 1.0, 40):
+        found = cost(centres, low * share, high * share)
+        if found < least:
+            best, least = (float(low * share), float(high * share)), found
     return best

@@ -9,7 +9,7 @@ import onnx
 
 from edgec.quantization.formats import ALL_EIGHT, Formats
 from edgec.quantization.qdq import Ranges, insert, quantizable
-from edgec.runtimes.onnx_export import snr_db
+from edgec.runtimes.onnx_export import worst_snr_db
 from edgec.runtimes.onnxruntime import OnnxSession
 
 
@@ -37,6 +37,6 @@ def sensitivity(
     found: dict[str, float] = {}
     for index, layer in enumerate(layers):
         noisy = outputs_on(insert(model, ranges, only=[layer], formats=formats), images)
-        found[layer] = min(snr_db(a, b) for a, b in zip(reference, noisy, strict=True))
+        found[layer] = worst_snr_db(reference, noisy)
         progress(index + 1, len(layers))
     return dict(sorted(found.items(), key=lambda item: item[1]))

@@ -128,14 +128,19 @@ def histograms(
     plot = Plot(title, (edges[0], edges[-1]), (0, highest * 1.05))
     plot.axes(x_label, "channels")
     for index, each in enumerate(counts.values()):
-        for a, b, c in zip(edges[:-1], edges[1:], each, strict=True):
-            if c:
-                y = plot.py(c)
-                plot.parts.append(
-                    f'<rect x="{plot.px(a):.1f}" y="{y:.1f}" width="{max(plot.px(b) - plot.px(a) - 0.6, 0.6):.1f}" '
-                    f'height="{plot.py(0) - y:.1f}" fill="{colour(index)}" fill-opacity="0.55"/>'
-                )
+        _columns(plot, edges, each, colour(index))
     return plot.svg() + legend(list(counts))
+
+
+def _columns(plot: Plot, edges: Sequence[float], counts: Sequence[float], fill: str) -> None:
+    """The columns of one histogram; none where nothing was counted."""
+    for a, b, c in zip(edges[:-1], edges[1:], counts, strict=True):
+        if c:
+            y = plot.py(c)
+            plot.parts.append(
+                f'<rect x="{plot.px(a):.1f}" y="{y:.1f}" width="{max(plot.px(b) - plot.px(a) - 0.6, 0.6):.1f}" '
+                f'height="{plot.py(0) - y:.1f}" fill="{fill}" fill-opacity="0.55"/>'
+            )
 
 
 def points(title: str, counts: Sequence[float], at: Sequence[float], x_label: str) -> str:
@@ -145,14 +150,8 @@ def points(title: str, counts: Sequence[float], at: Sequence[float], x_label: st
         return ""
     plot = Plot(title, (-1, 1), (0, highest * 1.05))
     plot.axes(x_label, "weights")
-    width = 2 / len(counts)
-    for index, count in enumerate(counts):
-        left = -1 + index * width
-        y = plot.py(count)
-        plot.parts.append(
-            f'<rect x="{plot.px(left):.1f}" y="{y:.1f}" width="{max(plot.px(left + width) - plot.px(left) - 0.6, 0.6):.1f}" '
-            f'height="{plot.py(0) - y:.1f}" fill="{colour(0)}" fill-opacity="0.55"/>'
-        )
+    edges = [-1 + 2 * k / len(counts) for k in range(len(counts) + 1)]
+    _columns(plot, edges, counts, colour(0))
     for point in at:
         x = plot.px(point)
         plot.parts.append(

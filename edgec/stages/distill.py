@@ -48,22 +48,23 @@ Pair = tuple[str, str, str]  # label, the teacher's module, the student's module
 
 def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
     """Train a network from a teacher with the recipe's terms, beside the task's loss. Metrics as those of training."""
-    if not config.terms and not config.task_loss:
-        raise StageError(f"stages.{env.stage}: neither terms nor task_loss; there is nothing to learn from")
     student = network.build()
-    source = teacher_of(config, env)
-    teacher = source.build().to(env.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    teacher, digest = teacher_of(config, env)
     check_knowledge(config, student, teacher, env)
     pairs = pairs_of(config, student, teacher, env)
     connectors = make_connectors(config, pairs, student, teacher, env)
     with lesson(config, student, teacher, pairs, connectors, env) as loss:
         result = fit(student, loss, config, env, helpers=connectors if len(connectors) else None)
-    return network.with_weights(student), result.to_json() | {"teacher": source.digest}
+    return network.with_weights(student), result.to_json() | {"teacher": digest}
 
 
-def teacher_of(config: Taught, env: Env) -> Network:
-    """The network that teaches."""
-    return Network.load(config.teacher, env.allow_code) if isinstance(config.teacher, Path) else env.dense
+def teacher_of(config: Taught, env: Env) -> tuple[nn.Module, str]:
+    """The network that teaches, on the device, and its digest. Raises StageError where there is nothing to learn."""
+    if not config.terms and not config.task_loss:
+        raise StageError(f"stages.{env.stage}: neither terms nor task_loss; there is nothing to learn from")
+    source = Network.load(config.teacher, env.allow_code) if isinstance(config.teacher, Path) else env.dense
+    teacher = source.build().to(env.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return teacher.eval(), source.digest
 
 
 def pairs_of(config: Taught, student: nn.Module, teacher: nn.Module, env: Env) -> list[list[Pair]]:

@@ -21,13 +21,12 @@ from edgec.network import Network
 from edgec.quantization.fusion import fusion, wanted
 from edgec.quantization.packed import compact, packed
 from edgec.quantization.recorded import quantization_of
-from edgec.recipe import Export
+from edgec.recipe import INTEGERS, Export
 from edgec.runtimes.artifact import predictor, write_artifact
 from edgec.runtimes.onnx_export import snr_db, to_fp16, to_onnx
 from edgec.runtimes.onnxruntime import OnnxSession
 
 GOLDEN_IMAGES = 2
-INTEGERS = ("int8", "codebook")
 LEAST_DB = {"fp32": 70.0, "fp16": 25.0}  # against torch; below it the graph computes something else
 
 

@@ -21,7 +21,7 @@ from edgec.quantization.equalise import equalised
 from edgec.quantization.fused import fuse, tap_name, write_back
 from edgec.quantization.recorded import quantization_of
 from edgec.recipe import QuantizationAware
-from edgec.runtimes.onnx_export import initializers, snr_db, with_fast_mish
+from edgec.runtimes.onnx_export import initializers, with_fast_mish, worst_snr_db
 from edgec.runtimes.onnxruntime import OnnxSession
 from edgec.stages.distill import check_knowledge, lesson, make_connectors, pairs_of, teacher_of
 from edgec.stages.quantize import float_graph, measured
@@ -42,8 +42,7 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     if before is None:
         raise StageError(f"stages.{env.stage}: training with quantization needs a quantize stage before it")
     before = replace(before, biases={})  # corrections are for biases that do not train
-    if not config.terms and not config.task_loss:
-        raise StageError(f"stages.{env.stage}: neither terms nor task_loss; there is nothing to learn from")
+    teacher, digest = teacher_of(config, env)
     example = env.task.example()
     start = network.build()
     plain, folded = folded_norms(start, example)
@@ -52,8 +51,6 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     model = equalised(float_graph(plain, env), before.factors)
     net = network.build()
     _load(net, model)
-    source = teacher_of(config, env)
-    teacher = source.build().to(env.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     pairs = pairs_of(config, net, teacher, env)
     connectors = make_connectors(config, pairs, net, teacher, env)
     taps = _channel_factors(plain, net, [s for each in pairs for _, _, s in each], env)
@@ -81,7 +78,7 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     after = replace(before, ranges={**before.ranges, **ranges}, formats=formats, factors={})
     reference = env.task.evaluate(torch_predictor(start, env.task, env.device), "val")
     trained = float_graph(net, env)
-    told = result.to_json() | {"teacher": source.digest, "in_torch": result.final}
+    told = result.to_json() | {"teacher": digest, "in_torch": result.final}
     told |= measured(after, trained, env.task.contract(net), reference, env)
     told |= {"parity": _parity(student, after.graph(trained), env), "only_in_integers": student.unseen}
     return network.with_surgery(after.surgery()), told
@@ -109,7 +106,7 @@ def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> dict[str, f
     found: dict[str, float] = {}
     for name, optimise in (("as_written_db", False), ("optimised_db", True)):
         reached = OnnxSession(graph.SerializeToString(), optimise=optimise).run({"images": images})
-        found[name] = round(min(snr_db(a, b) for a, b in zip(trained, reached, strict=True)), 2)
+        found[name] = round(worst_snr_db(trained, reached), 2)
     return found
 
 

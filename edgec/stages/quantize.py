@@ -27,12 +27,12 @@ from edgec.quantization.codebook import first_points, huffman_bits, share_bits
 from edgec.quantization.equalise import equalised, factors
 from edgec.quantization.formats import EIGHT_BITS, UNIT, WeightFormat
 from edgec.quantization.fusion import fusion, wanted
-from edgec.quantization.qdq import convolutions, insert, place, quantizable
+from edgec.quantization.qdq import convolutions, insert, place, quantizable, weights_of
 from edgec.quantization.ranges import Ranges, calibrate, magnitudes
 from edgec.quantization.recorded import Quantization
 from edgec.quantization.sensitivity import outputs_on, sensitivity
 from edgec.recipe import Export, Quantize
-from edgec.runtimes.onnx_export import INPUT, initializers, snr_db, to_onnx, with_fast_mish
+from edgec.runtimes.onnx_export import INPUT, to_onnx, with_fast_mish, worst_snr_db
 from edgec.runtimes.onnxruntime import OnnxSession
 
 RAW = Export(precisions=("fp32",), output="raw", dynamic_batch=True)
@@ -57,8 +57,8 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     calibrated = _calibrated(config, model, net, probe, env)
     model, by_layer = calibrated.model, calibrated.factors
     formats = _formats(config, model, net, [n for n in quantizable(model) if n not in fixed], env)
-    found = Quantization(
-        calibrated.ranges, tuple(fixed), by_layer, formats, config.calibration, config.activation_bits
+    found = Quantization(  # of `model`, whose channels are equal already
+        calibrated.ranges, tuple(fixed), {}, formats, config.calibration, config.activation_bits
     )
     if config.bias_correction:
         images = env.task.images("train", config.images)
@@ -80,7 +80,7 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
             "warning", env.stage,
         )  # fmt: skip
     returned = set(best.found.float_layers) | {n for n in formats if n not in best.found.formats}
-    return network.with_surgery(best.found.surgery()), metrics | {
+    return network.with_surgery(replace(best.found, factors=by_layer).surgery()), metrics | {
         "max_drop_kept": best.kept,
         "equalised": {"used": bool(by_layer), **calibrated.told},
         "tried": [
@@ -105,22 +105,28 @@ def float_graph(net: nn.Module, env: Env) -> onnx.ModelProto:
     """
     contract = env.task.contract(net)
     _, names = env.task.tail(net, RAW)
-    multiple = contract.get("multiple", 1) if env.task.any_size else None
-    model = to_onnx(net, env.task.example(), names, RAW.opset, dynamic_batch=True, size_multiple=multiple)
+    model = to_onnx(
+        net, env.task.example(), names, RAW.opset, dynamic_batch=True, size_multiple=_multiple(contract, env)
+    )
     if not quantizable(model):
         raise StageError(f"{env.stage}: the network has no convolution")
     return model
+
+
+def _multiple(contract: Mapping[str, Any], env: Env) -> int | None:
+    """What sides must be multiples of, where images come in their own sizes."""
+    return contract.get("multiple", 1) if env.task.any_size else None
 
 
 def measured(
     found: Quantization, model: onnx.ModelProto, contract: Mapping[str, Any], reference: Mapping[str, float], env: Env,
     reached: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Figures of the int8 graph of `model`, whose channels are equal already: accuracy against `reference`, fusion, weights.
+    """Figures of the int8 graph of `model`: accuracy against `reference`, fusion, weights.
 
     `reached`: its accuracy, where that was measured before.
     """
-    graph = replace(found, factors={}).graph(model)
+    graph = found.graph(model)
     if reached is None:
         reached = env.task.evaluate(_predictor(graph, contract), "val")
     metric = env.task.metric
@@ -161,7 +167,7 @@ def _return_layers(
             found = replace(found, formats={n: f for n, f in found.formats.items() if n != layer})
         elif layer is not None:
             found = replace(found, float_layers=(*found.float_layers, layer))
-        reached = env.task.evaluate(_predictor(replace(found, factors={}).graph(model), contract), "val")
+        reached = env.task.evaluate(_predictor(found.graph(model), contract), "val")
         kept = reference[env.task.metric] - reached[env.task.metric] <= config.max_drop
         tried.append(_Tried(found, layer, reached, kept))
         if kept:
@@ -218,8 +224,7 @@ def _calibrated(
         if "scale" in contract["input"]:  # images of 8 bits, whose range is known: no rounding at all
             ranges[INPUT] = (0.0, 255 * contract["input"]["scale"])
         noisy = outputs_on(insert(graph, ranges), probe)
-        snr = min(snr_db(a, b) for a, b in zip(reference, noisy, strict=True))
-        found.append((snr, graph, ranges, used))
+        found.append((worst_snr_db(reference, noisy), graph, ranges, used))
     _, graph, ranges, used = max(found, key=lambda each: each[0])
     told |= {"snr_db_before": round(found[0][0], 2), "snr_db_after": round(found[-1][0], 2)}
     return _Calibrated(graph, ranges, used, told)
@@ -236,7 +241,7 @@ def _tuned(
     def evaluate(run: Callable[[np.ndarray], list[np.ndarray]]) -> float:
         return env.task.evaluate(Predictor(run, contract), "val")[metric]
 
-    multiple = contract.get("multiple", 1) if env.task.any_size else None
+    multiple = _multiple(contract, env)
     folded = with_fast_mish(fold_norms(net, example))
     return tuned(folded, model, tensors, images, example, evaluate, config.max_drop, multiple, config.batch)
 
@@ -249,7 +254,7 @@ def _formats(
         return {}
     if config.weight_bits > CODEBOOK_BITS:
         return {layer: WeightFormat(config.weight_bits) for layer in layers}
-    weights = _weights_of(model, layers)
+    weights = weights_of(model, layers)
     bits = dict.fromkeys(layers, int(config.weight_bits))
     if config.average_bits is not None:
         sizes = {layer: weight.size for layer, weight in weights.items()}
@@ -259,12 +264,6 @@ def _formats(
         points = first_points(torch.from_numpy(weight), 2 ** bits[layer], config.points)
         found[layer] = WeightFormat(bits[layer], tuple(round(float(p) * UNIT) for p in points))
     return found
-
-
-def _weights_of(model: onnx.ModelProto, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    stored = initializers(model)
-    nodes = convolutions(model)
-    return {layer: np.array(stored[nodes[layer].input[1]], np.float32) for layer in layers}
 
 
 def _gradients(net: nn.Module, layers: Sequence[str], env: Env) -> dict[str, float]:
@@ -290,7 +289,7 @@ def _weights_told(model: onnx.ModelProto, found: Quantization) -> list[dict[str,
     """How the weights of each integer layer are stored: bits, bits after Huffman coding, points and where weights lie."""
     rows: list[dict[str, Any]] = []
     layers = [n for n in quantizable(model) if n not in set(found.float_layers)]
-    for layer, weight in _weights_of(model, layers).items():
+    for layer, weight in weights_of(model, layers).items():
         form = found.formats.get(layer, EIGHT_BITS)
         scale = form.scale(weight)
         integers = form.integers(weight, scale)

@@ -48,7 +48,7 @@ def exported(noise: np.ndarray) -> Callable[[nn.Module], Exported]:
 
 
 @pytest.fixture(scope="package")
-def tiny(exported: Callable[[nn.Module], Exported]) -> Exported:
+def tiny_net() -> nn.Module:
     """YOLOv4-tiny with leaky activations, a quarter as wide, whose batch norms do something."""
     net = Network.initial("yolov4_tiny", {"classes": 3, "width": 0.25}, seed=1).build()
     generator = torch.Generator().manual_seed(2)
@@ -56,7 +56,13 @@ def tiny(exported: Callable[[nn.Module], Exported]) -> Exported:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
             nn.init.uniform_(module.bias, -0.5, 0.5, generator=generator)
-    return exported(net)
+    return net
+
+
+@pytest.fixture(scope="package")
+def tiny(tiny_net: nn.Module, exported: Callable[[nn.Module], Exported]) -> Exported:
+    """Its graph."""
+    return exported(tiny_net)
 
 
 @pytest.fixture(scope="package")

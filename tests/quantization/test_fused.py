@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from edgec.errors import StageError
-from edgec.network import Network
 from edgec.norms import fold_norms
 from edgec.quantization.codebook import first_points
 from edgec.quantization.formats import UNIT, WeightFormat
@@ -79,8 +78,8 @@ def test_it_computes_what_the_int8_graph_computes(act: str, exported: Callable[.
     assert rounded_alike(fused, graph, made.images, run) > noise + 10
 
 
-def test_detector_with_all_its_quantizers(tiny: Any, run: Run) -> None:
-    net = prepared(_tiny())
+def test_detector_with_all_its_quantizers(tiny: Any, tiny_net: nn.Module, run: Run) -> None:
+    net = prepared(tiny_net)
     fused = fuse(net, tiny.model, tiny.ranges, ("head32",), EXAMPLE, formats={}, ranges="fixed").eval()
     weights = dict(fused.weights())
     assert len(weights) == 23
@@ -89,18 +88,8 @@ def test_detector_with_all_its_quantizers(tiny: Any, run: Run) -> None:
     assert rounded_alike(fused, insert(tiny.model, tiny.ranges, ("head32",)), tiny.images, run) > 45
 
 
-def _tiny() -> nn.Module:
-    net = Network.initial("yolov4_tiny", {"classes": 3, "width": 0.25}, seed=1).build()
-    generator = torch.Generator().manual_seed(2)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
-            nn.init.uniform_(module.bias, -0.5, 0.5, generator=generator)
-    return net
-
-
-def test_it_answers_for_its_network_trains_and_copies(tiny: Any) -> None:
-    net = prepared(_tiny())
+def test_it_answers_for_its_network_trains_and_copies(tiny: Any, tiny_net: nn.Module) -> None:
+    net = prepared(tiny_net)
     fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats={})
     assert fused.heads == net.heads
     with pytest.raises(AttributeError):
@@ -115,8 +104,8 @@ def test_it_answers_for_its_network_trains_and_copies(tiny: Any) -> None:
     assert all(p.grad is None for p in fused.parameters())
 
 
-def test_taps_read_what_the_module_gives_without_the_factors(tiny: Any) -> None:
-    net = prepared(_tiny())
+def test_taps_read_what_the_module_gives_without_the_factors(tiny: Any, tiny_net: nn.Module) -> None:
+    net = prepared(tiny_net)
     factors = torch.full((16,), 4.0)
     taps = {"backbone.down1": factors, "head16_conv": None}
     fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats={}, taps=taps).eval()
@@ -130,8 +119,8 @@ def test_taps_read_what_the_module_gives_without_the_factors(tiny: Any) -> None:
     assert snr_db(plain["head16_conv"].numpy(), second.numpy()) > 20
 
 
-def test_what_is_trained_is_written_back(tiny: Any) -> None:
-    net = prepared(_tiny())
+def test_what_is_trained_is_written_back(tiny: Any, tiny_net: nn.Module) -> None:
+    net = prepared(tiny_net)
     layer = "backbone.down1.conv"
     points = first_points(net.get_submodule(layer).weight, 16, "kmeans")  # type: ignore[arg-type]
     forms = {layer: WeightFormat(4, tuple(round(float(p) * UNIT) for p in points)), "head16": WeightFormat(6)}
@@ -145,7 +134,7 @@ def test_what_is_trained_is_written_back(tiny: Any) -> None:
     assert formats[layer].points is not None
     assert formats["head16"].bits == 6
     assert formats["head16"].steps is not None
-    assert not torch.equal(target.head16.weight, _tiny().head16.weight)  # type: ignore[union-attr, arg-type]
+    assert not torch.equal(target.head16.weight, tiny_net.head16.weight)  # type: ignore[union-attr, arg-type]
     moved = [k for k, (low, high) in ranges.items() if abs(high - tiny.ranges[k][1]) > 1e-6]
     assert moved
 

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,38 +23,24 @@ from edgec.quantization.recorded import quantization_of
 from edgec.recipe import QuantizationAware, Quantize
 from edgec.stages.qad import qad
 from edgec.stages.quantize import quantize
+from edgec.tasks.batches import Batch
 
 SETTINGS = {"epochs": 2, "batch": 4, "ema_decay": 0.0, "lr": 3e-4, "warmup_epochs": 0}
 
 
-@dataclass
 class Noise:
-    """Two batches of noise; the task's loss is the distance to what the float network gives."""
-
-    network: Network
+    """Six batches of noise an epoch."""
 
     def __len__(self) -> int:
         return 6
 
-    def epoch(self, index: int) -> Iterator[Any]:
+    def epoch(self, index: int) -> Iterator[Batch]:
         for step in range(len(self)):
-            yield Images(
-                torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(100 * index + step))
-            )
+            images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(100 * index + step))
+            yield Batch(images, images)
 
     def close(self) -> None:
         pass
-
-
-@dataclass
-class Images:
-    images: Tensor
-
-    def to(self, device: str) -> Images:
-        return self
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 @pytest.fixture
@@ -64,14 +49,14 @@ def task(nearness: Callable[..., Any], detector: Network) -> Any:
     made = nearness()
     net = detector.build()
 
-    def losses(outputs: list[Tensor], batch: Images, student: nn.Module) -> dict[str, Tensor]:
+    def losses(outputs: list[Tensor], batch: Batch, student: nn.Module) -> dict[str, Tensor]:
         with torch.no_grad():
             wanted = net(batch.images)
         return {
             "far": torch.stack([(a - b).square().mean() for a, b in zip(outputs, wanted, strict=True)]).sum()
         }
 
-    made.batches = lambda *_, **__: Noise(detector)
+    made.batches = lambda *_, **__: Noise()
     made.losses = losses
     made.knowledge = lambda outputs, student: {}
     return made
