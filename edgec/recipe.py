@@ -382,6 +382,8 @@ class Quantize(Frozen):
     max_drop: NonNegative = 0.003  # of the metric, in its unit; layers return to float until it is kept
     max_float_layers: Annotated[int, Field(ge=0)] = 8
     sensitivity_images: PositiveInt = 16
+    # So many layers, the ones most worth returning, are also measured by what they alone do to the metric.
+    metric_layers: Annotated[int, Field(ge=0)] = 4
     keep_float: tuple[str, ...] = ()  # patterns of layers that stay in float in any case
     # Weights of 4 bits and fewer lie on the points of a codebook; layers that lose too much return to 8 bits, not to float.
     weight_bits: Literal[8, 6, 4, 3, 2] = 8
@@ -390,12 +392,22 @@ class Quantize(Frozen):
     )
     points: Literal["uniform", "quantiles", "kmeans"] = "kmeans"  # where the points of a codebook start
     activation_bits: Literal[8, 4] = 8  # 4: for training and for study, no runtime here runs it
+    # Activations stay in float and weights alone have few bits: a smaller file, no faster. With `bucket`, weights are scaled
+    # between the least and the largest of so many in a row, as quantized distillation does (256 there).
+    weights_only: bool = False  # exported as codebook
+    bucket: Annotated[int, Field(ge=8)] | None = None
     bias_correction: bool = False  # take the mean error of rounded weights from the biases
 
     @model_validator(mode="after")
     def _average_of_codebooks(self) -> Self:
         if self.average_bits is not None and self.weight_bits != 4:
             raise ValueError("average_bits shares out 2 to 4 bits: give weight_bits: 4 with it")
+        if self.bucket is not None and not self.weights_only:
+            raise ValueError("bucket: no integer convolution can run it; give weights_only: true with it")
+        if self.bucket is not None and self.average_bits is not None:
+            raise ValueError("average_bits is for codebooks, and bucket has levels of its own: leave one out")
+        if self.weights_only and (self.bias_correction or self.backend != "onnxruntime"):
+            raise ValueError("weights_only calibrates nothing: leave bias_correction and backend out")
         return self
 
 
@@ -514,7 +526,11 @@ class Recipe(Frozen):
                     if integers and quantize.activation_bits != 8:
                         remedy = f"set activation_bits: 8, or take {' and '.join(integers)} off precisions"
                         problems.append(f"stages.{name}: no runtime here has 4-bit activations; {remedy}")
-                    if "codebook" in integers and quantize.weight_bits > 4:
+                    if "int8" in integers and quantize.weights_only:
+                        problems.append(
+                            f"stages.{name}: weights_only leaves nothing that runs in integers: take codebook, not int8"
+                        )
+                    if "codebook" in integers and quantize.weight_bits > 4 and not quantize.weights_only:
                         problems.append(
                             f"stages.{name}: codebook needs weight_bits of 4 or fewer in the quantize stage"
                         )

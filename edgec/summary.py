@@ -16,6 +16,7 @@ from edgec.recipe import Recipe
 from edgec.report.write import write
 
 Stages = Mapping[str, Mapping[str, Any]]
+ROUNDED = ("final", "float", "drop", "weights", "fusion", "graph_bytes", "graph_zipped_bytes")
 
 
 def build_report(
@@ -75,6 +76,11 @@ def build_report(
             for k in ("sensitivity", "fusion", "drop", "weights", "equalised")
             if k in m
         },
+        "rounded": [  # after training, and trained with the rounding
+            {"stage": n, "kind": m["kind"], **{k: m[k] for k in ROUNDED if k in m}}
+            for n, m in stages.items()
+            if m["kind"] in ("quantize", "qad")
+        ],
         "artifacts": files,
         "profile": {k: v for k, v in profile.items() if k not in ("kind", "cached", "cost", "seconds")},
         "notes": notes(folder / "events.jsonl"),

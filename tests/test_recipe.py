@@ -163,6 +163,12 @@ def test_integers_that_cannot_work_out_are_told_before_anything_trains(tmp_path:
     assert "codebook needs weight_bits of 4 or fewer" in problems(tmp_path, text)
     text = GOOD + "  quantize: {average_bits: 3}\n"
     assert "give weight_bits: 4" in problems(tmp_path, text)
+    text = GOOD + "  quantize: {bucket: 256}\n"
+    assert "give weights_only: true" in problems(tmp_path, text)
+    text = GOOD + "  quantize: {weights_only: true}\n  export: {precisions: [int8]}\n"
+    assert "take codebook, not int8" in problems(tmp_path, text)
+    text = GOOD + "  quantize: {weights_only: true, bias_correction: true}\n"
+    assert "calibrates nothing" in problems(tmp_path, text)
     text = (
         GOOD + "  quantize: {weight_bits: 4}\n  qad: {epochs: 1}\n  export: {precisions: [int8, codebook]}\n"
     )

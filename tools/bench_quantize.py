@@ -44,6 +44,10 @@ ROUTES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {  # quantize 
     "4 bit, learned": ({"weight_bits": 4}, {}),
     "4 bit, uniform": ({"weight_bits": 4, "points": "uniform"}, {"learn_points": False}),
     "4 bit, k-means": ({"weight_bits": 4}, {"learn_points": False}),
+    "4 bit, buckets of 256, activations in float": (
+        {"weight_bits": 4, "weights_only": True, "bucket": 256},
+        {},
+    ),
     "4 bit, points alone": ({"weight_bits": 4}, {"train_weights": False}),
 }
 SUBJECTS: dict[str, dict[str, Any]] = {
@@ -109,6 +113,8 @@ def recipe_of(subject: str, network: Mapping[str, Any], quantize: Any, train: An
         stages["qad"] = given["train"] | train
     few = quantize.get("weight_bits") == 4
     precisions = ["fp32", "int8", "codebook"] if few else ["fp32", "fp16", "int8"]
+    if quantize.get("weights_only"):
+        precisions = ["fp32", "codebook"]
     stages["export"] = {"precisions": precisions, "dynamic_size": tree["task"] == "superres", "dense": False}
     return tree | {"network": dict(network), "stages": stages, "gates": {}, "pictures": 0, "name": subject}
 

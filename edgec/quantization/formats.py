@@ -22,6 +22,7 @@ class WeightFormat:
     steps: tuple[float, ...] | None = (
         None  # distance of two levels, by output channel; None: from the weights
     )
+    bucket: int | None = None  # weights in a bucket, where levels go from its least to its largest weight
 
     def scale(self, weight: np.ndarray) -> np.ndarray:
         """What one integer step is worth [out], for weights [out, ...]."""
@@ -43,7 +44,8 @@ class WeightFormat:
         return 2 ** (self.bits - 1) - 1
 
     def to_json(self) -> dict[str, Any]:
-        return {"bits": self.bits, "points": self.points, "steps": self.steps}
+        told = {"bits": self.bits, "points": self.points, "steps": self.steps}
+        return told if self.bucket is None else told | {"bucket": self.bucket}
 
     @classmethod
     def of_json(cls, item: Mapping[str, Any]) -> WeightFormat:
@@ -52,6 +54,7 @@ class WeightFormat:
             int(item["bits"]),
             None if points is None else tuple(int(p) for p in points),
             None if steps is None else tuple(float(s) for s in steps),
+            item.get("bucket"),
         )
 
 

@@ -18,6 +18,7 @@ from torch._decomp import get_decompositions
 from torch.fx.graph import CodeGen
 
 from edgec.errors import StageError
+from edgec.quantization.buckets import BucketQuantizer
 from edgec.quantization.codebook import CodebookQuantizer
 from edgec.quantization.fakequant import ActivationQuantizer, BiasQuantizer, Movement, WeightQuantizer
 from edgec.quantization.formats import EIGHT_BITS, UNIT, Formats, WeightFormat
@@ -27,6 +28,7 @@ from edgec.taps import tapped
 
 NEAR = 1e-3  # of a tensor's norm: how far its values may lie apart in the two graphs
 EXPLICIT = [torch.ops.aten.silu.default]  # written as the operators that ONNX has for them
+Rounding = WeightQuantizer | CodebookQuantizer | BucketQuantizer
 CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
 
 
@@ -69,10 +71,10 @@ class FusedNetwork(nn.Module):
             if isinstance(module, ActivationQuantizer):
                 yield module.key, module
 
-    def weights(self) -> Iterator[tuple[str, WeightQuantizer | CodebookQuantizer]]:
+    def weights(self) -> Iterator[tuple[str, Rounding]]:
         """The quantizers of weights, by layer."""
         for module in self.graph.modules():
-            if isinstance(module, WeightQuantizer | CodebookQuantizer):
+            if isinstance(module, Rounding):
                 yield module.layer, module
 
 
@@ -105,11 +107,13 @@ def fuse(
                 quantizer = ActivationQuantizer(key, *bounds[key], activation_bits, ranges)
                 graph.add_submodule(quantizers[key], quantizer)
             rounded[node] = _after(graph, node, quantizers[key])
-    chosen = set(quantizable(model)) - set(float_layers)
+    chosen = set(quantizable(model)) - (set(float_layers) - set(formats))
     for index, (layer, node) in enumerate(_convolutions(graph, chosen)):
         weight: Tensor = net.get_submodule(layer).weight  # type: ignore[assignment]
         quantizer = _weight_quantizer(layer, weight, formats, ranges, points)
         _round_weights(graph, node, f"weights_{index}", quantizer)
+        if layer not in float_layers and not isinstance(quantizer, BucketQuantizer):
+            _round_bias(graph, node, f"bias_{index}", quantizer)
     for name, value in _features(net, list(taps or {}), probe).items():
         node = same(values, value.numpy())
         if node is None:
@@ -135,21 +139,26 @@ def _convolutions(graph: fx.GraphModule, layers: Collection[str]) -> list[tuple[
     return [(layer, node) for layer, node in found if layer in layers]
 
 
-def _round_weights(
-    graph: fx.GraphModule, node: fx.Node, name: str, quantizer: WeightQuantizer | CodebookQuantizer
-) -> None:
-    """Let a convolution take rounded weights and, where its input is rounded, a rounded bias."""
-    taken, weight, bias = (*node.args[:2], node.args[2] if len(node.args) > 2 else None)
+def _round_weights(graph: fx.GraphModule, node: fx.Node, name: str, quantizer: Rounding) -> None:
+    """Let a convolution take rounded weights."""
     graph.add_submodule(name, quantizer)
     with graph.graph.inserting_before(node):
-        node.update_arg(1, graph.graph.call_module(name, (weight,)))
+        node.update_arg(1, graph.graph.call_module(name, (node.args[1],)))
+
+
+def _round_bias(
+    graph: fx.GraphModule, node: fx.Node, name: str, quantizer: WeightQuantizer | CodebookQuantizer
+) -> None:
+    """Let a convolution take a rounded bias, where its input is rounded. Its weights are rounded already."""
+    taken, rounded, bias = (*node.args[:2], node.args[2] if len(node.args) > 2 else None)
     if not isinstance(taken, fx.Node) or taken.op != "call_module" or not isinstance(bias, fx.Node):
         return
+    assert isinstance(rounded, fx.Node)
     inputs = graph.get_submodule(str(taken.target))
     if isinstance(inputs, ActivationQuantizer):
-        graph.add_submodule(f"{name}_bias", BiasQuantizer(inputs, quantizer))
+        graph.add_submodule(name, BiasQuantizer(inputs, quantizer))
         with graph.graph.inserting_before(node):
-            node.update_arg(2, graph.graph.call_module(f"{name}_bias", (bias, weight)))
+            node.update_arg(2, graph.graph.call_module(name, (bias, rounded.args[0])))
 
 
 def tap_name(name: str) -> str:
@@ -171,8 +180,10 @@ def write_back(fused: FusedNetwork, net: nn.Module) -> tuple[dict[str, tuple[flo
 
 def _weight_quantizer(
     layer: str, weight: Tensor, formats: Formats, ranges: Movement, learned_points: bool
-) -> WeightQuantizer | CodebookQuantizer:
+) -> Rounding:
     form = formats.get(layer, EIGHT_BITS)
+    if form.bucket is not None:
+        return BucketQuantizer(layer, form.bits, form.bucket)
     if form.points is not None:
         return CodebookQuantizer(layer, form.bits, torch.tensor(form.points) / UNIT, learned_points)
     start = None if form.steps is None else torch.tensor(form.steps)

@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from edgec.errors import StageError
 from edgec.quantization.formats import ALL_EIGHT, EIGHT_BITS, Formats, WeightFormat
+from edgec.quantization.rebuilt import rebuild
 from edgec.runtimes.onnx_export import check, initializers, layer_of
 
 CARRY = frozenset(
@@ -187,10 +188,15 @@ def insert(
 ) -> onnx.ModelProto:
     """The QDQ graph of a float graph. `only`: quantize just these layers (to measure one).
 
+    A layer that stays in float and has a format rounds its weights alone.
+
     Raises StageError when a range is missing: the network's graph is not the one that was calibrated.
     """
     layers = convolutions(model)
-    kept_float = (set(float_layers) if only is None else set(layers) - set(only)) | on_a_pixel(model)
+    kept_float = set(float_layers) | on_a_pixel(model)
+    if only is not None:
+        kept_float |= set(layers) - set(only)
+        formats = {layer: form for layer, form in formats.items() if layer in only}
     placement = place(model, kept_float)
     keys = keys_of(model)
     missing = [key for key in (keys.get(name, name) for name in placement.needed) if key not in ranges]
@@ -208,6 +214,9 @@ def insert(
     for node in [n for n in graph.node if n.op_type == "Conv"]:
         if _origin(node.output[0]) in chosen:
             _quantize_weights(graph, node, weights, scales, formats.get(layer_of(node), EIGHT_BITS))
+    for name in kept_float & set(formats):
+        weight = layers[name].input[1]
+        rebuild(graph, weight, np.array(weights[weight], np.float32), formats[name])
     _sort(graph)
     _drop_unused(graph)
     check(made)

@@ -34,8 +34,13 @@ class Quantization:
 
     @property
     def few_bits(self) -> bool:
-        """Whether some layer's weights lie on the points of a codebook."""
-        return any(form.points is not None for form in self.formats.values())
+        """Whether some layer's weights lie on the points of a codebook, or are rounded alone."""
+        return self.weights_only or any(form.points is not None for form in self.formats.values())
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether no activation is rounded."""
+        return not self.ranges and bool(self.formats)
 
     def surgery(self) -> Surgery:
         return Surgery(

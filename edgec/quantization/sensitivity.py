@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import onnx
@@ -27,16 +27,18 @@ def sensitivity(
     images: np.ndarray,
     progress: Callable[[int, int], None] = lambda done, total: None,
     formats: Formats = ALL_EIGHT,
+    float_layers: Collection[str] = (),
 ) -> dict[str, float]:
     """The lowest signal-to-noise ratio in dB over the outputs, by layer, worst layer first.
 
-    One layer at a time is quantized, with its input and output; the reference is the float graph.
+    One layer at a time is quantized, with its input and output (of `float_layers` the weights alone); the reference is the
+    float graph.
     """
     reference = outputs_on(model, images)
     layers = quantizable(model)
     found: dict[str, float] = {}
     for index, layer in enumerate(layers):
-        noisy = outputs_on(insert(model, ranges, only=[layer], formats=formats), images)
+        noisy = outputs_on(insert(model, ranges, float_layers, [layer], formats), images)
         found[layer] = worst_snr_db(reference, noisy)
         progress(index + 1, len(layers))
     return dict(sorted(found.items(), key=lambda item: item[1]))

@@ -29,6 +29,7 @@ def columns(d: Data) -> dict[str, list[str]]:
             "artifact", "bytes", "zipped", *(f"{title} val" for title in titles), *on_test, "drop val", "SNR dB",
             "integer convolutions",
         ],
+        "ways": ["way", "bits of a weight", "bytes", "zipped", *titles, f"{titles[0]} against float", "median ms, 1 thread"],
         "latency": LATENCY,
     }  # fmt: skip
 
@@ -74,6 +75,7 @@ def view(d: Data) -> dict[str, Any]:
                 s["layer"],
                 f"{s['sqnr_db']:.1f}",
                 number(s["cost"]) if s.get("cost") else "",
+                change(d["metrics"][0], s["metric_drop"], 0) if s.get("metric_drop") is not None else "",
                 "yes" if s["kept_float"] else "",
             ]
             for s in (d["quantized"] or {}).get("sensitivity", [])
@@ -82,6 +84,7 @@ def view(d: Data) -> dict[str, Any]:
             [f["layer"], f["reason"]]
             for f in ((d["quantized"] or {}).get("fusion") or {}).get("left_float", [])
         ],
+        "way_rows": way_rows(d),
         "weight_rows": weight_rows(d),
         "weight_charts": weight_charts(d),
         "compressor_rows": [
@@ -91,6 +94,51 @@ def view(d: Data) -> dict[str, Any]:
             .get("tried", [])
         ],
     }
+
+
+def way_rows(d: Data) -> list[list[Any]]:
+    """float, after training and trained with the rounding, side by side, on the validation split; empty without integers."""
+    stages = d["rounded"]
+    if not stages:
+        return []
+    head = d["metrics"][0]
+    rows: list[list[Any]] = []
+    for precision in ("fp32", "fp16"):
+        a: Data = d["artifacts"].get(f"model.{precision}") or {}
+        if a:
+            against = change(head, a["drop_from_torch"], 0) if a["drop_from_torch"] is not None else ""
+            rows.append(
+                _way(precision, precision[2:], a["bytes"], a.get("zipped_bytes"), a.get("val"), against, d)
+            )
+    for s in stages:
+        count = sum(w["count"] for w in s["weights"])
+        bits = sum(w["bits"] * w["count"] for w in s["weights"]) / max(count, 1)
+        way = "after training" if s["kind"] == "quantize" else "trained with the rounding"
+        against = change(head, s["drop"], 0)
+        name = f"{way} ({s['stage']})"
+        rows.append(
+            _way(name, f"{bits:.3g}", s["graph_bytes"], s["graph_zipped_bytes"], s["final"], against, d)
+        )
+    # what is exported is what the last of the stages made
+    cells = {precision: _one_thread(f"model.{precision}", d) for precision in ("int8", "codebook")}
+    rows[-1][-1] = ", ".join(f"{precision} {cell}" for precision, cell in cells.items() if cell)
+    return rows
+
+
+def _way(
+    name: str, bits: str, size: int, zipped: int | None, metrics: Data | None, against: str, d: Data
+) -> list[Any]:
+    told_metrics = [told(m, (metrics or {}).get(m["name"])) for m in d["metrics"]]
+    packed = f"{zipped:,}" if zipped else ""
+    return [name, bits, f"{size:,}", packed, *told_metrics, against, _one_thread(f"model.{name}", d)]
+
+
+def _one_thread(artifact: str, d: Data) -> str:
+    """The median of an artifact in onnxruntime with one thread; empty where it was not profiled."""
+    for c in (d["profile"] or {}).get("cells", []):
+        if (c["artifact"], c["runtime"], c["threads"]) == (artifact, "onnxruntime", 1):
+            return f"{c['median_ms']:.2f}"
+    return ""
 
 
 def weight_rows(d: Data) -> list[list[Any]]:

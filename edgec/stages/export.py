@@ -76,6 +76,10 @@ def _check_precisions(config: Export, network: Network, env: Env) -> None:
             f"stages.{env.stage}: onnxruntime has no convolution for activations of {quantization.activation_bits} bits; set "
             f"activation_bits: 8 in the quantize stage, or take {' and '.join(asked)} off precisions"
         )
+    if "int8" in asked and quantization is not None and quantization.weights_only:
+        raise StageError(
+            f"stages.{env.stage}: only weights were rounded (weights_only), so nothing runs in integers; take codebook, not int8"
+        )
     if "codebook" in asked and quantization is not None and not quantization.few_bits:
         raise StageError(
             f"stages.{env.stage}: a codebook needs weights of 4 bits or fewer; set weight_bits: 4 in the quantize stage, or take "

@@ -4,9 +4,10 @@ recorded as a surgery, from which the export makes the int8 graph, and from whic
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from itertools import islice
 from typing import Any
@@ -23,10 +24,12 @@ from edgec.network import Network
 from edgec.norms import fold_norms
 from edgec.pruning.cost import shapes_of, total
 from edgec.quantization.bias import corrections
+from edgec.quantization.buckets import levels_of
 from edgec.quantization.codebook import first_points, huffman_bits, share_bits
 from edgec.quantization.equalise import equalised, factors
 from edgec.quantization.formats import EIGHT_BITS, UNIT, WeightFormat
 from edgec.quantization.fusion import fusion, wanted
+from edgec.quantization.packed import compact, packed
 from edgec.quantization.qdq import convolutions, insert, place, quantizable, weights_of
 from edgec.quantization.ranges import Ranges, calibrate, magnitudes
 from edgec.quantization.recorded import Quantization
@@ -54,22 +57,32 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     model = float_graph(net, env)
     fixed = _fixed(config, model, env)
     probe = env.task.images("val", config.sensitivity_images)
-    calibrated = _calibrated(config, model, net, probe, env)
+    calibrated = _Calibrated(model) if config.weights_only else _calibrated(config, model, net, probe, env)
     model, by_layer = calibrated.model, calibrated.factors
-    formats = _formats(config, model, net, [n for n in quantizable(model) if n not in fixed], env)
+    layers = [n for n in quantizable(model) if n not in fixed]
+    formats = _formats(config, model, net, layers, env)
+    if config.weights_only:
+        in_float = [*fixed, *layers]
+    else:
+        in_float = fixed
+        if config.weight_bits <= CODEBOOK_BITS:  # a small file is what few bits are for
+            formats |= {layer: EIGHT_BITS for layer in fixed if layer in quantizable(model)}
     found = Quantization(  # of `model`, whose channels are equal already
-        calibrated.ranges, tuple(fixed), {}, formats, config.calibration, config.activation_bits
+        calibrated.ranges, tuple(in_float), {}, formats, config.calibration, config.activation_bits
     )
     if config.bias_correction:
         images = env.task.images("train", config.images)
         found = replace(found, biases=corrections(model, formats, fixed, images, config.batch))
     table = sensitivity(
-        model, found.ranges, probe, lambda done, total: _tell(env, "sensitivity", done, total), formats
-    )
+        model, found.ranges, probe, lambda done, total: _tell(env, "sensitivity", done, total), formats,
+        found.float_layers if config.weights_only else (),
+    )  # fmt: skip
+    table = {layer: noise for layer, noise in table.items() if layer in layers or not config.weights_only}
     costs = {s.name: total([s], {}, {}, BLOCK).padded_macs for s in shapes_of(net, env.task.example())}
     worst_first = by_worth(table, costs)
     reference = env.task.evaluate(torch_predictor(net, env.task, env.device), "val")
     queue = [name for name in worst_first if name not in fixed]
+    alone = _metric_alone(found, model, contract, queue[: config.metric_layers], reference, env)
     tried = _return_layers(config, found, model, contract, queue, reference, env)
     best = tried[-1] if tried[-1].kept else max(tried, key=lambda t: t.reached[env.task.metric])
     metrics = measured(best.found, model, contract, reference, env, best.reached)
@@ -79,7 +92,8 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
             f"{len(tried) - 1} layers tried; raise max_float_layers, or train with quantization (a qad stage)",
             "warning", env.stage,
         )  # fmt: skip
-    returned = set(best.found.float_layers) | {n for n in formats if n not in best.found.formats}
+    returned = {n for n in formats if n not in best.found.formats}
+    returned |= set(best.found.float_layers) - set(best.found.formats) | set(fixed)
     return network.with_surgery(replace(best.found, factors=by_layer).surgery()), metrics | {
         "max_drop_kept": best.kept,
         "equalised": {"used": bool(by_layer), **calibrated.told},
@@ -92,7 +106,13 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
             for t in tried
         ],
         "sensitivity": [
-            {"layer": n, "sqnr_db": round(table[n], 2), "cost": costs.get(n), "kept_float": n in returned}
+            {
+                "layer": n,
+                "sqnr_db": round(table[n], 2),
+                "cost": costs.get(n),
+                "kept_float": n in returned,
+                "metric_drop": alone.get(n),
+            }
             for n in table
         ],
     }
@@ -122,7 +142,7 @@ def measured(
     found: Quantization, model: onnx.ModelProto, contract: Mapping[str, Any], reference: Mapping[str, float], env: Env,
     reached: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Figures of the int8 graph of `model`: accuracy against `reference`, fusion, weights.
+    """Figures of the int8 graph of `model`: accuracy against `reference`, size, fusion, weights.
 
     `reached`: its accuracy, where that was measured before.
     """
@@ -130,13 +150,30 @@ def measured(
     if reached is None:
         reached = env.task.evaluate(_predictor(graph, contract), "val")
     metric = env.task.metric
+    small = compact(packed(graph) if found.few_bits else graph).SerializeToString()
     return {
         "final": dict(reached),
+        "graph_bytes": len(small),
+        "graph_zipped_bytes": len(zlib.compress(small)),
         "float": dict(reference),
         "drop": reference[metric] - reached[metric],
         "fusion": fusion(graph, found.float_layers).to_json() | {"wanted": wanted(model, found.float_layers)},
         "weights": _weights_told(model, found),
     }
+
+
+def _metric_alone(
+    found: Quantization, model: onnx.ModelProto, contract: Mapping[str, Any], layers: Sequence[str],
+    reference: Mapping[str, float], env: Env,
+) -> dict[str, float]:  # fmt: skip
+    """What each of the layers costs of the metric when it alone is quantized."""
+    dropped: dict[str, float] = {}
+    for index, layer in enumerate(layers):
+        graph = insert(model, found.ranges, found.float_layers, [layer], found.formats)
+        reached = env.task.evaluate(_predictor(graph, contract), "val")
+        dropped[layer] = reference[env.task.metric] - reached[env.task.metric]
+        _tell(env, "metric of single layers", index + 1, len(layers))
+    return dropped
 
 
 def by_worth(table: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
@@ -189,11 +226,10 @@ def _fixed(config: Quantize, model: onnx.ModelProto, env: Env) -> list[str]:
 @dataclass(frozen=True)
 class _Calibrated:
     model: onnx.ModelProto  # with equal channels, where they bring int8 nearer to float
-    ranges: Ranges
-    factors: dict[str, Any]
-    told: dict[
-        str, Any
-    ]  # signal-to-noise ratio in dB, without and with equal channels; what Neural Compressor tried
+    ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])
+    factors: dict[str, Any] = field(default_factory=dict[str, Any])
+    # signal-to-noise ratio in dB, without and with equal channels; what Neural Compressor tried
+    told: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def _calibrated(
@@ -250,6 +286,8 @@ def _formats(
     config: Quantize, model: onnx.ModelProto, net: nn.Module, layers: Sequence[str], env: Env
 ) -> dict[str, WeightFormat]:
     """How weights are stored, by layer; layers with 8 bits are not named."""
+    if config.weights_only and (config.bucket is not None or config.weight_bits > CODEBOOK_BITS):
+        return {layer: WeightFormat(config.weight_bits, bucket=config.bucket) for layer in layers}
     if config.weight_bits == EIGHT_BITS.bits:
         return {}
     if config.weight_bits > CODEBOOK_BITS:
@@ -288,11 +326,14 @@ def _gradients(net: nn.Module, layers: Sequence[str], env: Env) -> dict[str, flo
 def _weights_told(model: onnx.ModelProto, found: Quantization) -> list[dict[str, Any]]:
     """How the weights of each integer layer are stored: bits, bits after Huffman coding, points and where weights lie."""
     rows: list[dict[str, Any]] = []
-    layers = [n for n in quantizable(model) if n not in set(found.float_layers)]
+    layers = [n for n in quantizable(model) if n in found.formats or n not in set(found.float_layers)]
     for layer, weight in weights_of(model, layers).items():
         form = found.formats.get(layer, EIGHT_BITS)
         scale = form.scale(weight)
-        integers = form.integers(weight, scale)
+        if form.bucket is not None:
+            integers = levels_of(weight, form.bits, form.bucket)[0].reshape(-1)[: weight.size]
+        else:
+            integers = form.integers(weight, scale)
         row: dict[str, Any] = {
             "layer": layer,
             "count": weight.size,

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
+from edgec.quantization.buckets import levels_of
 from edgec.quantization.codebook import first_points
 from edgec.quantization.formats import UNIT, WeightFormat
 from edgec.quantization.fusion import fusion
 from edgec.quantization.packed import compact, packed
 from edgec.quantization.qdq import convolutions, insert
 from edgec.runtimes.onnx_export import initializers
+from edgec.runtimes.onnxruntime import OnnxSession
 
 Run = Callable[..., list[np.ndarray]]
 
@@ -68,3 +74,36 @@ def test_an_odd_number_of_indices(exported: Callable[..., Any], run: Run) -> Non
     forms = {n: WeightFormat(2, (-127, -20, 30, 127)) for n in ("0", "1")}
     whole = insert(made.model, made.ranges, formats=forms)
     assert np.array_equal(run(packed(whole), made.images)[0], run(whole, made.images)[0])
+
+
+@pytest.mark.parametrize("form", [WeightFormat(8), WeightFormat(4, bucket=256), WeightFormat(2, bucket=64)])
+def test_a_float_layer_is_rebuilt_from_integers_when_the_graph_is_loaded(
+    tiny: Any, run: Run, form: WeightFormat
+) -> None:
+    """The runtime's own graph has a plain float convolution left, and its outputs are those of the rounded weights."""
+    layer = "backbone.down1.conv"
+    rebuilt = insert(tiny.model, {}, list(convolutions(tiny.model)), formats={layer: form})
+    assert {n.op_type for n in rebuilt.graph.node} >= {"Cast", "Mul"}
+    plain = onnx.ModelProto()
+    plain.CopyFrom(tiny.model)
+    (item,) = (i for i in plain.graph.initializer if i.name == f"{layer}.weight")
+    weight = numpy_helper.to_array(item)
+    if form.bucket is None:
+        scale = form.scale(weight)
+        rounded = form.integers(weight, scale) * scale.reshape(-1, 1, 1, 1)
+    else:
+        levels, step, offset = levels_of(weight, form.bits, form.bucket)
+        rounded = (levels * step + offset).reshape(-1)[: weight.size].reshape(weight.shape)
+    item.CopyFrom(numpy_helper.from_array(rounded.astype(np.float32), item.name))
+    for a, b in zip(run(plain, tiny.images), run(compact(packed(rebuilt)), tiny.images), strict=True):
+        assert np.allclose(a, b, atol=1e-4)
+    kinds = Counter(n.op_type for n in optimised(packed(rebuilt)).graph.node)
+    assert kinds["Cast"] == kinds["Slice"] == kinds["Gather"] == 0
+
+
+def optimised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What onnxruntime runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimised.onnx"
+        OnnxSession(model.SerializeToString(), optimised_path=path)
+        return onnx.load(path)

@@ -169,7 +169,7 @@ def everything() -> Data:
         },
         "quantized": {
             "sensitivity": [
-                {"layer": "head.out", "sqnr_db": 18.4, "kept_float": True},
+                {"layer": "head.out", "sqnr_db": 18.4, "kept_float": True, "metric_drop": 0.0123},
                 {"layer": "layer3.conv", "sqnr_db": 31.0, "kept_float": False},
             ],
             "fusion": fusion,
@@ -181,6 +181,13 @@ def everything() -> Data:
             ],
             "equalised": {"used": False, "neural_compressor": {"tried": [{"observer": "kl", "metric": 0.81}]}},
         },
+        "rounded": [
+            {"stage": "quantize", "kind": "quantize", "final": {"map50": 0.5931, "map": 0.36}, "drop": 0.0027,
+             "weights": [{"count": 100, "bits": 8}, {"count": 300, "bits": 4}], "graph_bytes": 901_234,
+             "graph_zipped_bytes": 801_234},
+            {"stage": "qad", "kind": "qad", "final": {"map50": 0.5951, "map": 0.3622}, "drop": -0.0007,
+             "weights": [{"count": 100, "bits": 8}], "graph_bytes": 900_123, "graph_zipped_bytes": 800_123},
+        ],
         "artifacts": artifacts,
         "profile": {
             "environment": {"cpu": "A processor", "cores": 2},
@@ -228,6 +235,7 @@ def next_to_nothing() -> Data:
         "prunings": [],
         "gamma": None,
         "quantized": {},
+        "rounded": [],
         "artifacts": {},
         "profile": {},
         "notes": [],

@@ -18,7 +18,7 @@ Data = dict[str, Any]
 VOID = {"meta", "link", "img", "br", "hr", "input", "line", "rect", "circle", "polyline"}
 SECTIONS = [
     "Gates", "In and out", "Stages", "Artifacts", "Latency", "Where the time goes", "Pictures", "Channels", "Training",
-    "Sensitivity to int8", "Weights of few bits", "Notes", "To reproduce",
+    "Ways to fewer bits", "Sensitivity to int8", "Weights of few bits", "Notes", "To reproduce",
 ]  # fmt: skip
 
 
@@ -89,7 +89,8 @@ def test_a_full_run_has_every_section(
     for told in ("4.19 x", "0.6034", "41.20 (40.38 to 42.44)", "busy: ratios only", "load average 3.8 on 2 cores",
                  "19 of 21 wanted", "slower than before: Conv, Concat", "5,918,006", "2,150,998", "420",
                  "model.fp16 is slower than model.fp32", "41.0 % after", "head.out", "its output is read by Sigmoid",
-                 "dddddddddddddddd", "seed 5"):  # fmt: skip
+                 "trained with the rounding (qad)", "-0.27 points", "-1.23 points", "900,123", "dddddddddddddddd",
+                 "seed 5"):  # fmt: skip
         assert told in page.text, told
     assert f"data:image/jpeg;base64,{pictures[0]['base64']}" in html
     for told in ("4.19 x", "0.6034", "41.20 (40.38 to 42.44)", "**a gate is broken**", "| train | 0.5932 |"):
@@ -115,6 +116,7 @@ def test_a_run_without_anything_copes(written: Callable[..., Any], minimal: Data
         {"quantized": {}},
         {"quantized": None},
         {"artifacts": {}, "shipped": None},
+        {"rounded": []},
         {"gates": [], "kept": True},
         {"notes": []},
         {"stages": []},

@@ -224,3 +224,24 @@ def test_bits_are_shared_out_by_gradients_within_the_budget(
     mean = sum(row["bits"] * row["count"] for row in rows) / sum(row["count"] for row in rows)
     assert 2.5 < mean <= 3
     assert all(len(row["points"]) == 2 ** row["bits"] for row in rows)
+
+
+@pytest.mark.parametrize("settings", [{"bucket": 256}, {}, {"weight_bits": 8}])
+def test_weights_alone_are_rounded_and_train(
+    task: Any, detector: Network, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """Quantized distillation (buckets), points, and 8 bits, with activations in float."""
+    env = Env(task, "quantize", Events(), detector, tmp_path, tmp_path)
+    given = {"images": 4, "sensitivity_images": 1, "max_drop": 1, "weights_only": True, "weight_bits": 3}
+    quantized, before = quantize(Quantize.model_validate(given | settings), detector, env)
+    stored = quantization_of(quantized)
+    assert stored is not None and stored.weights_only and not stored.ranges
+    assert before["fusion"]["wanted"] == before["fusion"]["integer"] == 0
+    assert len(before["weights"]) == len(stored.float_layers) == 24
+    trained, after = qad(QuantizationAware.model_validate(SETTINGS | {"epochs": 1}), quantized, env)
+    assert after["parity"]["as_written_db"] > 60  # no activation is rounded: nothing falls to the other side
+    assert after["final"]["map50"] == pytest.approx(after["in_torch"]["map50"], abs=1e-4)
+    if given | settings != given | {"weight_bits": 8}:
+        assert after["final"]["map50"] > before["final"]["map50"]
+    again = quantization_of(trained)
+    assert again is not None and again.weights_only

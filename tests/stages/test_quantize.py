@@ -135,3 +135,21 @@ def test_black_images_are_refused(run: Callable[..., Any], nearness: Callable[..
 def test_a_pattern_that_names_no_layer_is_refused(run: Callable[..., Any]) -> None:
     with pytest.raises(StageError, match=r"keep_float: haed\* names no convolution"):
         run(keep_float=["haed*"])
+
+
+def test_the_worst_layers_are_measured_by_the_metric_too(run: Callable[..., Any]) -> None:
+    _, metrics, _ = run(max_drop=0.5, metric_layers=3)
+    told = {
+        row["layer"]: row["metric_drop"] for row in metrics["sensitivity"] if row["metric_drop"] is not None
+    }
+    worth = {row["layer"]: 10 ** (-row["sqnr_db"] / 10) / row["cost"] for row in metrics["sensitivity"]}
+    assert set(told) == set(sorted(worth, key=lambda n: -worth[n])[:3])
+    assert all(0 < drop < metrics["drop"] for drop in told.values())  # one layer costs less than all
+
+
+def test_float_layers_of_a_network_of_few_bits_store_eight(run: Callable[..., Any]) -> None:
+    network, metrics, _ = run(max_drop=1, weight_bits=4, keep_float=["head16"])
+    formats = network.surgery("quantize").changes["formats"]
+    assert formats["head16"] == {"bits": 8, "points": None, "steps": None}
+    assert {row["layer"]: row["bits"] for row in metrics["weights"]}["head16"] == 8
+    assert [row["layer"] for row in metrics["sensitivity"] if row["kept_float"]] == ["head16"]
