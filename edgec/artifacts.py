@@ -124,16 +124,29 @@ def profile(
     artifacts: str | Path | Sequence[str | Path],
     *,
     threads: Sequence[int] = (),
+    runtimes: Sequence[str] = ("onnxruntime",),
+    against: str | Path | None = None,
     config: Profile | None = None,
     listeners: Sequence[Listener] = (),
 ) -> dict[str, Any]:
-    """Latency figures of .onnx files (any, also ones that edgec did not make), measured side by side."""
+    """Latency figures of .onnx files (any, also ones that edgec did not make), measured side by side.
+
+    `runtimes` other than onnxruntime get files of their own, which are checked against onnxruntime's outputs first.
+    Ratios are to `against` where it is given, else to the dense artifact, else to the first.
+    """
     from edgec.stages.profile import profile_artifacts
 
     given = [artifacts] if isinstance(artifacts, str | Path) else list(artifacts)
+    given = given if against is None else [against, *given]
     missing = [Problem(str(p), "does not exist", "check the path") for p in given if not Path(p).exists()]
     if missing:
         raise RecipeError(missing)
     paths = [path for item in given for path in artifacts_of(Path(item))]
-    chosen = config or Profile(threads=tuple(threads), runtimes=("onnxruntime",))
+    known = ("onnxruntime", "openvino", "ncnn", "mnn", "null")
+    unknown = [
+        Problem("--runtimes", repr(r), f"give of {', '.join(known)}") for r in runtimes if r not in known
+    ]
+    if unknown:
+        raise RecipeError(unknown)
+    chosen = config or Profile(threads=tuple(threads), runtimes=tuple(runtimes))  # type: ignore[arg-type]
     return profile_artifacts(paths, chosen, Events(listeners=tuple(listeners)))

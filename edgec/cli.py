@@ -196,6 +196,10 @@ def profile(
         list[Path], typer.Argument(metavar="ARTIFACT...", help="Any .onnx files, or a run's folder.")
     ],
     threads: ThreadsOption = "",
+    runtimes: Annotated[str, typer.Option(help="onnxruntime, openvino, ncnn, mnn, or all.")] = "onnxruntime",
+    against: Annotated[
+        Path | None, typer.Option(help="The artifact that the others are held against.")
+    ] = None,
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Latency of artifacts, measured in fresh processes that take turns."""
@@ -203,7 +207,11 @@ def profile(
     from edgec.progress import live
 
     with live(err) as listener:
-        figures = edgec.profile(artifacts, threads=_threads(threads), listeners=[listener])
+        names = "onnxruntime,openvino,ncnn,mnn" if runtimes == "all" else runtimes
+        figures = edgec.profile(
+            artifacts, threads=_threads(threads), runtimes=[n.strip() for n in names.split(",") if n.strip()],
+            against=against, listeners=[listener],
+        )  # fmt: skip
     if json_out:
         import json
 
@@ -229,6 +237,12 @@ def profile(
             f"{cell['peak_rss_bytes'] / 1e6:.0f}", str(cell["runs"]),
         )  # fmt: skip
     out.print(table)
+    for made in figures["conversions"]:
+        told = f"{made['snr_db']:.1f} dB from onnxruntime's outputs" if made["snr_db"] is not None else ""
+        told = "; ".join(part for part in (told, made["reason"]) if part)
+        out.print(
+            f"{made['artifact']} in {made['runtime']}: {told}", highlight=False, markup=False, soft_wrap=True
+        )
     for ratio in figures.get("speedups", []):
         out.print(
             f"{ratio['artifact']} is {ratio['ratio']:.2f} ({ratio['ci_low']:.2f}-{ratio['ci_high']:.2f}) times as fast as "

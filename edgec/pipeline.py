@@ -93,6 +93,7 @@ class Line:
     stages: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     files: Path | None = None  # of the last export
     files_key: str = ""
+    packages: Path | None = None  # what the last profile stage made for other runtimes
 
 
 def compress(
@@ -186,6 +187,8 @@ def _walk(
         line.stages[name] = {"kind": config.kind, "cached": cached, **result.metrics}
         if isinstance(config, Export):
             line.files, line.files_key = result.files, key
+        if isinstance(config, Profile):
+            line.packages = result.files
         if leading:
             line.dense = line.network
         shown = dict(result.metrics.get("final", {}))
@@ -384,6 +387,8 @@ def _finish(
     target = folder.folder / ("artifacts" if all(v.kept for v in verdicts) else "rejected")
     if line.files is not None:
         shutil.copytree(line.files, target, dirs_exist_ok=True)
+    if line.packages is not None:
+        shutil.copytree(line.packages, target, dirs_exist_ok=True)
     line.network.save(target / "network")
     for index, (name, metrics) in enumerate(line.stages.items()):
         _write_json(folder.folder / "stages" / f"{index:02d}-{name}" / "metrics.json", metrics)

@@ -447,7 +447,10 @@ class Profile(Frozen):
     """Latency of every artifact, interleaved, in fresh processes."""
 
     kind: Literal["profile"] = "profile"
-    runtimes: tuple[Literal["onnxruntime", "torch", "null"], ...] = ("onnxruntime", "torch")
+    runtimes: tuple[Literal["onnxruntime", "torch", "openvino", "ncnn", "mnn", "null"], ...] = (
+        "onnxruntime",
+        "torch",
+    )
     threads: tuple[PositiveInt, ...] = ()  # empty: 1 and the number of cores
     processes: PositiveInt = 5
     warmup_seconds: NonNegative = 0.3

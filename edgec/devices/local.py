@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from edgec.errors import EdgecError, Missing, StageError
 
@@ -37,10 +37,6 @@ def torch_worker(job: Mapping[str, Any], deadline_s: float | None = None) -> dic
 def _ask(command: list[str], job: Mapping[str, Any], deadline_s: float | None) -> dict[str, Any]:
     what = f"{Path(str(job['artifact'])).name} in {job['runtime']} with {job['threads']} thread(s)"
     limit = deadline_s if deadline_s is not None else default_deadline(job)
-    threads = {name: str(job["threads"]) for name in THREAD_VARIABLES}
-    # The child finds what this process finds, in the same order.
-    places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
-    environment = {**os.environ, **threads, "PYTHONPATH": places}
     try:
         done = subprocess.run(
             command,
@@ -49,7 +45,7 @@ def _ask(command: list[str], job: Mapping[str, Any], deadline_s: float | None) -
             encoding="utf-8",
             errors="replace",
             timeout=limit,
-            env=environment,
+            env=child_environment(int(job["threads"])),
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -60,6 +56,13 @@ def _ask(command: list[str], job: Mapping[str, Any], deadline_s: float | None) -
     except OSError as error:
         raise StageError(f"{what}: the measuring process cannot be started ({error})") from error
     return _answer(done, what)
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """Variables of a measuring process: it finds what this one finds, in the same order."""
+    counts = {name: str(threads) for name in THREAD_VARIABLES}
+    places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+    return {**os.environ, **counts, "PYTHONPATH": places}
 
 
 def default_deadline(job: Mapping[str, Any]) -> float:
@@ -74,16 +77,22 @@ def _answer(done: subprocess.CompletedProcess[str], what: str) -> dict[str, Any]
     except ValueError:
         answer = None
     if isinstance(answer, dict) and "error" in answer:
-        error: dict[str, str] = answer["error"]
-        kind: type[EdgecError] = Missing if error["kind"] == "missing" else StageError
-        raise kind(f"{what}: {error['message']}")
+        raise_error(answer, what)
     if done.returncode != 0 or not isinstance(answer, dict):
         tail = " | ".join(done.stderr.strip().splitlines()[-3:]) or "no message"
-        raise StageError(f"{what}: the measuring process {_ending(done.returncode)}: {tail}")
+        raise StageError(f"{what}: the measuring process {ending(done.returncode)}: {tail}")
     return answer
 
 
-def _ending(code: int) -> str:
+def raise_error(answer: Mapping[str, Any], what: str) -> NoReturn:
+    """The error that a measuring process told."""
+    error: dict[str, str] = answer["error"]
+    kind: type[EdgecError] = Missing if error["kind"] == "missing" else StageError
+    raise kind(f"{what}: {error['message']}")
+
+
+def ending(code: int) -> str:
+    """How a process ended, in words."""
     if code >= 0:
         return f"failed with status {code}"
     try:

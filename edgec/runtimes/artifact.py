@@ -55,7 +55,11 @@ def contract_of(session: Session, place: str) -> dict[str, Any]:
 def predictor(path: Path, threads: int = 1, runtime: str = "onnxruntime") -> Predictor:
     """The predictor of an artifact in a runtime, by the contract that it carries."""
     session = open_runtime(runtime).open(path, threads)
-    contract = contract_of(session, str(path))
+    return predictor_of(session, contract_of(session, str(path)), str(path))
+
+
+def predictor_of(session: Session, contract: Mapping[str, Any], place: str) -> Predictor:
+    """The predictor of an opened artifact. `place` names it in errors."""
     name = contract["input"]["name"]
     batch = session.inputs[name][0] if name in session.inputs else 1
 
@@ -63,7 +67,7 @@ def predictor(path: Path, threads: int = 1, runtime: str = "onnxruntime") -> Pre
         if batch is None or len(images) == batch:
             return session.run({name: images})
         if batch != 1:
-            raise StageError(f"{path}: takes batches of {batch}, {len(images)} images were given")
+            raise StageError(f"{place}: takes batches of {batch}, {len(images)} images were given")
         each = [session.run({name: images[i : i + 1]}) for i in range(len(images))]
         if contract["output"] == "boxes":
             for index, outputs in enumerate(each):

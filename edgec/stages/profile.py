@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgec.errors import EdgecError, Missing, StageError
 from edgec.events import Events, Progress
 from edgec.network import Network
 from edgec.recipe import Profile
+from edgec.stages.conversions import CONVERTED, Conversion, conversions
 
 DENSE = "dense.fp32"
 INTEGER_OPERATORS = ("QuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
@@ -73,6 +75,7 @@ def profile(config: Profile, network: Network, env: Env) -> tuple[Network, dict[
     Metrics: see `profile_subjects`. Raises Missing or StageError when nothing at all could be measured.
     """
     subjects: list[Subject] = []
+    made: list[Conversion] = []
     files = [name for name in config.runtimes if name != "torch"]
     if files:
         paths = sorted(env.inputs.glob("*.onnx")) if env.inputs is not None else []
@@ -81,10 +84,10 @@ def profile(config: Profile, network: Network, env: Env) -> tuple[Network, dict[
                 f"stages.{env.stage}: runtimes {', '.join(files)} need artifacts, and nothing was exported; "
                 "put an export stage before it, or set runtimes: [torch]"
             )
-        subjects += subjects_of(paths, files)
+        subjects, made = file_subjects(paths, files, env.out, env.events, env=env)
     if "torch" in config.runtimes:
         subjects += torch_subjects(network, env)
-    return network, profile_subjects(subjects, config, env.events, env.stage)
+    return network, profile_subjects(subjects, config, env.events, env.stage, made)
 
 
 def profile_artifacts(
@@ -101,7 +104,30 @@ def profile_artifacts(
     if not runtimes:
         raise StageError("an artifact cannot be profiled in torch; take onnxruntime")
     extra = {"shapes": {name: list(shape) for name, shape in (shapes or {}).items()}}
-    return profile_subjects(subjects_of(paths, runtimes, extra), config, events, "profile")
+    with tempfile.TemporaryDirectory(prefix="edgec-profile-") as folder:
+        subjects, made = file_subjects(paths, runtimes, Path(folder), events, extra)
+        return profile_subjects(subjects, config, events, "profile", made)
+
+
+def file_subjects(
+    paths: Sequence[Path], runtimes: Sequence[str], out: Path, events: Events,
+    extra: Mapping[str, Any] | None = None, env: Env | None = None,
+) -> tuple[list[Subject], list[Conversion]]:  # fmt: skip
+    """The subjects of ONNX files in all runtimes; for those with files of their own, converted and checked in `out`."""
+    own = [name for name in runtimes if name in CONVERTED]
+    plain = subjects_of(paths, [name for name in runtimes if name not in CONVERTED], extra)
+    if not own:
+        return plain, []
+    there = {s.artifact: s for s in subjects_of(paths, ["onnxruntime"], extra) if s.place.is_file()}
+    places = {name: s.place for name, s in there.items()}
+    precisions = {name: s.precision for name, s in there.items()}
+    made = conversions(places, precisions, own, out, events, env)
+    subjects = [
+        Subject(m.artifact, m.runtime, m.precision, m.folder, extra={"golden": str(m.golden)})
+        for m in made
+        if not m.reason
+    ]
+    return plain + subjects, made
 
 
 def subjects_of(
@@ -153,12 +179,12 @@ def torch_subjects(network: Network, env: Env) -> list[Subject]:
 
 
 def profile_subjects(
-    subjects: Sequence[Subject], config: Profile, events: Events, stage: str
+    subjects: Sequence[Subject], config: Profile, events: Events, stage: str, made: Sequence[Conversion] = ()
 ) -> dict[str, Any]:
     """Measure and compare, in `config.processes` rounds that each visit every cell once.
 
-    Metrics: "environment", "verdict" with "reasons", "cells", "speedups", "operators", "slower", "failures".
-    A ratio above 1 means that the artifact is faster than what it is held against.
+    Metrics: "environment", "verdict" with "reasons", "cells", "speedups", "across", "operators", "slower", "conversions",
+    "failures". A ratio above 1 means that the artifact is faster than what it is held against.
     """
     cores = local.allowed_cores()
     counts = tuple(dict.fromkeys(config.threads or (1, cores)))
@@ -170,8 +196,14 @@ def profile_subjects(
     cells = [(s, t) for t in counts for s in subjects if s.device == "cpu" or t == counts[0]]
     measured = measure_rounds(cells, config, events, stage)
     there = [cell for cell in cells if any(measured.of(cell))]
+    refused = [
+        {"artifact": m.artifact, "runtime": m.runtime, "threads": 0, "kind": m.kind, "error": m.reason}
+        for m in made
+        if m.reason
+    ]
+    failures = refused + measured.failures
     if not there:
-        _raise_first(measured.failures)
+        _raise_first(failures)
     pairs = speedups(there, measured)
     in_onnxruntime = {s.artifact: s for s, _ in there if s.runtime == "onnxruntime"}
     operators = operators_of(list(in_onnxruntime.values()), config, events, stage)
@@ -193,10 +225,12 @@ def profile_subjects(
         "reasons": reasons,
         "cells": [figures_of(cell, [a for a in measured.of(cell) if a is not None]) for cell in there],
         "speedups": pairs,
+        "across": across(there, measured),
         "operators": {name: found["operators"] for name, found in operators.items()},
         "operator_types": {name: found["types"] for name, found in operators.items()},
         "slower": slower(pairs, operators),
-        "failures": measured.failures,
+        "conversions": [m.to_json() for m in made],
+        "failures": failures,
     }
 
 
@@ -306,6 +340,29 @@ def speedups(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
                     "rounds": len(both),
                 }
             )
+    return rows
+
+
+def across(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
+    """Every cell, in whatever runtime, against the dense artifact (or the first given) in onnxruntime with as many threads."""
+    rows: list[dict[str, Any]] = []
+    for cell in cells:
+        subject, threads = cell
+        plain = [c for c in cells if c[0].runtime == "onnxruntime" and c[1] == threads]
+        base = next((c for c in plain if c[0].artifact == DENSE), plain[0] if plain else None)
+        if base is None:
+            continue
+        both = [
+            (b["samples_ms"], a["samples_ms"])
+            for a, b in zip(measured.of(cell), measured.of(base), strict=True)
+            if a is not None and b is not None and sizes_of(a) == sizes_of(b)
+        ]
+        if both:
+            ratio, low, high = statistics.ratio_interval([b for b, _ in both], [a for _, a in both])
+            rows.append(
+                {"artifact": subject.artifact, "runtime": subject.runtime, "threads": threads, "ratio": ratio, "ci_low": low,
+                 "ci_high": high, "against": base[0].artifact}
+            )  # fmt: skip
     return rows
 
 

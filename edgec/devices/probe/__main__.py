@@ -1,15 +1,17 @@
 """Read one job from standard input, measure, print one JSON line.
 
-Job: {"what": "latency" | "operators", "runtime": "onnxruntime" | "null", "artifact": path,
+Job, on one line: {"what": "latency" | "operators" | "serve", "runtime": "onnxruntime" | "openvino" | "ncnn" | "mnn" |
+"null", "artifact": path (of an .onnx file, or of a package's folder),
 "threads": n, "pin": bool, "shapes": {input: [sizes]}, "golden": .npz,
 "warmup_seconds", "min_seconds", "max_seconds", "interval"}.
-Answer: the figures, or {"error": {"kind", "message"}} with exit status 3.
+Answer: the figures, or {"error": {"kind", "message"}} with exit status 3. "serve" answers frames, see serve.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import sys
 import time
@@ -26,24 +28,37 @@ NULL_WORK_BYTES = 1 << 16
 
 
 def main() -> int:
-    job = json.loads(sys.stdin.read())
+    job = json.loads(sys.stdin.buffer.readline())
+    # What libraries print goes to standard error; answers have a channel of their own.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     pinned = pin(int(job["threads"])) if job.get("pin", True) else []
     # Only after pinning, so that thread pools made at import inherit it.
     if __package__:
-        from edgec.devices.probe import onnx_session
+        from edgec.devices.probe import onnx_session, packages, serve
     else:
         import onnx_session  # pyright: ignore[reportMissingImports]
+        import packages  # pyright: ignore[reportMissingImports]
+        import serve  # pyright: ignore[reportMissingImports]
+
+    def tell(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
 
     try:
-        answer = work(job, onnx_session)
+        if job["what"] == "serve":
+            run = packages.open_package(Path(job["artifact"]), job["runtime"], int(job["threads"]))[0]
+            serve.serve(run, sys.stdin.buffer, answers)
+            return 0
+        answer = work(job, onnx_session, packages)
     except ProbeError as error:
-        print(json.dumps({"error": {"kind": error.kind, "message": str(error)}}), flush=True)
+        tell({"error": {"kind": error.kind, "message": str(error)}})
         return 3
-    print(json.dumps(answer | {"pinned": pinned, "python": platform.python_version()}), flush=True)
+    tell(answer | {"pinned": pinned, "python": platform.python_version()})
     return 0
 
 
-def work(job: dict[str, Any], onnx_session: Any) -> dict[str, Any]:
+def work(job: dict[str, Any], onnx_session: Any, packages: Any) -> dict[str, Any]:
     path, threads = Path(job["artifact"]), int(job["threads"])
     shapes = job.get("shapes", {})
     golden = Path(job["golden"]) if job.get("golden") else None
@@ -51,6 +66,14 @@ def work(job: dict[str, Any], onnx_session: Any) -> dict[str, Any]:
         return onnx_session.operators(path, threads, shapes, float(job["max_seconds"]), golden)
     if job["runtime"] == "null":
         run, told = open_null(path)
+    elif job["runtime"] != "onnxruntime":
+        run_once, package, told = packages.open_package(path, job["runtime"], threads)
+        feeds = packages.feeds_of(package, golden)
+        told |= {"inputs": package["inputs"]}
+
+        def run() -> Any:
+            return run_once(feeds)
+
     else:
         run, told = onnx_session.open_onnxruntime(path, threads, shapes, golden)
     figures = measure(

@@ -1,0 +1,107 @@
+"""Converting an .onnx file for another runtime: a folder with the runtime's own files and package.json.
+
+Converters are programs of others: each runs in a process of its own, which is ended after a limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+from edgec.errors import Missing, RecipeError, StageError
+from edgec.files import write_atomic
+
+LIMIT_SECONDS = 300.0
+Precision = Literal["fp32", "fp16", "int8"]
+# No program that converts may install or send anything.
+QUIET = {"PIP_NO_INDEX": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is converted: `model` in float32 without quantize-dequantize pairs, or for int8 the QDQ graph itself."""
+
+    path: Path
+    model: onnx.ModelProto
+    precision: Precision
+    shapes: Mapping[str, Sequence[int]]  # of the inputs, without open sizes
+    open_sizes: bool = False  # other heights and widths go as well
+
+
+Convert = Callable[[Source, Path], str]  # writes into a folder, gives the name of the main file
+
+
+def converter(runtime: str) -> Convert:
+    """How files get into a runtime. Raises RecipeError for an unknown one, Missing for one that is not installed."""
+    match runtime:
+        case "openvino":
+            from edgec.runtimes.openvino import convert
+        case "ncnn":
+            from edgec.runtimes.ncnn import convert
+        case "mnn":
+            from edgec.runtimes.mnn import convert
+        case _:
+            raise RecipeError(
+                f"runtime {runtime!r} is unknown; there are onnxruntime, openvino, ncnn, mnn, torch"
+            )
+    return convert
+
+
+def package(runtime: str, source: Source, folder: Path) -> Path:
+    """Convert into `folder`, which is made anew; gives the folder.
+
+    Raises Missing without the runtime's packages, StageError when the converter fails, crashes or hangs.
+    """
+    convert = converter(runtime)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    file = convert(source, folder)
+    told = {
+        "runtime": runtime,
+        "file": file,
+        "precision": source.precision,
+        "inputs": {name: list(shape) for name, shape in source.shapes.items()},
+        "outputs": [o.name for o in source.model.graph.output],
+        "source": source.path.name,
+    }
+    write_atomic(folder / "package.json", json.dumps(told, indent=1).encode())
+    return folder
+
+
+def run_tool(
+    command: Sequence[str], place: Path, what: str, extra: str, limit_s: float = LIMIT_SECONDS
+) -> None:
+    """Run a converter in `place`. Its words are told when it fails."""
+    beside = str(Path(sys.executable).parent)  # programs of this environment, also when it is not activated
+    places = os.pathsep.join([beside, os.environ.get("PATH", "")])
+    program = shutil.which(command[0], path=places)
+    if program is None:
+        raise Missing(f"{what}: {command[0]} is not installed; pip install 'edgec[{extra}]'")
+    environment = {**os.environ, **QUIET}
+    try:
+        done = subprocess.run(
+            [program, *command[1:]], cwd=place, env=environment, capture_output=True, encoding="utf-8", errors="replace",
+            timeout=limit_s, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise StageError(f"{what}: the converter took more than {limit_s:.0f} s and was ended") from None
+    if done.returncode != 0:
+        if "ModuleNotFoundError" in done.stderr:
+            raise Missing(f"{what}: {done.stderr.strip().splitlines()[-1]}; pip install 'edgec[{extra}]'")
+        tail = " | ".join((done.stdout + done.stderr).strip().splitlines()[-3:]) or "no message"
+        how = f"status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+        raise StageError(f"{what}: the converter ended with {how}: {tail}")
+
+
+def run_python(code: str, arguments: Sequence[str], place: Path, what: str, extra: str) -> None:
+    """`run_tool` for a few lines of Python."""
+    run_tool([sys.executable, "-P", "-c", code, *arguments], place, what, extra)
