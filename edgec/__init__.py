@@ -16,10 +16,22 @@ if TYPE_CHECKING:
     from edgec.artifacts import detect, evaluate, profile
     from edgec.pipeline import Run, compress
     from edgec.recipe import Recipe, load
+    from edgec.report.compare import compare
     from edgec.tasks.superres.upscale import upscale
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "Run", "__version__", "compress", "detect", "evaluate", "load", "profile", "upscale"]
+__all__ = [
+    "Recipe",
+    "Run",
+    "__version__",
+    "compare",
+    "compress",
+    "detect",
+    "evaluate",
+    "load",
+    "profile",
+    "upscale",
+]
 
 _HOME = {
     "compress": "edgec.pipeline",
@@ -27,6 +39,7 @@ _HOME = {
     "detect": "edgec.artifacts",
     "evaluate": "edgec.artifacts",
     "profile": "edgec.artifacts",
+    "compare": "edgec.report.compare",
     "Recipe": "edgec.recipe",
     "load": "edgec.recipe",
     "upscale": "edgec.tasks.superres.upscale",

@@ -149,4 +149,5 @@ def profile(
     if unknown:
         raise RecipeError(unknown)
     chosen = config or Profile(threads=tuple(threads), runtimes=tuple(runtimes))  # type: ignore[arg-type]
-    return profile_artifacts(paths, chosen, Events(listeners=tuple(listeners)))
+    base = None if against is None else artifacts_of(Path(against))[0]
+    return profile_artifacts(paths, chosen, Events(listeners=tuple(listeners)), against=base)

@@ -229,7 +229,8 @@ def profile(
         "peak MB",
         "runs",
     ):
-        table.add_column(column, justify="left" if column in ("artifact", "runtime") else "right")
+        named = column in ("artifact", "runtime")
+        table.add_column(column, justify="left" if named else "right", no_wrap=named)
     for cell in figures["cells"]:
         table.add_row(
             cell["artifact"], cell["runtime"], str(cell["threads"]), f"{cell['median_ms']:.2f}",
@@ -262,6 +263,35 @@ def _threads(text: str) -> tuple[int, ...]:
     if any(not 1 <= count <= 1024 for count in counts):
         raise RecipeError([Problem("--threads", f"{text!r} is not a list of counts", "write 1,2")])
     return counts
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write a page with a chart here.")
+    ] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Accuracy, size and latency of several runs side by side."""
+    import edgec
+
+    found = edgec.compare(runs, output)
+    if json_out:
+        import json
+
+        print(json.dumps(found, indent=1))
+        return
+    table = Table(title=f"{found['task']}, {found['split']} split")
+    for index, column in enumerate(found["columns"]):
+        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=index < 2)
+    for row in found["rows"]:
+        table.add_row(*(str(c["text"] if isinstance(c, dict) else c) for c in row))
+    out.print(table)
+    for warning in found["warnings"]:
+        err.print(warning, markup=False, highlight=False, soft_wrap=True)
+    if output is not None:
+        out.print(f"wrote {output}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

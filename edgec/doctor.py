@@ -27,7 +27,14 @@ REQUIRED = {
     "torch-pruning": "coupled channels",
     "opencv-python-headless": "reading images",
 }
-OTHER_RUNTIMES = ("openvino", "ncnn", "MNN", "ai-edge-litert", "neural-compressor")
+# by distribution: the extra that brings it, and what it is good for
+EXTRAS = {
+    "openvino": ("openvino", "artifacts in OpenVINO, int8 too"),
+    "ncnn": ("ncnn", "artifacts in ncnn, int8 with the artifact's own scales"),
+    "pnnx": ("ncnn", "converting for ncnn"),
+    "MNN": ("mnn", "artifacts in MNN (its int8 on x86 is slower than fp32, and tells nothing of ARM)"),
+    "neural-compressor": ("neural-compressor", "another tuner of post-training ranges"),
+}
 
 
 class Row(NamedTuple):
@@ -76,11 +83,10 @@ def _packages() -> Iterator[Row]:
 
 
 def _optional() -> Iterator[Row]:
-    found = {name: _version(name) for name in OTHER_RUNTIMES}
-    there = ", ".join(f"{name} {installed}" for name, installed in found.items() if installed)
-    absent = ", ".join(name for name, installed in found.items() if not installed)
-    told = "; ".join(part for part in (there, f"not installed: {absent}" if absent else "") if part)
-    yield Row("optional", told, "none needed: artifacts are plain ONNX files, measured in onnxruntime")
+    for name, (extra, purpose) in EXTRAS.items():
+        found = _version(name)
+        remedy = "" if found else f"only if you want it: pip install 'edgec[{extra}]'  ({purpose})"
+        yield Row(f"optional: {name}", found or "not installed", remedy)
 
 
 def _version(name: str) -> str | None:
@@ -143,6 +149,7 @@ def _cpu() -> Iterator[Row]:
     allowed, there = local.allowed_cores(), os.cpu_count() or 1
     yield Row("cores", str(there) if allowed == there else f"{allowed} of {there} allowed")
     yield int8_row(local.cpu_flags(), platform.machine())
+    yield fp16_row(local.cpu_flags())
     governor = local.environment()["governor"]
     if governor not in ("unavailable", "performance"):
         yield Row(
@@ -150,6 +157,21 @@ def _cpu() -> Iterator[Row]:
             governor,
             "set it to performance while measuring: cpupower frequency-set -g performance",
         )
+
+
+def fp16_row(flags: frozenset[str]) -> Row:
+    """What half precision will do on a CPU with these extensions."""
+    what = "fp16 on this CPU"
+    halves = sorted(flags & {"avx512_fp16", "asimdhp", "fphp"})
+    if halves:
+        return Row(
+            what, f"{', '.join(halves)}: computes in halves, where a runtime does (ncnn and MNN on ARM)"
+        )
+    if not flags:
+        return Row(
+            what, "the system does not tell the extensions", "measure it: edgec profile model.fp16.onnx"
+        )
+    return Row(what, "no arithmetic in halves: fp16 saves bytes, not time (onnxruntime gets slower)")
 
 
 def int8_row(flags: frozenset[str], machine: str) -> Row:

@@ -32,7 +32,21 @@ def test_a_missing_package_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None
     rows = {row.what: row for row in doctor.report()}
     assert rows["onnx"].found == "not installed"
     assert rows["onnx"].remedy.startswith("pip install onnx")
-    assert "openvino" in rows["optional"].found
+    assert rows["optional: openvino"].found == "not installed"
+    assert "pip install 'edgec[ncnn]'" in rows["optional: pnnx"].remedy
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"avx512_fp16"}, "avx512_fp16"),
+        ({"asimdhp"}, "asimdhp"),
+        ({"avx2", "f16c"}, "not time"),
+        (set(), "does not tell"),
+    ],
+)
+def test_what_fp16_will_do(flags: set[str], said: str) -> None:
+    assert said in doctor.fp16_row(frozenset(flags)).found
 
 
 def test_a_look_that_fails_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

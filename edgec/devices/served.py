@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, cast
 
 from edgec.devices import local
 from edgec.devices.probe.packages import read_package
@@ -89,15 +89,15 @@ class ServedSession:
                 process.stdin.write(line)
                 process.stdin.flush()
             else:
-                write_frame(process.stdin, feeds or {})
-            head = process.stdout.peek(1)[:1]
-            if head == b"{":  # an error instead of frames
-                local.raise_error(json.loads(process.stdout.readline()), self._what)
-            found = read_frame(process.stdout)
+                write_frame(cast("BinaryIO", process.stdin), feeds or {})
+            found = read_frame(cast("BinaryIO", process.stdout))
         except BrokenPipeError:
             found = None
         finally:
             timer.cancel()
+        if found is not None and "kind" in found:
+            error = {"kind": str(found["kind"]), "message": str(found["error"])}
+            local.raise_error({"error": error}, self._what)
         if found is not None:
             return found
         code = process.wait()

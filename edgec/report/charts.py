@@ -118,6 +118,27 @@ def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], x_lab
     return plot.svg() + legend(list(series))
 
 
+def scatter(
+    title: str, at: Mapping[str, tuple[float, float]], front: Sequence[str], x_label: str, y_label: str
+) -> str:
+    """Named points (x, y); those of the front are joined and filled."""
+    if not at:
+        return ""
+    xs, ys = [x for x, _ in at.values()], [y for _, y in at.values()]
+    room = (max(ys) - min(ys)) * 0.12 or abs(max(ys)) * 0.01 or 1.0
+    plot = Plot(title, (0.0, max(xs) * 1.1), (min(ys) - room, max(ys) + room))
+    plot.axes(x_label, y_label)
+    path = " ".join(f"{plot.px(at[n][0]):.1f},{plot.py(at[n][1]):.1f}" for n in front)
+    plot.parts.append(f'<polyline fill="none" stroke="var(--dim)" stroke-dasharray="4 3" points="{path}"/>')
+    for index, (name, (x, y)) in enumerate(at.items()):
+        fill = colour(index) if name in front else "none"
+        plot.parts.append(
+            f'<circle cx="{plot.px(x):.1f}" cy="{plot.py(y):.1f}" r="5" fill="{fill}" stroke="{colour(index)}" '
+            f'stroke-width="2"><title>{escape(name)}: {number(x)}, {number(y)}</title></circle>'
+        )
+    return plot.svg() + legend(list(at))
+
+
 def histograms(
     title: str, edges: Sequence[float], counts: Mapping[str, Sequence[float]], x_label: str
 ) -> str:

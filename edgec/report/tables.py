@@ -31,6 +31,10 @@ def columns(d: Data) -> dict[str, list[str]]:
         ],
         "ways": ["way", "bits of a weight", "bytes", "zipped", *titles, f"{titles[0]} against float", "median ms, 1 thread"],
         "latency": LATENCY,
+        "runtimes": [
+            "artifact", "runtime", titles[0], "dB from onnxruntime", "bytes",
+            *(f"median ms, {threads} thread(s)" for threads in thread_counts(d)), f"speed against {base_of(d)}",
+        ],
     }  # fmt: skip
 
 
@@ -56,6 +60,8 @@ def view(d: Data) -> dict[str, Any]:
         "stage_rows": [stage_row(s, d) for s in d["stages"]],
         "artifact_rows": artifact_rows(d),
         "latency_rows": latency_rows(profile),
+        "runtime_rows": runtime_rows(d),
+        "refused_rows": [[f["artifact"], f["runtime"], f["error"]] for f in profile.get("failures", [])],
         "latency_charts": latency_charts(profile),
         "slower_rows": [slower_text(s) for s in profile.get("slower", [])],
         "operator_charts": operator_charts(profile),
@@ -345,6 +351,44 @@ def latency_rows(profile: Data) -> list[list[Any]]:
                 f"{c['ci_low_ms']:.2f} to {c['ci_high_ms']:.2f}", f"{c['p90_ms']:.2f}", f"{c['p99_ms']:.2f}",
                 _optional(c.get("first_ms")), _optional(c.get("load_ms")), f"{(c.get('peak_rss_bytes') or 0) / 1e6:.0f}",
                 c["runs"],
+                f"{ratio['ratio']:.2f} x ({ratio['ci_low']:.2f} to {ratio['ci_high']:.2f})" if ratio else "",
+            ]
+        )  # fmt: skip
+    return rows
+
+
+def thread_counts(d: Data) -> list[int]:
+    return sorted({c["threads"] for c in (d["profile"] or {}).get("cells", [])})
+
+
+def base_of(d: Data) -> str:
+    """What every cell is held against."""
+    rows = (d["profile"] or {}).get("across", [])
+    return f"{rows[0]['against']} in onnxruntime" if rows else "dense"
+
+
+def runtime_rows(d: Data) -> list[list[Any]]:
+    """Every artifact in every runtime, with its accuracy there; empty where onnxruntime alone was measured."""
+    profile: Data = d["profile"] or {}
+    made = {(c["artifact"], c["runtime"]): c for c in profile.get("conversions", [])}
+    if not made:
+        return []
+    cells = {(c["artifact"], c["runtime"], c["threads"]): c for c in profile["cells"]}
+    ratios = {(r["artifact"], r["runtime"], r["threads"]): r for r in profile.get("across", [])}
+    head = d["metrics"][0]
+    rows: list[list[Any]] = []
+    for artifact, runtime in dict.fromkeys((c["artifact"], c["runtime"]) for c in profile["cells"]):
+        exported: Data = d["artifacts"].get(artifact) or {}
+        conversion: Data = made.get((artifact, runtime)) or {}
+        metrics = conversion.get("metrics") or (exported.get("val") if runtime == "onnxruntime" else None)
+        size = conversion.get("bytes") or (exported.get("bytes") if runtime == "onnxruntime" else None)
+        times = [cells.get((artifact, runtime, threads)) for threads in thread_counts(d)]
+        ratio = next((r for t in thread_counts(d) if (r := ratios.get((artifact, runtime, t)))), None)
+        rows.append(
+            [
+                artifact, runtime, told(head, (metrics or {}).get(head["name"])),
+                f"{conversion['snr_db']:.1f}" if conversion.get("snr_db") is not None else "",
+                f"{size:,}" if size else "", *(_interval(cell) if cell else "" for cell in times),
                 f"{ratio['ratio']:.2f} x ({ratio['ci_low']:.2f} to {ratio['ci_high']:.2f})" if ratio else "",
             ]
         )  # fmt: skip

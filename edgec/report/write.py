@@ -21,12 +21,16 @@ def write(folder: Path, data: Mapping[str, Any], pictures: list[dict[str, str]])
     finite = _finite(data)
     write_atomic(folder / "report.json", json.dumps(finite, indent=1, allow_nan=False, default=str).encode())
     shown = view(finite)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(
-        (resources.files("edgec.report") / "page.html").read_text(encoding="utf-8")
-    )
-    write_atomic(folder / "report.html", template.render(d={**shown, "pictures": pictures}).encode())
+    page = rendered("page.html", shown["recipe"], {**shown, "pictures": pictures})
+    write_atomic(folder / "report.html", page.encode())
     write_atomic(folder / "report.md", markdown(shown).encode())
+
+
+def rendered(template: str, title: str, d: Mapping[str, Any]) -> str:
+    """A page of this package, with its data."""
+    loader = jinja2.FunctionLoader(lambda name: (resources.files("edgec.report") / name).read_text("utf-8"))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=loader)
+    return environment.get_template(template).render(title=title, d=d)
 
 
 def _finite(tree: Any) -> Any:
@@ -51,6 +55,7 @@ def markdown(shown: Mapping[str, Any]) -> str:
         "stages": "Stages",
         "artifacts": "Artifacts",
         "latency": "Latency",
+        "runtimes": "Runtimes",
     }
     for key, title in titles.items():
         rows, columns = shown[f"{key.removesuffix('s')}_rows"], shown["columns"][key]

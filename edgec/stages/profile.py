@@ -95,10 +95,12 @@ def profile_artifacts(
     config: Profile,
     events: Events,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    against: Path | None = None,
 ) -> dict[str, Any]:
     """The figures of any ONNX files, also ones that edgec did not make, in all runtimes but torch.
 
-    Sizes that a file leaves open are 1, unless `shapes` gives the input's, by name.
+    Sizes that a file leaves open are 1, unless `shapes` gives the input's, by name. `against` is one of `paths`, which the
+    others are held against.
     """
     runtimes = [name for name in config.runtimes if name != "torch"]
     if not runtimes:
@@ -106,7 +108,8 @@ def profile_artifacts(
     extra = {"shapes": {name: list(shape) for name, shape in (shapes or {}).items()}}
     with tempfile.TemporaryDirectory(prefix="edgec-profile-") as folder:
         subjects, made = file_subjects(paths, runtimes, Path(folder), events, extra)
-        return profile_subjects(subjects, config, events, "profile", made)
+        base = next((s.artifact for s in subjects if against and s.place == against.absolute()), None)
+        return profile_subjects(subjects, config, events, "profile", made, base)
 
 
 def file_subjects(
@@ -179,8 +182,9 @@ def torch_subjects(network: Network, env: Env) -> list[Subject]:
 
 
 def profile_subjects(
-    subjects: Sequence[Subject], config: Profile, events: Events, stage: str, made: Sequence[Conversion] = ()
-) -> dict[str, Any]:
+    subjects: Sequence[Subject], config: Profile, events: Events, stage: str, made: Sequence[Conversion] = (),
+    base: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Measure and compare, in `config.processes` rounds that each visit every cell once.
 
     Metrics: "environment", "verdict" with "reasons", "cells", "speedups", "across", "operators", "slower", "conversions",
@@ -204,7 +208,9 @@ def profile_subjects(
     failures = refused + measured.failures
     if not there:
         _raise_first(failures)
-    pairs = speedups(there, measured)
+    names = [subject.artifact for subject, _ in there]
+    base = base or (DENSE if DENSE in names else names[0])
+    pairs = speedups(there, measured, base)
     in_onnxruntime = {s.artifact: s for s, _ in there if s.runtime == "onnxruntime"}
     operators = operators_of(list(in_onnxruntime.values()), config, events, stage)
     flat = [
@@ -225,7 +231,7 @@ def profile_subjects(
         "reasons": reasons,
         "cells": [figures_of(cell, [a for a in measured.of(cell) if a is not None]) for cell in there],
         "speedups": pairs,
-        "across": across(there, measured),
+        "across": across(there, measured, base),
         "operators": {name: found["operators"] for name, found in operators.items()},
         "operator_types": {name: found["types"] for name, found in operators.items()},
         "slower": slower(pairs, operators),
@@ -310,15 +316,15 @@ def _median(answers: Sequence[Mapping[str, Any]], name: str) -> float:
     return float(np.median([answer[name] for answer in answers]))
 
 
-def speedups(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
-    """Each artifact against the dense one (or the first given), and against fp32 of the same network, where both ran
+def speedups(cells: Sequence[Cell], measured: Measured, base: str) -> list[dict[str, Any]]:
+    """Each artifact against `base`, and against fp32 of the same network, where both ran
     on inputs of one size.
     """
     rows: list[dict[str, Any]] = []
     for cell in cells:
         subject, threads = cell
         same = [c for c in cells if c[0].runtime == subject.runtime and c[1] == threads]
-        for against in _opponents(subject.artifact, [c[0].artifact for c in same]):
+        for against in _opponents(subject.artifact, [c[0].artifact for c in same], base):
             other = next(c for c in same if c[0].artifact == against)
             both = [
                 (b["samples_ms"], a["samples_ms"])
@@ -343,13 +349,13 @@ def speedups(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
     return rows
 
 
-def across(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
-    """Every cell, in whatever runtime, against the dense artifact (or the first given) in onnxruntime with as many threads."""
+def across(cells: Sequence[Cell], measured: Measured, against: str) -> list[dict[str, Any]]:
+    """Every cell, in whatever runtime, against one artifact in onnxruntime with as many threads."""
     rows: list[dict[str, Any]] = []
     for cell in cells:
         subject, threads = cell
         plain = [c for c in cells if c[0].runtime == "onnxruntime" and c[1] == threads]
-        base = next((c for c in plain if c[0].artifact == DENSE), plain[0] if plain else None)
+        base = next((c for c in plain if c[0].artifact == against), None)
         if base is None:
             continue
         both = [
@@ -361,14 +367,13 @@ def across(cells: Sequence[Cell], measured: Measured) -> list[dict[str, Any]]:
             ratio, low, high = statistics.ratio_interval([b for b, _ in both], [a for _, a in both])
             rows.append(
                 {"artifact": subject.artifact, "runtime": subject.runtime, "threads": threads, "ratio": ratio, "ci_low": low,
-                 "ci_high": high, "against": base[0].artifact}
+                 "ci_high": high, "against": against}
             )  # fmt: skip
     return rows
 
 
-def _opponents(name: str, names: Sequence[str]) -> list[str]:
+def _opponents(name: str, names: Sequence[str], base: str) -> list[str]:
     """What an artifact is held against, among those measured with the same runtime and threads."""
-    base = DENSE if DENSE in names else names[0]
     own = f"{name.rpartition('.')[0]}.fp32"
     return [other for other in dict.fromkeys((base, own)) if other in names and other != name]
 

@@ -141,7 +141,7 @@ def test_a_process_that_fails_shows_its_last_words(
     fake.mkdir()
     (fake / "onnxruntime.py").write_text("import sys\nprint('not json')\nsys.exit('very broken')")
     monkeypatch.syspath_prepend(str(fake))
-    with pytest.raises(StageError, match="status 1: very broken"):
+    with pytest.raises(StageError, match=r"status 1: .*very broken"):
         local.probe(job(tiny_onnx()))
 
 

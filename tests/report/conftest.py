@@ -87,7 +87,7 @@ def everything() -> Data:
     }
     times = {"dense.fp32": 41.2, "model.fp32": 17.9, "model.int8": 9.83}
     cells = [cell(a, threads, ms / threads**0.8) for threads in (1, 2) for a, ms in times.items()]
-    cells.append(cell("dense.fp32", 1, 61.0, "torch"))
+    cells += [cell("dense.fp32", 1, 61.0, "torch"), cell("model.int8", 1, 12.7, "ncnn")]
 
     def side(name: str, cost: Data, ratio: float | None) -> Data:
         latency = {
@@ -195,6 +195,16 @@ def everything() -> Data:
             "reasons": ["load average 3.8 on 2 cores before the measurement"],
             "cells": cells,
             "speedups": [speedup("model.fp32", 1, 2.3), speedup("model.int8", 1, 4.19), speedup("model.int8", 2, 3.7)],
+            "across": [{"artifact": "model.int8", "runtime": "ncnn", "threads": 1, "ratio": 3.21, "ci_low": 3.1, "ci_high": 3.3,
+                        "against": "dense.fp32"}],
+            "conversions": [
+                {"artifact": "model.int8", "runtime": "ncnn", "precision": "int8", "bytes": 1_234_567, "snr_db": 34.04,
+                 "max_abs_error": 0.3, "metrics": {"map50": 0.5888, "map": 0.35}, "kind": "", "reason": "", "passed": True},
+                {"artifact": "model.fp16", "runtime": "mnn", "precision": "fp16", "bytes": 0, "snr_db": None,
+                 "max_abs_error": None, "metrics": {}, "kind": "failed", "reason": f"{HOSTILE} segfault", "passed": False},
+            ],
+            "failures": [{"artifact": "model.fp16", "runtime": "mnn", "threads": 0, "kind": "failed",
+                          "error": f"{HOSTILE} segfault"}],
             "operators": {
                 "dense.fp32": [{"name": "conv_0", "type": "Conv", "ms": 30.5, "share": 0.74},
                                {"name": "concat_1", "type": "Concat", "ms": 1.5, "share": 0.04}],

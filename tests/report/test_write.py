@@ -89,6 +89,7 @@ def test_a_full_run_has_every_section(
     for told in ("4.19 x", "0.6034", "41.20 (40.38 to 42.44)", "busy: ratios only", "load average 3.8 on 2 cores",
                  "19 of 21 wanted", "slower than before: Conv, Concat", "5,918,006", "2,150,998", "420",
                  "model.fp16 is slower than model.fp32", "41.0 % after", "head.out", "its output is read by Sigmoid",
+                 "0.5888", "34.0", "1,234,567", "3.21 x (3.10 to 3.30)", "segfault",
                  "trained with the rounding (qad)", "-0.27 points", "-1.23 points", "900,123", "dddddddddddddddd",
                  "seed 5"):  # fmt: skip
         assert told in page.text, told
@@ -205,7 +206,7 @@ def test_markdown_tables_are_even_and_pipes_escaped(written: Callable[..., Any],
     _, _, _, markdown = written(full)
     assert "a \\| b c" in markdown
     blocks = [b.splitlines() for b in re.split(r"\n\n", markdown) if b.startswith("| ")]
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block}) == 1
         assert set(block[1]) <= set("|- ")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.env import Env, Predictor
+from edgec.env import Env, Metric, Predictor
 from edgec.events import Event, Events
 from edgec.network import Network
 from edgec.recipe import Export
@@ -32,6 +32,7 @@ class Nearness:
 
     name = "nearness"
     metric = "map50"
+    metrics = (Metric("map50", "nearness", share=True),)
     any_size = False
     side = 64
 

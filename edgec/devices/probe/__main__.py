@@ -52,6 +52,9 @@ def main() -> int:
             return 0
         answer = work(job, onnx_session, packages)
     except ProbeError as error:
+        if job["what"] == "serve":
+            serve.write_error(answers, error.kind, str(error))
+            return 3
         tell({"error": {"kind": error.kind, "message": str(error)}})
         return 3
     tell(answer | {"pinned": pinned, "python": platform.python_version()})

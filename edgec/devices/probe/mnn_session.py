@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 
 def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Callable[..., list[Any]], str]:
-    import MNN
+    MNN: Any = import_module("MNN")
 
     layout, kind = MNN.Tensor_DimensionType_Caffe, MNN.Halide_Type_Float
     interpreter = MNN.Interpreter(str(path))

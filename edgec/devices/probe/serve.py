@@ -1,6 +1,7 @@
 """Runs an artifact for another process: arrays in, arrays out, until the input ends.
 
-A frame is its length (8 bytes, little-endian) and an .npz. An answer holds o0, o1, ..., or "error", a text.
+A frame is its length (8 bytes, little-endian) and an .npz. An answer holds o0, o1, ..., or "error", a text; the
+first says "ready", or "kind" and "error" where nothing can be served.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ def write_frame(stream: BinaryIO, arrays: Mapping[str, Any]) -> None:
     body = buffer.getvalue()
     stream.write(struct.pack("<Q", len(body)) + body)
     stream.flush()
+
+
+def write_error(stream: BinaryIO, kind: str, message: str) -> None:
+    """Instead of the first answer: nothing can be served."""
+    write_frame(stream, {"kind": np.array(kind), "error": np.array(message[:2000])})
 
 
 def serve(run: Callable[[Mapping[str, Any]], list[Any]], given: BinaryIO, answers: BinaryIO) -> None:
