@@ -87,7 +87,9 @@ def profile(config: Profile, network: Network, env: Env) -> tuple[Network, dict[
         subjects, made = file_subjects(paths, files, env.out, env.events, env=env)
     if "torch" in config.runtimes:
         subjects += torch_subjects(network, env)
-    return network, profile_subjects(subjects, config, env.events, env.stage, made)
+    names = [subject.artifact for subject in subjects]
+    base = next((name for name in (DENSE, "model.fp32") if name in names), None)
+    return network, profile_subjects(subjects, config, env.events, env.stage, made, base)
 
 
 def profile_artifacts(
