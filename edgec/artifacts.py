@@ -15,7 +15,7 @@ from edgec.events import Events, Listener
 from edgec.files import write_atomic
 from edgec.network import Network
 from edgec.pipeline import make_task
-from edgec.recipe import Profile, load
+from edgec.recipe import CONVERTED, Profile, load
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -142,7 +142,7 @@ def profile(
     if missing:
         raise RecipeError(missing)
     paths = [path for item in given for path in artifacts_of(Path(item))]
-    known = ("onnxruntime", "openvino", "ncnn", "mnn", "null")
+    known = ("onnxruntime", *CONVERTED, "null")
     unknown = [
         Problem("--runtimes", repr(r), f"give of {', '.join(known)}") for r in runtimes if r not in known
     ]

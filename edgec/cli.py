@@ -205,9 +205,10 @@ def profile(
     """Latency of artifacts, measured in fresh processes that take turns."""
     import edgec
     from edgec.progress import live
+    from edgec.recipe import CONVERTED
 
     with live(err) as listener:
-        names = "onnxruntime,openvino,ncnn,mnn" if runtimes == "all" else runtimes
+        names = ",".join(("onnxruntime", *CONVERTED)) if runtimes == "all" else runtimes
         figures = edgec.profile(
             artifacts, threads=_threads(threads), runtimes=[n.strip() for n in names.split(",") if n.strip()],
             against=against, listeners=[listener],

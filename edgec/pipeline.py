@@ -385,10 +385,9 @@ def _finish(
     if not profiled.get("cells") and recipe.gates.min_speedup:
         events.note("a gate on speed needs the profile stage", level="warning")
     target = folder.folder / ("artifacts" if all(v.kept for v in verdicts) else "rejected")
-    if line.files is not None:
-        shutil.copytree(line.files, target, dirs_exist_ok=True)
-    if line.packages is not None:
-        shutil.copytree(line.packages, target, dirs_exist_ok=True)
+    for made in (line.files, line.packages):
+        if made is not None:
+            shutil.copytree(made, target, dirs_exist_ok=True)
     line.network.save(target / "network")
     for index, (name, metrics) in enumerate(line.stages.items()):
         _write_json(folder.folder / "stages" / f"{index:02d}-{name}" / "metrics.json", metrics)

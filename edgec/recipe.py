@@ -33,6 +33,8 @@ Precision = Literal[
     "fp32", "fp16", "int8", "codebook"
 ]  # codebook: int8 whose weights are stored as 4-bit indices
 INTEGERS = ("int8", "codebook")
+RuntimeName = Literal["onnxruntime", "torch", "openvino", "ncnn", "mnn", "null"]
+CONVERTED: tuple[RuntimeName, ...] = ("openvino", "ncnn", "mnn")  # those that take files of their own
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
 
 
@@ -447,10 +449,7 @@ class Profile(Frozen):
     """Latency of every artifact, interleaved, in fresh processes."""
 
     kind: Literal["profile"] = "profile"
-    runtimes: tuple[Literal["onnxruntime", "torch", "openvino", "ncnn", "mnn", "null"], ...] = (
-        "onnxruntime",
-        "torch",
-    )
+    runtimes: tuple[RuntimeName, ...] = ("onnxruntime", "torch")
     threads: tuple[PositiveInt, ...] = ()  # empty: 1 and the number of cores
     processes: PositiveInt = 5
     warmup_seconds: NonNegative = 0.3

@@ -16,7 +16,7 @@ from edgec.recipe import Recipe
 from edgec.report.write import write
 
 Stages = Mapping[str, Mapping[str, Any]]
-ROUNDED = ("final", "float", "drop", "weights", "fusion", "graph_bytes", "graph_zipped_bytes")
+ROUNDED = ("final", "drop", "weights", "graph_bytes", "graph_zipped_bytes")
 
 
 def build_report(

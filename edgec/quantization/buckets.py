@@ -15,21 +15,24 @@ from torch.nn import functional as F
 from edgec.quantization.formats import SMALLEST, WeightFormat
 
 
-def levels_of(
-    weight: np.ndarray, bits: int, bucket: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def levels_of(weight: np.ndarray, bits: int, bucket: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Levels int8 [buckets, bucket] from -2^(bits-1) on, and what a level is worth: step, offset float32 [buckets, 1].
 
     The last bucket is filled up with its last weight.
     """
-    flat = weight.astype(np.float32).reshape(-1)
-    bucket = min(bucket, flat.size)
-    rows = np.pad(flat, (0, -flat.size % bucket), mode="edge").reshape(-1, bucket)
-    low, high = rows.min(1, keepdims=True), rows.max(1, keepdims=True)
-    step = np.maximum((high - low) / np.float32(2**bits - 1), np.float32(SMALLEST)).astype(np.float32)
+    levels, step, low = _leveled(torch.from_numpy(weight.astype(np.float32)), bits, bucket)
     first = -(2 ** (bits - 1))
-    levels = np.clip(np.round((rows - low) / step), 0, 2**bits - 1) + first
-    return levels.astype(np.int8), step, (low - first * step).astype(np.float32)
+    return (levels + first).numpy().astype(np.int8), step.numpy(), (low - first * step).numpy()
+
+
+def _leveled(weight: Tensor, bits: int, bucket: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Levels from 0 on [buckets, bucket], and step and least weight [buckets, 1]."""
+    flat = weight.flatten()
+    bucket = min(bucket, len(flat))
+    rows = F.pad(flat[None, None], (0, -len(flat) % bucket), mode="replicate").view(-1, bucket)
+    low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
+    step = ((high - low) / (2**bits - 1)).clamp(min=SMALLEST)
+    return torch.round((rows - low) / step).clamp(0, 2**bits - 1), step, low
 
 
 class BucketQuantizer(nn.Module):
@@ -41,13 +44,8 @@ class BucketQuantizer(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.no_grad():
-            flat = weight.detach().flatten()
-            bucket = min(self.bucket, len(flat))
-            rows = F.pad(flat[None, None], (0, -len(flat) % bucket), mode="replicate").view(-1, bucket)
-            low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
-            step = ((high - low) / (2**self.bits - 1)).clamp(min=SMALLEST)
-            rounded = torch.round((rows - low) / step) * step + low
-            error = rounded.flatten()[: len(flat)].view_as(weight) - weight.detach()
+            levels, step, low = _leveled(weight, self.bits, self.bucket)
+            error = (levels * step + low).flatten()[: weight.numel()].view_as(weight) - weight
         return weight + error
 
     def format(self, weight: Tensor) -> WeightFormat:

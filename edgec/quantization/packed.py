@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgec.runtimes.onnx_export import check
+from edgec.runtimes.onnx_export import check, drop_unused
 
 OPSET = 21  # the first with 4-bit integers
 POINTS = 16
@@ -80,10 +80,7 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
             del node.input[2]
         if node.op_type != "Conv":
             node.name = ""
-    used = {name for node in graph.node for name in node.input}
-    kept = [i for i in graph.initializer if i.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    drop_unused(graph)
     known = (
         {v.name for v in (*graph.input, *graph.output)}
         | {n.input[1] for n in graph.node if n.op_type == "Conv"}

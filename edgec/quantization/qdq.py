@@ -18,7 +18,15 @@ from onnx import helper, numpy_helper
 from edgec.errors import StageError
 from edgec.quantization.formats import ALL_EIGHT, EIGHT_BITS, Formats, WeightFormat
 from edgec.quantization.rebuilt import rebuild
-from edgec.runtimes.onnx_export import check, initializers, layer_of
+from edgec.runtimes.onnx_export import (
+    RECTIFIERS,
+    check,
+    drop_unused,
+    initializers,
+    layer_of,
+    rectifier_of,
+    users_of,
+)
 
 CARRY = frozenset(
     {
@@ -48,7 +56,6 @@ ELEMENTWISE = frozenset(
         "HardSwish",
     }
 )
-RECTIFIERS = frozenset({"Relu", "Clip"})
 Ranges = Mapping[str, tuple[float, float]]
 
 
@@ -119,10 +126,7 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
     constant = {i.name for i in model.graph.initializer}
     layers = convolutions(model)
     chosen = {layers[name].output[0] for name in quantizable(model) if name not in set(float_layers)}
-    users: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
+    users = users_of(model.graph)
     integer: set[str] = set()
     source: dict[str, str] = {}
     for node in model.graph.node:  # in topological order
@@ -131,7 +135,7 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
         if node.op_type == "Conv" and output in chosen:
             source.setdefault(node.input[0], node.input[0])
             integer.add(output)
-            if not _rectified(users.get(output, []), output):
+            if rectifier_of(output, users) is None:
                 source[output] = output
         elif node.op_type in RECTIFIERS and data and data[0] in chosen:
             integer.add(output)
@@ -156,11 +160,6 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
             integer.add(output)
             source[output] = output
     return Placement(source, frozenset(integer))
-
-
-def _rectified(users: list[onnx.NodeProto], output: str) -> bool:
-    """A rectifier alone takes the output: its kernel is part of the convolution's."""
-    return len(users) == 1 and users[0].op_type in RECTIFIERS
 
 
 def _feeds(output: str, users: Mapping[str, list[onnx.NodeProto]], chosen: Collection[str]) -> bool:
@@ -218,7 +217,7 @@ def insert(
         weight = layers[name].input[1]
         rebuild(graph, weight, np.array(weights[weight], np.float32), formats[name])
     _sort(graph)
-    _drop_unused(graph)
+    drop_unused(graph)
     check(made)
     return made
 
@@ -323,10 +322,3 @@ def _sort(graph: onnx.GraphProto) -> None:
         waiting = later
     del graph.node[:]
     graph.node.extend(ordered)
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input}
-    kept = [i for i in graph.initializer if i.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

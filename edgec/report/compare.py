@@ -12,10 +12,10 @@ from typing import Any
 from edgec.errors import Problem, RecipeError
 from edgec.files import write_atomic
 from edgec.report import charts
-from edgec.report.tables import change, titled, told
+from edgec.report.figures import Data, change, ratio_text, titled, told
+from edgec.report.latency import one_thread
 from edgec.report.write import rendered
 
-Data = Mapping[str, Any]
 COLUMNS = [
     "run",
     "artifact",
@@ -55,11 +55,11 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> dic
     for folders without a report, and for runs whose accuracies are not comparable, all at once.
     """
     reports = _read([Path(run) for run in runs])
-    metric = next(iter(reports.values()))["metrics"][0]
+    first = next(iter(reports.values()))
+    metric = first["metrics"][0]
     entries = [entry for name, report in reports.items() for entry in _entries(name, report)]
     best = front(entries)
     columns = [column or titled(metric) for column in COLUMNS]
-    first = next(iter(reports.values()))
     data: dict[str, Any] = {
         "task": first["task"],
         "split": first["split"],
@@ -134,17 +134,12 @@ def warnings(reports: Mapping[str, Data]) -> list[str]:
 
 def _entries(name: str, report: Data) -> list[Entry]:
     profile: Data = report["profile"] or {}
+    to_dense = [s for s in profile.get("speedups", []) if s["against"] == "dense.fp32"]
     split, metric = report["split"], report["metric"]
     found: list[Entry] = []
     for artifact, told_of in report["artifacts"].items():
-
-        def mine(row: Data, artifact: str = artifact) -> bool:
-            return (row["artifact"], row["runtime"], row["threads"]) == (artifact, "onnxruntime", 1)
-
-        cell = next((c for c in profile.get("cells", []) if mine(c)), None)
-        ratio = next(
-            (s for s in profile.get("speedups", []) if mine(s) and s["against"] == "dense.fp32"), None
-        )
+        cell = one_thread(profile.get("cells", []), artifact)
+        ratio = one_thread(to_dense, artifact)
         value = (told_of.get(split) or {}).get(metric)
         dense = report["dense"].get("metric")
         found.append(
@@ -172,7 +167,7 @@ def _row(entry: Entry, metric: Data, best: Sequence[str]) -> list[Any]:
         entry.run, entry.artifact, told(metric, entry.metric), by, f"{entry.bytes:,}" if entry.bytes else "",
         f"{cell['median_ms']:.2f}" if cell else "",
         f"{cell['ci_low_ms']:.2f} to {cell['ci_high_ms']:.2f}" if cell else "",
-        f"{ratio['ratio']:.2f} x ({ratio['ci_low']:.2f} to {ratio['ci_high']:.2f})" if ratio else "",
+        ratio_text(ratio),
         "kept" if entry.kept else {"text": "broken", "style": "bad"},
         "yes" if entry.name in best else "",
     ]  # fmt: skip

@@ -7,14 +7,22 @@ from typing import Any
 
 from edgec.report import charts
 from edgec.report.charts import number
+from edgec.report.figures import MISSING, change, exact, interval, percent, signed, titled, told
+from edgec.report.latency import (
+    LATENCY,
+    base_of,
+    latency_charts,
+    latency_rows,
+    one_thread,
+    operator_charts,
+    operator_rows,
+    runtime_rows,
+    slower_text,
+    thread_counts,
+)
 
 Data = Mapping[str, Any]
-MISSING = "not measured"
 GATES = ["promise", "limit", "measured", "verdict"]
-LATENCY = [
-    "artifact", "runtime", "input", "threads", "median ms", "95 % interval", "p90", "p99", "first ms", "load ms", "peak MB",
-    "runs", "against dense fp32",
-]  # fmt: skip
 
 
 def columns(d: Data) -> dict[str, list[str]]:
@@ -126,7 +134,7 @@ def way_rows(d: Data) -> list[list[Any]]:
             _way(name, f"{bits:.3g}", s["graph_bytes"], s["graph_zipped_bytes"], s["final"], against, d)
         )
     # what is exported is what the last of the stages made
-    cells = {precision: _one_thread(f"model.{precision}", d) for precision in ("int8", "codebook")}
+    cells = {precision: _median_ms(f"model.{precision}", d) for precision in ("int8", "codebook")}
     rows[-1][-1] = ", ".join(f"{precision} {cell}" for precision, cell in cells.items() if cell)
     return rows
 
@@ -136,15 +144,13 @@ def _way(
 ) -> list[Any]:
     told_metrics = [told(m, (metrics or {}).get(m["name"])) for m in d["metrics"]]
     packed = f"{zipped:,}" if zipped else ""
-    return [name, bits, f"{size:,}", packed, *told_metrics, against, _one_thread(f"model.{name}", d)]
+    return [name, bits, f"{size:,}", packed, *told_metrics, against, _median_ms(f"model.{name}", d)]
 
 
-def _one_thread(artifact: str, d: Data) -> str:
-    """The median of an artifact in onnxruntime with one thread; empty where it was not profiled."""
-    for c in (d["profile"] or {}).get("cells", []):
-        if (c["artifact"], c["runtime"], c["threads"]) == (artifact, "onnxruntime", 1):
-            return f"{c['median_ms']:.2f}"
-    return ""
+def _median_ms(artifact: str, d: Data) -> str:
+    """Of an artifact in onnxruntime with one thread; empty where it was not profiled."""
+    cell = one_thread((d["profile"] or {}).get("cells", []), artifact)
+    return f"{cell['median_ms']:.2f}" if cell else ""
 
 
 def weight_rows(d: Data) -> list[list[Any]]:
@@ -167,40 +173,6 @@ def weight_charts(d: Data) -> list[dict[str, str]]:
         svg = charts.points(title, row["histogram"], row["points"], "of the channel's largest weight")
         found.append({"title": title, "svg": svg})
     return found
-
-
-def percent(before: float | None, after: float | None) -> str:
-    if not before or after is None:
-        return ""
-    return f"{100 * (after / before - 1):+.1f} %"
-
-
-def titled(metric: Data) -> str:
-    """A metric's title with its unit."""
-    return f"{metric['title']} {metric['unit']}".rstrip()
-
-
-def told(metric: Data, value: float | None) -> str:
-    return MISSING if value is None else f"{value:.{metric['digits']}f}"
-
-
-def signed(value: float | None, digits: int) -> str:
-    """With its sign; what rounds to zero has no minus."""
-    return MISSING if value is None else f"{round(value, digits) + 0.0:+.{digits}f}"
-
-
-def change(metric: Data, before: float, after: float) -> str:
-    """The change of a metric, in its unit or, for a share, in points."""
-    if metric["share"]:
-        return f"{signed(100 * (after - before), 2)} points"
-    return f"{signed(after - before, metric['digits'])} {metric['unit']}".rstrip()
-
-
-def exact(value: float | None) -> str:
-    """A limit or what was measured against it: whole numbers to the last digit."""
-    if value is None:
-        return MISSING
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
 
 
 def tiles(d: Data) -> list[dict[str, str]]:
@@ -275,8 +247,8 @@ def inout_rows(d: Data) -> list[list[Any]]:
             rows.append(
                 [
                     f"latency ms, {threads} thread(s)",
-                    _interval(a),
-                    _interval(b),
+                    interval(a),
+                    interval(b),
                     percent(a["median_ms"], b["median_ms"]),
                 ]
             )
@@ -295,10 +267,6 @@ def compared(d: Data, split: str) -> list[tuple[Data, str, str]]:
     if len(sets) > 1:
         found += [(m, f"{m['name']}/{s}", f"{titled(m)}, {split}, {s}") for s in sets for m in d["metrics"]]
     return found
-
-
-def _interval(cell: Data) -> str:
-    return f"{cell['median_ms']:.2f} ({cell['ci_low_ms']:.2f} to {cell['ci_high_ms']:.2f})"
 
 
 def stage_row(s: Data, d: Data) -> list[Any]:
@@ -334,117 +302,6 @@ def artifact_rows(d: Data) -> list[list[Any]]:
             ]
         )
     return rows
-
-
-def latency_rows(profile: Data) -> list[list[Any]]:
-    ratios = {
-        (s["artifact"], s["runtime"], s["threads"]): s
-        for s in profile.get("speedups", [])
-        if s["against"] == "dense.fp32"
-    }
-    rows: list[list[Any]] = []
-    for c in profile.get("cells", []):
-        ratio = ratios.get((c["artifact"], c["runtime"], c["threads"]))
-        rows.append(
-            [
-                c["artifact"], c["runtime"], size_text(c), c["threads"], f"{c['median_ms']:.2f}",
-                f"{c['ci_low_ms']:.2f} to {c['ci_high_ms']:.2f}", f"{c['p90_ms']:.2f}", f"{c['p99_ms']:.2f}",
-                _optional(c.get("first_ms")), _optional(c.get("load_ms")), f"{(c.get('peak_rss_bytes') or 0) / 1e6:.0f}",
-                c["runs"],
-                f"{ratio['ratio']:.2f} x ({ratio['ci_low']:.2f} to {ratio['ci_high']:.2f})" if ratio else "",
-            ]
-        )  # fmt: skip
-    return rows
-
-
-def thread_counts(d: Data) -> list[int]:
-    return sorted({c["threads"] for c in (d["profile"] or {}).get("cells", [])})
-
-
-def base_of(d: Data) -> str:
-    """What every cell is held against."""
-    rows = (d["profile"] or {}).get("across", [])
-    return f"{rows[0]['against']} in onnxruntime" if rows else "dense"
-
-
-def runtime_rows(d: Data) -> list[list[Any]]:
-    """Every artifact in every runtime, with its accuracy there; empty where onnxruntime alone was measured."""
-    profile: Data = d["profile"] or {}
-    made = {(c["artifact"], c["runtime"]): c for c in profile.get("conversions", [])}
-    if not made:
-        return []
-    cells = {(c["artifact"], c["runtime"], c["threads"]): c for c in profile["cells"]}
-    ratios = {(r["artifact"], r["runtime"], r["threads"]): r for r in profile.get("across", [])}
-    head = d["metrics"][0]
-    rows: list[list[Any]] = []
-    for artifact, runtime in dict.fromkeys((c["artifact"], c["runtime"]) for c in profile["cells"]):
-        exported: Data = d["artifacts"].get(artifact) or {}
-        conversion: Data = made.get((artifact, runtime)) or {}
-        metrics = conversion.get("metrics") or (exported.get("val") if runtime == "onnxruntime" else None)
-        size = conversion.get("bytes") or (exported.get("bytes") if runtime == "onnxruntime" else None)
-        times = [cells.get((artifact, runtime, threads)) for threads in thread_counts(d)]
-        ratio = next((r for t in thread_counts(d) if (r := ratios.get((artifact, runtime, t)))), None)
-        rows.append(
-            [
-                artifact, runtime, told(head, (metrics or {}).get(head["name"])),
-                f"{conversion['snr_db']:.1f}" if conversion.get("snr_db") is not None else "",
-                f"{size:,}" if size else "", *(_interval(cell) if cell else "" for cell in times),
-                f"{ratio['ratio']:.2f} x ({ratio['ci_low']:.2f} to {ratio['ci_high']:.2f})" if ratio else "",
-            ]
-        )  # fmt: skip
-    return rows
-
-
-def size_text(cell: Data) -> str:
-    """Height x width of the inputs that were run."""
-    return ", ".join(" x ".join(str(side) for side in size) for size in cell.get("size", []))
-
-
-def _optional(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
-
-
-def latency_charts(profile: Data) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = []
-    cells = profile.get("cells", [])
-    for threads in sorted({c["threads"] for c in cells}):
-        samples = {
-            f"{c['artifact']} {c['runtime']}": c["samples_ms"] for c in cells if c["threads"] == threads
-        }
-        title = f"every run, {threads} thread(s)"
-        found.append(
-            {
-                "title": title,
-                "svg": charts.strips(title, samples, "ms (the slowest 2 % are cut at the right edge)"),
-            }
-        )
-    return found
-
-
-def slower_text(s: Data) -> str:
-    names = [
-        f"{o['name'] or 'all'} ({o['type']}, +{o['extra_ms']:.2f} ms)" for o in s.get("operators", [])[:4]
-    ]
-    why = f"; it spends more on {', '.join(names)}" if names else ""
-    return f"{s['artifact']} is slower than {s['against']} with {s['threads']} thread(s): {s['ratio']:.2f} x its speed{why}"
-
-
-def operator_charts(profile: Data) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = []
-    for artifact, totals in profile.get("operator_types", {}).items():
-        ordered = dict(sorted(totals.items(), key=lambda item: -item[1])[:9])
-        title = f"{artifact}: ms by operator type, 1 thread"
-        found.append({"title": title, "svg": charts.bars(title, ordered, "ms")})
-    return found
-
-
-def operator_rows(profile: Data) -> dict[str, list[list[Any]]]:
-    return {
-        artifact: [
-            [o["name"], o["type"], f"{o['ms']:.3f}", f"{100 * o['share']:.1f} %"] for o in operators[:20]
-        ]
-        for artifact, operators in profile.get("operators", {}).items()
-    }
 
 
 def group_row(g: Data) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from edgec.norms import fold_norms
 from edgec.runtimes.onnxruntime import OnnxSession
 
 INPUT = "images"
+RECTIFIERS = frozenset({"Relu", "Clip"})
 op: Any = opset18  # its types know nothing of tensors that are traced
 LARGEST_SIDE = 2**16  # of an image that a graph with free sizes takes, pixels
 
@@ -207,6 +208,29 @@ def layer_of(node: onnx.NodeProto) -> str:
 
 def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+
+
+def users_of(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that take a tensor, by its name."""
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    return users
+
+
+def rectifier_of(output: str, users: Mapping[str, list[onnx.NodeProto]]) -> onnx.NodeProto | None:
+    """The rectifier that alone takes a convolution's output: its kernel is part of the convolution's."""
+    taking = users.get(output, [])
+    return taking[0] if len(taking) == 1 and taking[0].op_type in RECTIFIERS else None
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Leave out the initializers that no node takes."""
+    used = {name for node in graph.node for name in node.input}
+    kept = [i for i in graph.initializer if i.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def snr_db(reference: np.ndarray, other: np.ndarray) -> float:

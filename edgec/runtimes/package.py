@@ -41,7 +41,7 @@ Convert = Callable[[Source, Path], str]  # writes into a folder, gives the name 
 
 
 def converter(runtime: str) -> Convert:
-    """How files get into a runtime. Raises RecipeError for an unknown one, Missing for one that is not installed."""
+    """How files get into a runtime. Raises RecipeError for an unknown one."""
     match runtime:
         case "openvino":
             from edgec.runtimes.openvino import convert
@@ -65,6 +65,8 @@ def package(runtime: str, source: Source, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     file = convert(source, folder)
+    if not (folder / file).is_file():
+        raise StageError(f"{source.path.name} for {runtime}: nothing was written")
     told = {
         "runtime": runtime,
         "file": file,

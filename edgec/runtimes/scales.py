@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgec.runtimes.onnx_export import initializers
+from edgec.runtimes.onnx_export import drop_unused, initializers, rectifier_of, users_of
 
 Step = tuple[float, int]  # scale and zero point of an unsigned 8-bit tensor
 
@@ -56,35 +56,24 @@ def without_pairs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Co
             shape = (-1, *[1] * (integers.ndim - 1)) if scale.ndim else ()
             value = (integers.astype(np.float64) - zero.reshape(shape)) * scale.reshape(shape)
             graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), output))
-    found = _convolutions(graph, stored, pairs, renamed, step_of)
-    gone = {id(n) for n in (*quantizers.values(), *pairs.values())}
-    nodes = [n for n in graph.node if id(n) not in gone and n.op_type not in ("QuantizeLinear",)]
-    nodes = [n for n in nodes if not (n.op_type == "DequantizeLinear")]
-    outputs = {o.name for o in graph.output}
+    nodes = [n for n in graph.node if n.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+    back = {_root(o.name, renamed): o.name for o in graph.output if o.name in renamed}
+
+    def named(tensor: str) -> str:
+        """A tensor's name without pairs; a graph's output keeps its own."""
+        root = _root(tensor, renamed)
+        return back.get(root, root)
+
+    found = _convolutions(graph, stored, pairs, renamed, step_of, named)
     for node in nodes:
-        for index, name in enumerate(node.input):
-            node.input[index] = _root(name, renamed)
-    back = {_root(name, renamed): name for name in outputs if name in renamed}
-    for node in nodes:  # a graph's output keeps its name
-        for index, name in enumerate(node.output):
-            node.output[index] = back.get(name, name)
-        for index, name in enumerate(node.input):
-            node.input[index] = back.get(name, name)
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                names[index] = named(name)
     del graph.node[:]
     graph.node.extend(nodes)
-    used = {name for node in graph.node for name in node.input}
-    kept = [i for i in graph.initializer if i.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    drop_unused(graph)
     del graph.value_info[:]
-    return made, {
-        n: c
-        for n, c in (
-            (name, Convolution(c.name, c.integers, c.weight_scale, back.get(c.input, c.input),
-                               back.get(c.output, c.output), c.input_step, c.output_step))
-            for name, c in found.items()
-        )
-    }  # fmt: skip
+    return made, found
 
 
 def _root(name: str, renamed: Mapping[str, str]) -> str:
@@ -95,23 +84,18 @@ def _root(name: str, renamed: Mapping[str, str]) -> str:
 
 def _convolutions(
     graph: onnx.GraphProto, stored: Mapping[str, np.ndarray], pairs: Mapping[str, onnx.NodeProto],
-    renamed: Mapping[str, str], step_of: Mapping[str, Step],
+    renamed: Mapping[str, str], step_of: Mapping[str, Step], named: Callable[[str], str],
 ) -> dict[str, Convolution]:  # fmt: skip
     found: dict[str, Convolution] = {}
-    users: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
+    users = users_of(graph)
     for node in graph.node:
         if node.op_type != "Conv" or node.input[0] not in renamed or node.input[1] not in pairs:
             continue
         weights = pairs[node.input[1]]
-        taken, output = _root(node.input[0], renamed), node.output[0]
-        after = users.get(output, [])
-        # a rectifier's kernel is part of the convolution's: the range is that of what it gives
-        rectified = after[0].output[0] if len(after) == 1 and after[0].op_type in ("Relu", "Clip") else output
+        output, rectifier = node.output[0], rectifier_of(node.output[0], users)
         found[node.input[1]] = Convolution(
-            node.name or node.input[1], stored[weights.input[0]], np.atleast_1d(stored[weights.input[1]]), taken, output,
-            step_of[taken], step_of.get(rectified),
+            node.name or node.input[1], stored[weights.input[0]], np.atleast_1d(stored[weights.input[1]]), named(node.input[0]),
+            named(output), step_of[_root(node.input[0], renamed)],
+            step_of.get(output if rectifier is None else rectifier.output[0]),
         )  # fmt: skip
     return found

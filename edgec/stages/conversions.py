@@ -5,7 +5,6 @@ A converter that succeeds may have written something else than it was given, so 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import onnx
 
 from edgec.devices.served import ServedSession
-from edgec.env import Env, Predictor
+from edgec.env import Env
 from edgec.errors import EdgecError, Missing, StageError
 from edgec.events import Events, Progress
 from edgec.runtimes.artifact import predictor, predictor_of
@@ -23,7 +22,6 @@ from edgec.runtimes.onnx_export import snr_db
 from edgec.runtimes.onnxruntime import OnnxSession
 from edgec.runtimes.package import Precision, Source, package
 
-CONVERTED = ("openvino", "ncnn", "mnn")  # the runtimes that take files of their own
 LEAST_DB: Mapping[str, float] = {
     "fp32": 60.0,
     "fp16": 25.0,
@@ -63,7 +61,9 @@ def conversions(
     `paths` and `precisions` are by artifact name. Codebooks are a way to store int8 in ONNX, and are left out.
     """
     pairs = [(name, runtime) for name in paths for runtime in runtimes if not name.endswith("codebook")]
-    reference: dict[str, float] = {}
+    reference: dict[
+        str, tuple[Mapping[str, Any], float]
+    ] = {}  # contract and metric in onnxruntime, by artifact
     found: list[Conversion] = []
     for index, (name, runtime) in enumerate(pairs):
         events.emit(Progress(f"{name} for {runtime}", index, len(pairs)))
@@ -78,8 +78,10 @@ def conversions(
                 _compare(made, session)
                 if env is not None:
                     if name not in reference:
-                        reference[name] = env.task.evaluate(predictor(path), "val")[env.task.metric]
-                    _evaluate(made, session, path, env, reference[name])
+                        model = predictor(path)
+                        metric = env.task.evaluate(model, "val")[env.task.metric]
+                        reference[name] = model.contract, metric
+                    _evaluate(made, session, env, *reference[name])
         except EdgecError as error:
             made.kind = "missing" if isinstance(error, Missing) else "failed"
             made.reason = str(error)
@@ -145,10 +147,11 @@ def _compare(made: Conversion, session: ServedSession) -> None:
         )
 
 
-def _evaluate(made: Conversion, session: ServedSession, path: Path, env: Env, reference: float) -> None:
+def _evaluate(
+    made: Conversion, session: ServedSession, env: Env, contract: Mapping[str, Any], reference: float
+) -> None:
     """The metric in the runtime. Raises StageError when it is far below the artifact's own in onnxruntime."""
-    contract = json.loads(path.with_suffix(".contract.json").read_text(encoding="utf-8"))
-    model: Predictor = predictor_of(session, contract, f"{made.artifact} in {made.runtime}")
+    model = predictor_of(session, contract, f"{made.artifact} in {made.runtime}")
     made.metrics = env.task.evaluate(model, "val")
     headline = env.task.metrics[0]
     drop = reference - made.metrics[headline.name]

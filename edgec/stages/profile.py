@@ -17,8 +17,8 @@ from edgec.env import Env
 from edgec.errors import EdgecError, Missing, StageError
 from edgec.events import Events, Progress
 from edgec.network import Network
-from edgec.recipe import Profile
-from edgec.stages.conversions import CONVERTED, Conversion, conversions
+from edgec.recipe import CONVERTED, Profile
+from edgec.stages.conversions import Conversion, conversions
 
 DENSE = "dense.fp32"
 INTEGER_OPERATORS = ("QuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
@@ -120,10 +120,11 @@ def file_subjects(
 ) -> tuple[list[Subject], list[Conversion]]:  # fmt: skip
     """The subjects of ONNX files in all runtimes; for those with files of their own, converted and checked in `out`."""
     own = [name for name in runtimes if name in CONVERTED]
-    plain = subjects_of(paths, [name for name in runtimes if name not in CONVERTED], extra)
+    others = [name for name in runtimes if name not in CONVERTED]
+    plain = subjects_of(paths, others or ["onnxruntime"], extra)
     if not own:
         return plain, []
-    there = {s.artifact: s for s in subjects_of(paths, ["onnxruntime"], extra) if s.place.is_file()}
+    there = {s.artifact: s for s in plain if s.place.is_file()}
     places = {name: s.place for name, s in there.items()}
     precisions = {name: s.precision for name, s in there.items()}
     made = conversions(places, precisions, own, out, events, env)
@@ -132,7 +133,7 @@ def file_subjects(
         for m in made
         if not m.reason
     ]
-    return plain + subjects, made
+    return (plain if others else []) + subjects, made
 
 
 def subjects_of(
@@ -328,26 +329,10 @@ def speedups(cells: Sequence[Cell], measured: Measured, base: str) -> list[dict[
         same = [c for c in cells if c[0].runtime == subject.runtime and c[1] == threads]
         for against in _opponents(subject.artifact, [c[0].artifact for c in same], base):
             other = next(c for c in same if c[0].artifact == against)
-            both = [
-                (b["samples_ms"], a["samples_ms"])
-                for a, b in zip(measured.of(cell), measured.of(other), strict=True)
-                if a is not None and b is not None and sizes_of(a) == sizes_of(b)
-            ]
-            if not both:
-                continue
-            ratio, low, high = statistics.ratio_interval([b for b, _ in both], [a for _, a in both])
-            rows.append(
-                {
-                    "artifact": subject.artifact,
-                    "against": against,
-                    "runtime": subject.runtime,
-                    "threads": threads,
-                    "ratio": ratio,
-                    "ci_low": low,
-                    "ci_high": high,
-                    "rounds": len(both),
-                }
-            )
+            ratio = _ratio(cell, other, measured)
+            if ratio is not None:
+                told = {"artifact": subject.artifact, "against": against, "runtime": subject.runtime}
+                rows.append({**told, "threads": threads, **ratio})
     return rows
 
 
@@ -360,18 +345,24 @@ def across(cells: Sequence[Cell], measured: Measured, against: str) -> list[dict
         base = next((c for c in plain if c[0].artifact == against), None)
         if base is None:
             continue
-        both = [
-            (b["samples_ms"], a["samples_ms"])
-            for a, b in zip(measured.of(cell), measured.of(base), strict=True)
-            if a is not None and b is not None and sizes_of(a) == sizes_of(b)
-        ]
-        if both:
-            ratio, low, high = statistics.ratio_interval([b for b, _ in both], [a for _, a in both])
-            rows.append(
-                {"artifact": subject.artifact, "runtime": subject.runtime, "threads": threads, "ratio": ratio, "ci_low": low,
-                 "ci_high": high, "against": against}
-            )  # fmt: skip
+        ratio = _ratio(cell, base, measured)
+        if ratio is not None:
+            told = {"artifact": subject.artifact, "against": against, "runtime": subject.runtime}
+            rows.append({**told, "threads": threads, **ratio})
     return rows
+
+
+def _ratio(cell: Cell, other: Cell, measured: Measured) -> dict[str, Any] | None:
+    """How many times as fast a cell is as the other, over the rounds in which both ran on inputs of one size; None without."""
+    both = [
+        (b["samples_ms"], a["samples_ms"])
+        for a, b in zip(measured.of(cell), measured.of(other), strict=True)
+        if a is not None and b is not None and sizes_of(a) == sizes_of(b)
+    ]
+    if not both:
+        return None
+    ratio, low, high = statistics.ratio_interval([b for b, _ in both], [a for _, a in both])
+    return {"ratio": ratio, "ci_low": low, "ci_high": high, "rounds": len(both)}
 
 
 def _opponents(name: str, names: Sequence[str], base: str) -> list[str]:

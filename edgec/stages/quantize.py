@@ -329,11 +329,10 @@ def _weights_told(model: onnx.ModelProto, found: Quantization) -> list[dict[str,
     layers = [n for n in quantizable(model) if n in found.formats or n not in set(found.float_layers)]
     for layer, weight in weights_of(model, layers).items():
         form = found.formats.get(layer, EIGHT_BITS)
-        scale = form.scale(weight)
         if form.bucket is not None:
             integers = levels_of(weight, form.bits, form.bucket)[0].reshape(-1)[: weight.size]
         else:
-            integers = form.integers(weight, scale)
+            integers = form.integers(weight, form.scale(weight))
         row: dict[str, Any] = {
             "layer": layer,
             "count": weight.size,
@@ -341,7 +340,7 @@ def _weights_told(model: onnx.ModelProto, found: Quantization) -> list[dict[str,
             "huffman_bits": round(huffman_bits(integers) / weight.size, 3),
         }
         if form.points is not None:
-            relative = weight / (UNIT * scale.reshape(-1, 1, 1, 1))
+            relative = weight / (UNIT * form.scale(weight).reshape(-1, 1, 1, 1))
             counts, _ = np.histogram(relative, BINS, (-1, 1))
             row |= {"points": [p / UNIT for p in form.points], "histogram": counts.tolist()}
         rows.append(row)

@@ -54,8 +54,8 @@ def main() -> int:
     except ProbeError as error:
         if job["what"] == "serve":
             serve.write_error(answers, error.kind, str(error))
-            return 3
-        tell({"error": {"kind": error.kind, "message": str(error)}})
+        else:
+            tell({"error": {"kind": error.kind, "message": str(error)}})
         return 3
     tell(answer | {"pinned": pinned, "python": platform.python_version()})
     return 0
