@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 
+from edgec.errors import StageError
 from edgec.runtimes.package import Source, run_python
 from edgec.runtimes.scales import Convolution, Step, without_pairs
 
@@ -23,14 +24,20 @@ UNSIGNED_TO_SIGNED = 128
 def convert(source: Source, folder: Path) -> str:
     """Write model.mnn."""
     model = source.model
+    what = f"{source.path.name} for mnn"
     more = ["--fp16"] if source.precision == "fp16" else []
     if source.precision == "int8":
         model, layers = without_pairs(model)
+        half = [layer.name for layer in layers.values() if layer.output_step is None]
+        if half:
+            raise StageError(
+                f"{what}: it takes scales of both sides of a convolution, and {', '.join(half[:5])} give float; "
+                "put a quantize-dequantize pair behind them, or take fp32 or fp16"
+            )
         (folder / "scales.bin").write_bytes(compression(list(layers.values())))
         more = ["--compressionParamsFile", "scales.bin"]
     onnx.save(model, str(folder / "given.onnx"))
     arguments = ["-f", "ONNX", "--modelFile", "given.onnx", "--MNNModel", "model.mnn", "--bizCode", "edgec"]
-    what = f"{source.path.name} for mnn"
     run_python(CODE, [*arguments, *more], folder, what, "mnn")
     for name in ("given.onnx", "scales.bin"):
         (folder / name).unlink(missing_ok=True)

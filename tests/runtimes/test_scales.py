@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 import torch
 from torch import nn
 
+from edgec.errors import StageError
 from edgec.quantization.packed import compact
 from edgec.quantization.qdq import insert, place
 from edgec.quantization.ranges import calibrate
-from edgec.runtimes.mnn import compression
+from edgec.runtimes.mnn import compression, convert
 from edgec.runtimes.ncnn import with_scales
 from edgec.runtimes.onnx_export import snr_db, to_onnx
 from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.runtimes.package import Source
 from edgec.runtimes.scales import without_pairs
 
 
@@ -89,8 +92,6 @@ def test_ncnn_files_get_the_integers_and_the_scales(graphs: Any) -> None:
     ],
 )  # fmt: skip
 def test_ncnn_files_that_are_not_understood_are_refused(graphs: Any, change: Any, told: str) -> None:
-    from edgec.errors import StageError
-
     _, layers = without_pairs(graphs[1])
     first = next(iter(layers.values()))
     line = f"Convolution c 1 1 a b 0={len(first.integers)} 5=0 6={first.integers.size}"
@@ -136,3 +137,17 @@ def test_mnn_parameters_are_the_message_that_its_converter_reads(graphs: Any) ->
         assert told.input[0].zero == layer.input_step[1] - 128
         assert np.allclose(told.weight[0].scales, layer.weight_scale)
         assert (told.weight[0].low, told.weight[0].high, told.output[0].low) == (-127, 127, -128)
+
+
+def test_mnn_refuses_a_convolution_that_gives_float(graphs: Any, tmp_path: Path) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(graphs[1])
+    (last,) = (n for n in model.graph.node if "out" in n.output)  # the pair behind the last convolution
+    quantize = next(n for n in model.graph.node if n.output[0] == last.input[0])
+    convolution = next(n for n in model.graph.node if n.output[0] == quantize.input[0])
+    convolution.output[0] = "out"
+    for node in (last, quantize):
+        model.graph.node.remove(node)
+    source = Source(tmp_path / "a.onnx", model, "int8", {"images": [1, 3, 16, 16]})
+    with pytest.raises(StageError, match="both sides of a convolution"):
+        convert(source, tmp_path)
