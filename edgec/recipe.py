@@ -450,7 +450,11 @@ class Profile(Frozen):
 
     kind: Literal["profile"] = "profile"
     runtimes: tuple[RuntimeName, ...] = ("onnxruntime", "torch")
+    devices: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "local",
+    )  # or ssh://, adb://, names of devices.yaml
     threads: tuple[PositiveInt, ...] = ()  # empty: 1 and the number of cores
+    batches: tuple[PositiveInt, ...] = (1,)  # others need an export with dynamic_batch
     processes: PositiveInt = 5
     warmup_seconds: NonNegative = 0.3
     min_seconds: PositiveFloat = 0.5  # a process and artifact

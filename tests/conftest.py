@@ -15,3 +15,9 @@ def shared_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real data at {root}; set EDGEC_DATA")
     return root
+
+
+@pytest.fixture(autouse=True)
+def own_leases(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests do not wait for measurements that run on this machine."""
+    monkeypatch.setenv("EDGEC_LEASES", str(tmp_path_factory.getbasetemp()))

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from edgec.devices import local
+from edgec.devices.answers import ending, raise_error
 from edgec.devices.probe.packages import read_package
 from edgec.devices.probe.serve import read_frame, write_frame
 from edgec.errors import StageError
@@ -97,14 +98,14 @@ class ServedSession:
             timer.cancel()
         if found is not None and "kind" in found:
             error = {"kind": str(found["kind"]), "message": str(found["error"])}
-            local.raise_error({"error": error}, self._what)
+            raise_error({"error": error}, self._what)
         if found is not None:
             return found
         code = process.wait()
         if late.is_set():
             raise StageError(f"{self._what}: no answer in {self._limit:.0f} s, so its process was ended")
         tail = " | ".join(self._errors[-3:]) or "no message"
-        raise StageError(f"{self._what}: its process {local.ending(code)}: {tail}")
+        raise StageError(f"{self._what}: its process {ending(code)}: {tail}")
 
     def _listen(self) -> None:
         assert self._process.stderr is not None

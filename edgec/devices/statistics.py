@@ -100,11 +100,11 @@ def _summary(by_process: Array, logs: Array) -> tuple[float, float, float]:
     return middle, min(float(np.exp(low)), middle), max(float(np.exp(high)), middle)
 
 
-def percentiles(processes: Samples) -> tuple[float, float]:
-    """p90 and p99 over the samples of all processes."""
+def percentiles(processes: Samples) -> tuple[float, float, float, float]:
+    """p5, p50, p90 and p99 over the samples of all processes."""
     pooled = np.concatenate([np.asarray(samples, dtype=np.float64) for samples in processes])
-    p90, p99 = np.percentile(pooled, [90, 99])
-    return float(p90), float(p99)
+    p5, p50, p90, p99 = np.percentile(pooled, [5, 50, 90, 99])
+    return float(p5), float(p50), float(p90), float(p99)
 
 
 def thinned(processes: Samples, limit: int = KEPT_SAMPLES) -> list[float]:
@@ -127,15 +127,23 @@ def judge(
         return "unusable", ["nothing was measured"]
     reasons: list[str] = []
     on_cpu = [f for f in figures if f.get("device", "cpu") == "cpu"]
-    single = [f["wall_cpu_ratio"] for f in on_cpu if f.get("threads") == 1]
+    watched = [f for f in figures if f.get("involuntary_switches") is not None]
+    single = [
+        f["wall_cpu_ratio"] for f in on_cpu if f.get("threads") == 1 and f.get("wall_cpu_ratio") is not None
+    ]
     waiting = float(np.median(single)) if single else 1.0
-    rate = float(np.median([f["involuntary_switches"] / max(f["measured_seconds"], 1e-3) for f in figures]))
+    rates = [f["involuntary_switches"] / max(f["measured_seconds"], 1e-3) for f in watched]
+    rate = float(np.median(rates)) if rates else 0.0
     if load_before is not None and load_before > LOAD_SHARE * cores:
         reasons.append(f"load average {load_before:.1f} on {cores} cores before the measurement")
     if rate > PREEMPTED_PER_SECOND:
         reasons.append(f"{rate:.0f} involuntary context switches a second")
     if waiting > WALL_CPU_BUSY:
         reasons.append(f"wall time is {waiting:.2f} times the CPU time with one thread")
+    if len(watched) < len(figures):
+        reasons.append(
+            "a benchmark program tells neither CPU time nor context switches, so nothing says that it ran alone"
+        )
     if waiting > WALL_CPU_UNUSABLE:
         return "unusable", reasons
     return ("busy: ratios only" if reasons else "quiet"), reasons

@@ -45,7 +45,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     began = time.perf_counter_ns()
     module = Network.load(Path(job["artifact"]), bool(job.get("allow_code"))).build().to(device)
     load = time.perf_counter_ns() - began
-    image = torch.rand(*job["shape"], device=device)
+    shape = [int(job.get("batch", 1)), *job["shape"][1:]]
+    image = torch.rand(*shape, device=device)
 
     @torch.inference_mode()
     def run() -> None:
@@ -63,13 +64,13 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         )
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise NetworkError(f"it does not run on {job['shape']} ({reason})") from error
+        raise NetworkError(f"it does not run on {shape} ({reason})") from error
     versions = {"torch": str(torch.__version__)}
     if device == "cuda":
         figures["peak_device_bytes"] = torch.cuda.max_memory_allocated()
         versions["cuda"] = str(torch.version.cuda)
         versions["gpu"] = torch.cuda.get_device_name()
-    return {"load_ms": load / 1e6, "inputs": {"images": list(job["shape"])}, "versions": versions} | figures
+    return {"load_ms": load / 1e6, "inputs": {"images": shape}, "versions": versions} | figures
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import onnx
 
 from edgec.quantization.formats import ALL_EIGHT, Formats
 from edgec.quantization.qdq import Ranges, insert, quantizable
-from edgec.runtimes.onnx_export import worst_snr_db
 from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.runtimes.parity import worst_snr_db
 
 
 def outputs_on(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:

@@ -231,15 +231,3 @@ def drop_unused(graph: onnx.GraphProto) -> None:
     kept = [i for i in graph.initializer if i.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-
-
-def snr_db(reference: np.ndarray, other: np.ndarray) -> float:
-    """Signal-to-noise ratio of `other` against `reference`, in dB; 200 when they are equal."""
-    noise = float(np.square(reference.astype(np.float64) - other.astype(np.float64)).sum())
-    signal = float(np.square(reference.astype(np.float64)).sum())
-    return 200.0 if noise == 0 else float(10 * np.log10(max(signal, 1e-30) / noise))
-
-
-def worst_snr_db(references: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
-    """The lowest signal-to-noise ratio over a network's outputs, in dB."""
-    return min(snr_db(a, b) for a, b in zip(references, others, strict=True))

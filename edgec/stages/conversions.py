@@ -18,15 +18,11 @@ from edgec.env import Env
 from edgec.errors import EdgecError, Missing, StageError
 from edgec.events import Events, Progress
 from edgec.runtimes.artifact import predictor, predictor_of
-from edgec.runtimes.onnx_export import snr_db
+from edgec.runtimes.files import files_of
 from edgec.runtimes.onnxruntime import OnnxSession
 from edgec.runtimes.package import Precision, Source, package
+from edgec.runtimes.parity import LEAST_DB, snr_db
 
-LEAST_DB: Mapping[str, float] = {
-    "fp32": 60.0,
-    "fp16": 25.0,
-    "int8": 15.0,
-}  # against the artifact in onnxruntime
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
 EDGE = 64  # of a golden input that is drawn, where sizes are open
 
@@ -118,6 +114,7 @@ def _source(path: Path, precision: str, golden: Path) -> Source:
         given = path.with_name(path.name.replace("fp16", "fp32"))
         if "fp16" not in path.name or not given.is_file():
             raise StageError(f"{path}: is converted from its fp32 file; put {given.name} beside it")
+    files_of(given)  # for its errors
     model = onnx.load(str(given))
     inputs = {v.name: v for v in model.graph.input}
     with np.load(golden, allow_pickle=False) as arrays:

@@ -23,8 +23,9 @@ from edgec.quantization.packed import compact, packed
 from edgec.quantization.recorded import quantization_of
 from edgec.recipe import INTEGERS, Export
 from edgec.runtimes.artifact import predictor, write_artifact
-from edgec.runtimes.onnx_export import snr_db, to_fp16, to_onnx
+from edgec.runtimes.onnx_export import to_fp16, to_onnx
 from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.runtimes.parity import snr_db
 
 GOLDEN_IMAGES = 2
 LEAST_DB = {"fp32": 70.0, "fp16": 25.0}  # against torch; below it the graph computes something else

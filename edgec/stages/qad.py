@@ -21,8 +21,9 @@ from edgec.quantization.equalise import equalised
 from edgec.quantization.fused import fuse, tap_name, write_back
 from edgec.quantization.recorded import quantization_of
 from edgec.recipe import QuantizationAware
-from edgec.runtimes.onnx_export import initializers, with_fast_mish, worst_snr_db
+from edgec.runtimes.onnx_export import initializers, with_fast_mish
 from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.runtimes.parity import worst_snr_db
 from edgec.stages.distill import check_knowledge, lesson, make_connectors, pairs_of, teacher_of
 from edgec.stages.quantize import float_graph, measured
 from edgec.taps import tapped

@@ -35,8 +35,9 @@ from edgec.quantization.ranges import Ranges, calibrate, magnitudes
 from edgec.quantization.recorded import Quantization
 from edgec.quantization.sensitivity import outputs_on, sensitivity
 from edgec.recipe import Export, Quantize
-from edgec.runtimes.onnx_export import INPUT, to_onnx, with_fast_mish, worst_snr_db
+from edgec.runtimes.onnx_export import INPUT, to_onnx, with_fast_mish
 from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.runtimes.parity import worst_snr_db
 
 RAW = Export(precisions=("fp32",), output="raw", dynamic_batch=True)
 CODEBOOK_BITS = 4  # and fewer: weights lie on points

@@ -77,8 +77,8 @@ def test_rounds_that_do_not_pair_are_refused() -> None:
 
 
 def test_percentiles_pool_and_thinning_keeps_the_order() -> None:
-    p90, p99 = statistics.percentiles([list(range(50)), list(range(50, 101))])
-    assert (p90, p99) == (90, 99)
+    p5, p50, p90, p99 = statistics.percentiles([list(range(50)), list(range(50, 101))])
+    assert (p5, p50, p90, p99) == (5, 50, 90, 99)
     kept = statistics.thinned([list(range(1000)), list(range(1000, 2000))])
     assert len(kept) == statistics.KEPT_SAMPLES
     assert kept == sorted(kept)

@@ -15,7 +15,7 @@ from edgec.network import Network
 from edgec.quantization.equalise import coupled, equalised, factors
 from edgec.quantization.qdq import convolutions, insert, place
 from edgec.quantization.ranges import calibrate, magnitudes
-from edgec.runtimes.onnx_export import snr_db
+from edgec.runtimes.parity import snr_db
 
 Run = Callable[..., list[np.ndarray]]
 

@@ -17,7 +17,8 @@ from edgec.quantization.codebook import first_points
 from edgec.quantization.formats import UNIT, WeightFormat
 from edgec.quantization.fused import FusedNetwork, fuse, tap_name, write_back
 from edgec.quantization.qdq import insert
-from edgec.runtimes.onnx_export import snr_db, with_fast_mish
+from edgec.runtimes.onnx_export import with_fast_mish
+from edgec.runtimes.parity import snr_db
 from edgec.taps import tapped
 
 Run = Callable[..., list[np.ndarray]]

@@ -16,8 +16,9 @@ from edgec.norms import fold_norms
 from edgec.quantization.neural_compressor import tuned
 from edgec.quantization.qdq import insert, place
 from edgec.quantization.ranges import calibrate
-from edgec.runtimes.onnx_export import snr_db, to_onnx
+from edgec.runtimes.onnx_export import to_onnx
 from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.runtimes.parity import snr_db
 
 EXAMPLE = torch.zeros(1, 3, 64, 64)
 HERE = find_spec("neural_compressor") is not None

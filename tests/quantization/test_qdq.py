@@ -16,7 +16,8 @@ from torch import nn
 from edgec.errors import StageError
 from edgec.network import Network
 from edgec.quantization.qdq import convolutions, insert, keys_of, place, scale_and_zero
-from edgec.runtimes.onnx_export import initializers, snr_db, to_onnx
+from edgec.runtimes.onnx_export import initializers, to_onnx
+from edgec.runtimes.parity import snr_db
 
 Run = Callable[..., list[np.ndarray]]
 

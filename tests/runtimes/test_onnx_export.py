@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from edgec.errors import StageError
 from edgec.network import Network
-from edgec.runtimes.onnx_export import ExportedMish, check, initializers, layer_of, snr_db, to_fp16, to_onnx
+from edgec.runtimes.onnx_export import ExportedMish, check, initializers, layer_of, to_fp16, to_onnx
 from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.runtimes.parity import snr_db
 
 EXAMPLE = torch.zeros(1, 3, 64, 64)
 

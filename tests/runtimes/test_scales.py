@@ -17,9 +17,10 @@ from edgec.quantization.qdq import insert, place
 from edgec.quantization.ranges import calibrate
 from edgec.runtimes.mnn import compression, convert
 from edgec.runtimes.ncnn import with_scales
-from edgec.runtimes.onnx_export import snr_db, to_onnx
+from edgec.runtimes.onnx_export import to_onnx
 from edgec.runtimes.onnxruntime import OnnxSession
 from edgec.runtimes.package import Source
+from edgec.runtimes.parity import snr_db
 from edgec.runtimes.scales import without_pairs
 
 

@@ -17,7 +17,7 @@ from edgec.env import Env, Metric, Predictor
 from edgec.events import Event, Events
 from edgec.network import Network
 from edgec.recipe import Export
-from edgec.runtimes.onnx_export import snr_db
+from edgec.runtimes.parity import snr_db
 
 
 @dataclass

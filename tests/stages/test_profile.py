@@ -15,12 +15,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.devices import local
+from edgec.devices.rounds import slower
 from edgec.env import Env
 from edgec.errors import Missing, StageError
 from edgec.events import Events, Note, Progress
 from edgec.network import Network
 from edgec.recipe import Profile
-from edgec.stages.profile import precision_of, profile, profile_artifacts, slower, subjects_of
+from edgec.stages.profile import graph_of, profile, profile_artifacts, subjects_of
 
 QUICK: dict[str, Any] = {"warmup_seconds": 0.01, "min_seconds": 0.03, "max_seconds": 0.1, "interval": 0.3}
 CELL = {
@@ -95,7 +96,7 @@ def test_a_round_visits_every_artifact_before_the_next_begins(
 ) -> None:
     visited: list[str] = []
 
-    def ask(job: dict[str, Any]) -> dict[str, Any]:
+    def ask(job: dict[str, Any], deadline_s: float | None) -> dict[str, Any]:
         visited.append(Path(job["artifact"]).stem)
         return {
             "samples_ms": [1.0, 1.0, 1.0], "first_ms": 1, "load_ms": 1, "min_cpu_ms": 1, "peak_rss_bytes": 1,
@@ -142,7 +143,7 @@ def test_nothing_measured_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(StageError, match=r"gone.onnx: not found"):
         profile_artifacts([tmp_path / "gone.onnx"], config, Events())
 
-    def absent(job: dict[str, Any]) -> dict[str, Any]:
+    def absent(job: dict[str, Any], deadline_s: float | None) -> dict[str, Any]:
         raise Missing("onnxruntime cannot be imported")
 
     monkeypatch.setattr(local, "probe", absent)
@@ -181,11 +182,11 @@ def test_torch_in_a_process_of_its_own(
 
 
 def test_precision_is_read_from_the_graph(tmp_path: Path) -> None:
-    assert precision_of(save(tmp_path / "a.onnx")) == "fp32"
-    assert precision_of(save(tmp_path / "b.onnx", TensorProto.FLOAT16)) == "fp16"
-    assert precision_of(save(tmp_path / "c.onnx", op="QuantizeLinear")) == "int8"
+    assert graph_of(save(tmp_path / "a.onnx"))[0] == "fp32"
+    assert graph_of(save(tmp_path / "b.onnx", TensorProto.FLOAT16))[0] == "fp16"
+    assert graph_of(save(tmp_path / "c.onnx", op="QuantizeLinear"))[0] == "int8"
     (tmp_path / "d.onnx").write_bytes(b"\xff\xff\xff")
-    assert precision_of(tmp_path / "d.onnx") == "unknown"
+    assert graph_of(tmp_path / "d.onnx") == ("unknown", False)
 
 
 def test_equal_names_are_told_apart_and_golden_files_found(tmp_path: Path) -> None:

@@ -10,6 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+if __package__:
+    from edgec.devices.probe.describe import energy_uj, temperature_c
+else:  # run as a folder or a zip file, perhaps on a machine without edgec
+    from describe import energy_uj, temperature_c  # pyright: ignore[reportMissingImports]
+
 CHECK_SECONDS = 0.1  # between looks at the interval, so that sorting does not sit between two runs
 MIN_RUNS = 3
 STABLE = 0.05  # warm when the later half of the last runs is within this share of the earlier half
@@ -65,6 +70,7 @@ def measure(
     wall: list[int] = []
     cpu: list[int] = []
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    energy = energy_uj()
     start = look = time.perf_counter_ns()
     while True:
         cpu_before = time.process_time_ns()
@@ -83,6 +89,7 @@ def measure(
                 break
             look = time.perf_counter_ns()
     measured_seconds = (time.perf_counter_ns() - start) / 1e9
+    energy_after = energy_uj()
     quarter = max(1, len(wall) // 4)
     return {
         "samples_ms": [round(value / 1e6, 6) for value in wall],
@@ -94,8 +101,17 @@ def measure(
         "measured_seconds": measured_seconds,
         "drift": median_of(sorted(wall[-quarter:])) / max(median_of(sorted(wall[:quarter])), 1.0),
         "peak_rss_bytes": peak_rss_bytes(),
+        "energy_mj": _millijoules(energy, energy_after, len(wall)),
+        "temperature_c": temperature_c(),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     }
+
+
+def _millijoules(before: int | None, after: int | None, runs: int) -> float | None:
+    """Energy of the whole processor package a run; None where the system does not tell, or its counter began anew."""
+    if before is None or after is None or after < before:
+        return None
+    return (after - before) / 1e3 / runs
 
 
 def warm_up(run: Callable[[], Any], seconds: float) -> int:

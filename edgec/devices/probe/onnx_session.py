@@ -6,7 +6,6 @@ import json
 import math
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,13 @@ from typing import Any
 import numpy as np
 
 if __package__:
+    from edgec.devices.probe.golden import Opened, arrays_of
     from edgec.devices.probe.measure import ProbeError
+    from edgec.devices.probe.operators import repeat, table
 else:  # run as a folder, perhaps on a machine without edgec
+    from golden import Opened, arrays_of  # pyright: ignore[reportMissingImports]
     from measure import ProbeError  # pyright: ignore[reportMissingImports]
+    from operators import repeat, table  # pyright: ignore[reportMissingImports]
 
 DTYPES = {
     "tensor(float)": np.float32,
@@ -29,7 +32,6 @@ DTYPES = {
     "tensor(bool)": np.bool_,
 }
 MAX_ELEMENTS = 2**30
-TOP_OPERATORS = 40
 
 
 def open_session(path: Path, threads: int, profile_prefix: str | None = None) -> Any:
@@ -68,7 +70,7 @@ def feeds_of(
     floats are uniform in 0..1, uint8 over its range, other integers and booleans are 1.
     """
     rng = np.random.default_rng(seed)
-    known = golden_inputs(golden)
+    known = arrays_of(golden)
     feeds: dict[str, Any] = {}
     for node in session.get_inputs():
         if node.type not in DTYPES:
@@ -92,30 +94,21 @@ def sizes_of(declared: list[Any], golden: Any | None) -> list[int]:
     """The sizes that a graph declares; those left open are the golden input's where it fits, else 1."""
     fixed = [side if isinstance(side, int) and side > 0 else None for side in declared]
     if golden is not None and golden.ndim == len(fixed):
-        if all(side in (None, have) for side, have in zip(fixed, golden.shape, strict=True)):
+        if all(side in (None, have) for side, have in zip(fixed, golden.shape)):
             return list(golden.shape)
     return [side or 1 for side in fixed]
 
 
-def golden_inputs(path: Path | None) -> dict[str, Any]:
-    """The arrays of a golden file; none where there is no such file or it cannot be read."""
-    if path is None or not path.is_file():
-        return {}
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return {}
-
-
 def open_onnxruntime(
-    path: Path, threads: int, shapes: Mapping[str, list[int]], golden: Path | None = None
-) -> tuple[Callable[[], Any], dict[str, Any]]:
-    """A call that runs the file once, and what is to be told about it. The call was tried once."""
+    path: Path, threads: int, shapes: Mapping[str, list[int]], golden: Path | None = None, batch: int = 1
+) -> Opened:
+    """The file, ready to run on `batch` times its input. The first call explains its error."""
     began = time.perf_counter_ns()
     session = open_session(path, threads)
     load = time.perf_counter_ns() - began
     feeds = feeds_of(session, shapes, golden)
+    if batch > 1:
+        feeds = {name: np.repeat(value, batch, axis=0) for name, value in feeds.items()}
     import onnxruntime
 
     told = {
@@ -135,7 +128,7 @@ def open_onnxruntime(
         except Exception as error:
             raise _input_error(session, feeds, error) from error
 
-    return _first_guarded(first, run), told
+    return Opened(_first_guarded(first, run), feeds, [o.name for o in session.get_outputs()], told)
 
 
 def _first_guarded(first: Callable[[], Any], later: Callable[[], Any]) -> Callable[[], Any]:
@@ -175,10 +168,7 @@ def _short(error: Exception) -> str:
 def operators(
     path: Path, threads: int, shapes: Mapping[str, list[int]], seconds: float, golden: Path | None = None
 ) -> dict[str, Any]:
-    """Median milliseconds of each operator of the optimised graph, and totals by type:
-
-    {"operators": [{"name", "type", "ms", "share"}] the 40 dearest, "types": {type: ms}, "total_ms": ms}
-    """
+    """What `edgec.devices.probe.operators.table` gives, for the optimised graph."""
     with tempfile.TemporaryDirectory(prefix="probe-") as folder:
         session = open_session(path, threads, str(Path(folder) / "trace"))
         feeds = feeds_of(session, shapes, golden)
@@ -186,11 +176,7 @@ def operators(
             session.run(None, feeds)
         except Exception as error:
             raise _input_error(session, feeds, error) from error
-        start = time.perf_counter()
-        runs = 1
-        while (time.perf_counter() - start < seconds and runs < 200) or runs < 4:
-            session.run(None, feeds)
-            runs += 1
+        repeat(lambda: session.run(None, feeds), seconds)
         trace = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return summarise(trace)
 
@@ -206,19 +192,4 @@ def summarise(trace: list[dict[str, Any]]) -> dict[str, Any]:
         node = name.removesuffix("_kernel_time")
         times.setdefault(node, []).append(float(event["dur"]) / 1e3)
         types[node] = str(event.get("args", {}).get("op_name", "unknown"))
-    medians = {node: float(np.median(values)) for node, values in times.items()}
-    total = sum(medians.values())
-    by_type: dict[str, float] = {}
-    for node, value in medians.items():
-        by_type[types[node]] = by_type.get(types[node], 0.0) + value
-    rows = [
-        {"name": node, "type": types[node], "ms": round(value, 6), "share": value / total if total else 0.0}
-        for node, value in sorted(medians.items(), key=lambda item: -item[1])
-    ]
-    return {
-        "operators": rows[:TOP_OPERATORS],
-        "types": {
-            name: round(value, 6) for name, value in sorted(by_type.items(), key=lambda item: -item[1])
-        },
-        "total_ms": total,
-    }
+    return table(times, types)

@@ -16,14 +16,14 @@ import numpy as np
 
 if __package__:
     from edgec.devices.probe import mnn_session, ncnn_session, openvino_session
+    from edgec.devices.probe.golden import Opened, arrays_of
     from edgec.devices.probe.measure import ProbeError
-    from edgec.devices.probe.onnx_session import golden_inputs
 else:  # run as a folder, perhaps on a machine without edgec
     import mnn_session  # pyright: ignore[reportMissingImports]
     import ncnn_session  # pyright: ignore[reportMissingImports]
     import openvino_session  # pyright: ignore[reportMissingImports]
+    from golden import Opened, arrays_of  # pyright: ignore[reportMissingImports]
     from measure import ProbeError  # pyright: ignore[reportMissingImports]
-    from onnx_session import golden_inputs  # pyright: ignore[reportMissingImports]
 
 Run = Callable[[Mapping[str, Any]], list[Any]]
 OPENERS: Mapping[str, Callable[[Path, int, Mapping[str, Any]], tuple[Run, str]]] = {
@@ -53,7 +53,8 @@ def open_package(folder: Path, runtime: str, threads: int) -> tuple[Run, dict[st
         run, version = OPENERS[runtime](folder / package["file"], threads, package)
     except ImportError as error:
         raise ProbeError(
-            "missing", f"{runtime} cannot be imported ({error}); pip install 'edgec[{runtime}]'"
+            "missing",
+            f"{runtime} cannot be imported ({error}); pip install 'edgec[{runtime}]', on a board alone: pip install {runtime}",
         ) from error
     load = time.perf_counter_ns() - began
     told = {"load_ms": load / 1e6, "versions": {runtime: version, "numpy": np.__version__}}
@@ -62,7 +63,7 @@ def open_package(folder: Path, runtime: str, threads: int) -> tuple[Run, dict[st
 
 def feeds_of(package: Mapping[str, Any], golden: Path | None, seed: int = 0) -> dict[str, Any]:
     """The golden input, or numbers drawn uniformly from 0..1 where there is none."""
-    known = golden_inputs(golden)
+    known = arrays_of(golden)
     rng = np.random.default_rng(seed)
     feeds: dict[str, Any] = {}
     for name, shape in package["inputs"].items():
@@ -70,3 +71,24 @@ def feeds_of(package: Mapping[str, Any], golden: Path | None, seed: int = 0) -> 
         fits = given is not None and list(given.shape) == list(shape)
         feeds[name] = given if fits else rng.random(shape, dtype=np.float32)
     return feeds
+
+
+def open_for_timing(folder: Path, runtime: str, threads: int, golden: Path | None) -> Opened:
+    """The package, ready to run on its golden input."""
+    run, package, told = open_package(folder, runtime, threads)
+    feeds = feeds_of(package, golden)
+    return Opened(lambda: run(feeds), feeds, package["outputs"], told | {"inputs": package["inputs"]})
+
+
+def operators(
+    folder: Path, runtime: str, threads: int, seconds: float, golden: Path | None
+) -> dict[str, Any]:
+    """What `edgec.devices.probe.operators.table` gives, in the runtimes that tell."""
+    package = read_package(folder)
+    modules = {"openvino": openvino_session, "mnn": mnn_session}
+    if runtime not in modules:
+        raise ProbeError("artifact", f"{runtime} tells no times by operator")
+    found: dict[str, Any] = modules[runtime].operators(
+        folder / package["file"], threads, package, feeds_of(package, golden), seconds
+    )
+    return found

@@ -1,0 +1,48 @@
+"""Where a runtime runs: this machine, a board behind ssh, a phone behind adb. All answer the same jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from edgec.errors import Missing
+from edgec.events import Events
+
+
+class DeviceLost(Missing):
+    """The device cannot be reached, or not any more: nothing else is tried on it."""
+
+
+class Device(Protocol):
+    @property
+    def name(self) -> str:
+        """What the user calls it: "local", an address, or a name of the device file."""
+        ...
+
+    def lease(self, events: Events) -> AbstractContextManager[None]:
+        """Nobody else measures on the device meanwhile. Waits, and says so, until that is so."""
+        ...
+
+    def environment(self) -> dict[str, Any]:
+        """`edgec.devices.probe.describe.environment` of the device. Raises Missing (DeviceLost) when it cannot be told."""
+        ...
+
+    def probe(self, job: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, Any]:
+        """Run a job of `edgec.devices.probe` in a fresh process there, with the files that it names.
+
+        Raises DeviceLost when the device does not answer, Missing when the runtime is not there, StageError when the
+        artifact cannot be measured, the process crashed, or it took longer than `deadline_s`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Remove what was copied, end connections. Never raises."""
+        ...
+
+
+def waiting_for(name: str, events: Events) -> Callable[[], None]:
+    """Says once that another measurement is awaited."""
+    return lambda: events.note(
+        f"another measurement runs on {name}; waiting until it ends", "warning", "profile"
+    )
