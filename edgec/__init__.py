@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgec.artifacts import detect, evaluate, profile
+    from edgec.artifacts import check_devices, detect, evaluate, profile
     from edgec.pipeline import Run, compress
     from edgec.recipe import Recipe, load
     from edgec.report.compare import compare
@@ -24,6 +24,7 @@ __all__ = [
     "Recipe",
     "Run",
     "__version__",
+    "check_devices",
     "compare",
     "compress",
     "detect",
@@ -37,6 +38,7 @@ _HOME = {
     "compress": "edgec.pipeline",
     "Run": "edgec.pipeline",
     "detect": "edgec.artifacts",
+    "check_devices": "edgec.artifacts",
     "evaluate": "edgec.artifacts",
     "profile": "edgec.artifacts",
     "compare": "edgec.report.compare",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgec.env import Predictor, torch_predictor
-from edgec.errors import DataError, Problem, RecipeError
+from edgec.errors import DataError, EdgecError, Problem, RecipeError
 from edgec.events import Events, Listener
 from edgec.files import write_atomic
 from edgec.network import Network
@@ -126,13 +126,17 @@ def profile(
     threads: Sequence[int] = (),
     runtimes: Sequence[str] = ("onnxruntime",),
     against: str | Path | None = None,
+    devices: Sequence[str] = ("local",),
+    batches: Sequence[int] = (1,),
     config: Profile | None = None,
     listeners: Sequence[Listener] = (),
 ) -> dict[str, Any]:
     """Latency figures of .onnx files (any, also ones that edgec did not make), measured side by side.
 
     `runtimes` other than onnxruntime get files of their own, which are checked against onnxruntime's outputs first.
-    Ratios are to `against` where it is given, else to the dense artifact, else to the first.
+    Ratios are to `against` where it is given, else to the dense artifact, else to the first. `devices`: see
+    `edgec.devices.file`; figures of the second and later ones are under "others". What could not be measured is told under
+    "failures"; Missing or StageError is raised when that is everything.
     """
     from edgec.stages.profile import profile_artifacts
 
@@ -146,8 +150,38 @@ def profile(
     unknown = [
         Problem("--runtimes", repr(r), f"give of {', '.join(known)}") for r in runtimes if r not in known
     ]
+    if not runtimes:
+        unknown.append(Problem("--runtimes", "names none", f"give of {', '.join(known)}"))
     if unknown:
         raise RecipeError(unknown)
-    chosen = config or Profile(threads=tuple(threads), runtimes=tuple(runtimes))  # type: ignore[arg-type]
+    chosen = config or Profile(
+        threads=tuple(threads),
+        runtimes=tuple(runtimes),  # type: ignore[arg-type]
+        devices=tuple(devices) or ("local",),
+        batches=tuple(batches),
+    )
     base = None if against is None else artifacts_of(Path(against))[0]
     return profile_artifacts(paths, chosen, Events(listeners=tuple(listeners)), against=base)
+
+
+def check_devices(names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What the named devices are, or this machine and all of the device file: {"device", "address", "environment", "error"}.
+
+    "environment" is that of `edgec.devices.probe.describe`, empty where "error" says why it cannot be told. Raises
+    RecipeError for names that are unknown.
+    """
+    from edgec.devices.file import boards, open_devices
+
+    known = boards()
+    found: list[dict[str, Any]] = []
+    for device in open_devices(names or ("local", *known)):
+        row = {"device": device.name, "environment": {}, "error": ""}
+        row["address"] = known[device.name].address if device.name in known else device.name
+        try:
+            row["environment"] = device.environment()
+        except EdgecError as error:
+            row["error"] = str(error)
+        finally:
+            device.close()
+        found.append(row)
+    return found

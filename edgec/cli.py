@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from edgec.errors import EdgecError, ProblemsError
@@ -33,12 +35,12 @@ ThreadsOption = Annotated[str, typer.Option(help="Thread counts, such as 1,2. De
 def main() -> None:
     """Entry point: errors become a message on stderr and an exit code."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
+        if isinstance(code, int):
+            sys.exit(code)
     except EdgecError as error:
         show_error(error)
         sys.exit(error.exit_code)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
     except typer.Abort:
         sys.exit(130)
     except KeyboardInterrupt:
@@ -193,10 +195,18 @@ def upscale(
 @app.command()
 def profile(
     artifacts: Annotated[
-        list[Path], typer.Argument(metavar="ARTIFACT...", help="Any .onnx files, or a run's folder.")
+        list[Path], typer.Argument(metavar="ARTIFACT|RUN...", help="Any .onnx files, or folders of runs.")
     ],
+    runtimes: Annotated[
+        str, typer.Option(help="Of onnxruntime, openvino, ncnn, mnn; all: those that are installed.")
+    ] = "onnxruntime",
+    devices: Annotated[
+        str, typer.Option(help="local, ssh://user@host, adb://serial, names of devices.yaml; by commas.")
+    ] = "local",
     threads: ThreadsOption = "",
-    runtimes: Annotated[str, typer.Option(help="onnxruntime, openvino, ncnn, mnn, or all.")] = "onnxruntime",
+    batches: Annotated[
+        str, typer.Option(help="Batch sizes, such as 1,8, where the file leaves them open.")
+    ] = "1",
     against: Annotated[
         Path | None, typer.Option(help="The artifact that the others are held against.")
     ] = None,
@@ -205,65 +215,136 @@ def profile(
     """Latency of artifacts, measured in fresh processes that take turns."""
     import edgec
     from edgec.progress import live
-    from edgec.recipe import CONVERTED
+    from edgec.runtimes.package import installed
 
+    if runtimes == "all":
+        there, absent = installed()
+        names = ["onnxruntime", *there]
+        for name in absent:
+            err.print(
+                f"without {name}: pip install 'edgec[{name}]'", markup=False, highlight=False, soft_wrap=True
+            )
+    else:
+        names = _parts(runtimes)
     with live(err) as listener:
-        names = ",".join(("onnxruntime", *CONVERTED)) if runtimes == "all" else runtimes
         figures = edgec.profile(
-            artifacts, threads=_threads(threads), runtimes=[n.strip() for n in names.split(",") if n.strip()],
-            against=against, listeners=[listener],
+            artifacts, threads=_counts(threads, "--threads"), runtimes=names, against=against,
+            devices=_parts(devices), batches=_counts(batches, "--batches") or (1,), listeners=[listener],
         )  # fmt: skip
     if json_out:
         import json
 
         print(json.dumps(figures, indent=1))
-        return
-    table = Table(title=f"latency on this machine: {figures['verdict']}")
-    for column in (
+    else:
+        for each in (figures, *figures["others"]):
+            _show_latency(each)
+        for made in figures["conversions"]:
+            told = f"{made['snr_db']:.1f} dB from onnxruntime's outputs" if made["snr_db"] is not None else ""
+            told = "; ".join(part for part in (told, made["reason"]) if part)
+            _say(f"{made['artifact']} in {made['runtime']}: {told}")
+    failures = [f for each in (figures, *figures["others"]) for f in each["failures"]]
+    if failures:  # what was measured is told all the same
+        err.print(f"{len(failures)} of the measurements failed; see above", markup=False, highlight=False)
+        raise typer.Exit(4 if any(f["kind"] in ("missing", "lost") for f in failures) else 2)
+
+
+def _show_latency(figures: Mapping[str, Any]) -> None:
+    """The table of one device, and its ratios."""
+    machine = "this machine" if figures["device"] == "local" else figures["device"]
+    table = Table(title=escape(f"latency on {machine}: {figures['verdict']}"))
+    batched = any(cell["batch"] != 1 for cell in figures["cells"])
+    columns = [
         "artifact",
         "runtime",
+        *(["batch"] if batched else []),
         "threads",
         "median ms",
         "95 % interval",
+        "p5",
         "p90",
         "p99",
-        "peak MB",
-        "runs",
-    ):
+    ]
+    for column in (*columns, "peak MB", "runs"):
         named = column in ("artifact", "runtime")
         table.add_column(column, justify="left" if named else "right", no_wrap=named)
     for cell in figures["cells"]:
         table.add_row(
-            cell["artifact"], cell["runtime"], str(cell["threads"]), f"{cell['median_ms']:.2f}",
-            f"{cell['ci_low_ms']:.2f}-{cell['ci_high_ms']:.2f}", f"{cell['p90_ms']:.2f}", f"{cell['p99_ms']:.2f}",
-            f"{cell['peak_rss_bytes'] / 1e6:.0f}", str(cell["runs"]),
+            escape(cell["artifact"]), cell["runtime"], *([str(cell["batch"])] if batched else []), str(cell["threads"]),
+            f"{cell['median_ms']:.2f}", f"{cell['ci_low_ms']:.2f}-{cell['ci_high_ms']:.2f}",
+            *("" if cell[p] is None else f"{cell[p]:.2f}" for p in ("p5_ms", "p90_ms", "p99_ms")),
+            f"{cell['peak_rss_bytes'] / 1e6:.0f}" if cell["peak_rss_bytes"] else "", str(cell["runs"]),
         )  # fmt: skip
-    out.print(table)
-    for made in figures["conversions"]:
-        told = f"{made['snr_db']:.1f} dB from onnxruntime's outputs" if made["snr_db"] is not None else ""
-        told = "; ".join(part for part in (told, made["reason"]) if part)
-        out.print(
-            f"{made['artifact']} in {made['runtime']}: {told}", highlight=False, markup=False, soft_wrap=True
-        )
-    for ratio in figures.get("speedups", []):
-        out.print(
+    _show(table)
+    for reason in figures["reasons"]:
+        _say(f"{figures['verdict']}: {reason}")
+    for ratio in figures["speedups"]:
+        batch = f", batch {ratio['batch']}" if ratio["batch"] != 1 else ""
+        _say(
             f"{ratio['artifact']} is {ratio['ratio']:.2f} ({ratio['ci_low']:.2f}-{ratio['ci_high']:.2f}) times as fast as "
-            f"{ratio['against']} with {ratio['threads']} thread(s) in {ratio['runtime']}",
-            highlight=False,
-            soft_wrap=True,
+            f"{ratio['against']} with {ratio['threads']} thread(s){batch} in {ratio['runtime']}"
         )
 
 
-def _threads(text: str) -> tuple[int, ...]:
+def _show(table: Table) -> None:
+    """Nothing of a table is cut: in a narrow terminal its lines are folded by the terminal."""
+    needed = Console(width=1000).measure(table).maximum
+    Console(width=max(needed, out.width)).print(table)
+
+
+def _say(text: str) -> None:
+    out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _counts(text: str, option: str) -> tuple[int, ...]:
     from edgec.errors import Problem, RecipeError
 
     try:
-        counts = tuple(int(part) for part in text.split(",") if part.strip())
+        counts = tuple(int(part) for part in _parts(text))
     except ValueError:
         counts = (0,)
     if any(not 1 <= count <= 1024 for count in counts):
-        raise RecipeError([Problem("--threads", f"{text!r} is not a list of counts", "write 1,2")])
+        raise RecipeError([Problem(option, f"{text!r} is not a list of counts", "write 1,2")])
     return counts
+
+
+@app.command()
+def devices(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[DEVICE]...", help="Default: this machine, and all of devices.yaml."),
+    ] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The devices of devices.yaml: whether they answer, and what they are."""
+    import edgec
+
+    found = edgec.check_devices(names or ())
+    if json_out:
+        import json
+
+        print(json.dumps(found, indent=1))
+    else:
+        table = Table()
+        for column in ("device", "address", "what it is", "load", "Python", "packages"):
+            table.add_column(column, no_wrap=column in ("device", "address"))
+        for row in found:
+            about = row["environment"]
+            what = f"{about['cpu']}, {about['cores']} cores" if about else "does not answer"
+            load = about.get("load_average")
+            versions = ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items())
+            load = "" if load is None else f"{load:.2f}"
+            told = (row["device"], row["address"], what, load, about.get("python", ""), versions)
+            table.add_row(*(escape(str(part)) for part in told))
+        out.print(table)
+        for row in found:
+            if row["error"]:
+                err.print(row["error"], markup=False, highlight=False, soft_wrap=True)
+    if any(row["error"] for row in found):
+        raise typer.Exit(4)
 
 
 @app.command()
@@ -288,7 +369,7 @@ def compare(
         table.add_column(column, justify="left" if index < 2 else "right", no_wrap=index < 2)
     for row in found["rows"]:
         table.add_row(*(str(c["text"] if isinstance(c, dict) else c) for c in row))
-    out.print(table)
+    _show(table)
     for warning in found["warnings"]:
         err.print(warning, markup=False, highlight=False, soft_wrap=True)
     if output is not None:

@@ -24,6 +24,7 @@ from typing import Any, assert_never
 
 from edgec import __version__
 from edgec.code import code_version
+from edgec.devices.file import reach
 from edgec.env import Env, Task, World, torch_predictor
 from edgec.errors import EdgecError, GateBroken, Interrupted, Missing, RecipeError, StorageError
 from edgec.events import Events, Listener, RunEnded, RunStarted, StageEnded, StageStarted
@@ -118,6 +119,8 @@ def compress(
     chosen = choose_device(device)
     world = join_world(chosen)
     lead = world.rank == 0
+    if lead:
+        reach(devices_of(checked))
     folder = RunDir.choose(checked, run) if lead else None
     events = Events(folder.folder / "events.jsonl" if folder else None, tuple(listeners) if lead else ())
     status = "failed"
@@ -429,6 +432,13 @@ def _write_json(path: Path, tree: Mapping[str, Any]) -> None:
     from edgec.files import write_atomic
 
     write_atomic(path, json.dumps(tree, indent=1, default=str).encode())
+
+
+def devices_of(recipe: Recipe) -> list[str]:
+    """All devices that the recipe measures on, by name or address."""
+    return [
+        name for config in recipe.stages.values() if isinstance(config, Profile) for name in config.devices
+    ]
 
 
 def make_task(recipe: Recipe, events: Events | None) -> Task:

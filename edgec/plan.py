@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgec.devices.file import reach
 from edgec.errors import StageError
 from edgec.events import Events
-from edgec.pipeline import Line, World, choose_device, key_parts, make_task, store_root
+from edgec.pipeline import Line, World, choose_device, devices_of, key_parts, make_task, store_root
 from edgec.pruning.cost import cost_of
 from edgec.recipe import Export, Profile, Prune, Train, Training, load
 from edgec.source import check, initial_network
@@ -28,6 +29,7 @@ def plan(
     """
     checked = load(recipe, overrides)
     check(checked)
+    reach(devices_of(checked))
     chosen = choose_device(device)
     notes: list[str] = []
     task = make_task(checked, Events(listeners=(lambda e: notes.append(getattr(e, "message", "")),)))
@@ -52,7 +54,8 @@ def plan(
             result = store.get(key_of(key_parts(config, checked, task, line, chosen, World())), allow_code)
         epochs = f", {config.epochs} epochs" if isinstance(config, Training) else ""
         state = "measured anew" if isinstance(config, Profile) else "cached" if result else "to do"
-        yield f"stage    {name}: {config.kind}{epochs}, {state}"
+        where = f" on {', '.join(config.devices)}" if isinstance(config, Profile) else ""
+        yield f"stage    {name}: {config.kind}{epochs}, {state}{where}"
         if isinstance(config, Prune) and result is None:
             yield from _pruning(config, line, task)
         if result is None:

@@ -134,7 +134,11 @@ def side(
 ) -> dict[str, Any]:
     """What there is to say of one artifact, dense or shipped."""
     entry: Mapping[str, Any] = files.get(name, {})
-    cells = [c for c in profile.get("cells", []) if c["artifact"] == name and c["runtime"] == "onnxruntime"]
+    cells = [
+        c
+        for c in profile.get("cells", [])
+        if (c["artifact"], c["runtime"], c.get("batch", 1)) == (name, "onnxruntime", 1)
+    ]
     speedups = [
         s
         for s in profile.get("speedups", [])

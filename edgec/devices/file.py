@@ -24,7 +24,7 @@ from edgec.devices.device import Device
 from edgec.devices.local import Local
 from edgec.devices.remote import SAFE, Remote, Transport
 from edgec.devices.ssh import Ssh
-from edgec.errors import Problem, ProblemsError, RecipeError
+from edgec.errors import EdgecError, Missing, Problem, ProblemsError, RecipeError
 from edgec.yaml_source import Source, parse, problems_of
 
 Benchmarked = Literal["onnxruntime", "ncnn", "mnn", "litert"]
@@ -131,6 +131,23 @@ def open_devices(names: Sequence[str]) -> list[Device]:
             device.close()
         raise RecipeError(problems)
     return found
+
+
+def reach(names: Sequence[str]) -> None:
+    """Ask every device what it is, so that an hour of training does not end at one that is off.
+
+    Raises RecipeError for unknown names, Missing with all that do not answer.
+    """
+    silent: list[str] = []
+    for device in open_devices([name for name in names if name != "local"]):
+        try:
+            device.environment()
+        except EdgecError as error:
+            silent.append(str(error))
+        finally:
+            device.close()
+    if silent:
+        raise Missing("\n".join(silent))
 
 
 def _open(name: str, known: dict[str, Board]) -> Device:

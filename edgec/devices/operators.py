@@ -7,6 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import onnx
+
+from edgec.runtimes.onnx_export import layer_of, rectifier_of, users_of
+
 LEAST_EXTRA = 0.005  # share of the other artifact's total; less is noise
 TOP = 10
 
@@ -38,8 +42,24 @@ def _layers(answer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def layer_name(name: str) -> str:
-    """A node's name without what optimisers and quantisers append to it, so that layers can be compared."""
-    return re.sub(r"(_nchwc|_quant|_fp16|_token_\d+|_fused|_kernel|/fused)+$", "", name)
+    """A node's name without what optimisers, quantisers and other runtimes add to it, so that layers can be compared."""
+    name = re.sub(r"(_nchwc|_quant|_fp16|_token_\d+|_fused|_kernel|/fused|/WithoutBiases)+$", "", name)
+    return re.sub(r"^(InsertedPrecisionFreeCast_|node_)+", "", name)
+
+
+def modules_of(model: onnx.ModelProto) -> dict[str, str]:
+    """The module of each convolution, by the names (see `layer_name`) that runtimes know its operator by: its own, its
+    rectifier's, and those of their outputs.
+    """
+    users = users_of(model.graph)
+    found: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type != "Conv":
+            continue
+        rectifier = rectifier_of(node.output[0], users)
+        for each in (node, rectifier) if rectifier is not None else (node,):
+            found |= {layer_name(name): layer_of(node) for name in (each.name, each.output[0]) if name}
+    return found
 
 
 def _row(name: str, kind: str, ms: float, against_ms: float) -> dict[str, Any]:

@@ -1,73 +1,114 @@
-"""The latency section: cells, runtimes, where the time goes."""
+"""The latency section, device by device: cells, runtimes, where the time goes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgec.report import charts
-from edgec.report.figures import Data, interval, optional, ratio_text, told
+from edgec.report.figures import Data, interval, optional, ratio_text, titled, told
 
 LATENCY = [
-    "artifact", "runtime", "input", "threads", "median ms", "95 % interval", "p90", "p99", "first ms", "load ms", "peak MB",
-    "runs", "against dense fp32",
+    "artifact", "runtime", "batch", "input", "threads", "median ms", "95 % interval", "p5", "p90", "p99", "first ms", "load ms",
+    "peak MB", "runs", "against dense fp32",
 ]  # fmt: skip
+OPERATORS = ["operator", "layer", "type", "ms", "share"]
+ENVIRONMENT = {  # what a measurement depends on, as it is told
+    "cpu": "", "cores": "cores ", "os": "", "governor": "governor ", "load_average": "load average before ",
+    "temperature_c": "degrees Celsius ", "energy": "energy ", "pinned": "pinned ",
+}  # fmt: skip
 
 
 def one_thread(rows: Sequence[Data], artifact: str) -> Data | None:
     """The row (a cell, or a ratio) of an artifact in onnxruntime with one thread."""
-    wanted = (artifact, "onnxruntime", 1)
-    return next((r for r in rows if (r["artifact"], r["runtime"], r["threads"]) == wanted), None)
+    wanted = (artifact, "onnxruntime", 1, 1)
+    return next((r for r in rows if key_of(r) == wanted), None)
 
 
-def latency_rows(profile: Data) -> list[list[Any]]:
-    ratios = {
-        (s["artifact"], s["runtime"], s["threads"]): s
-        for s in profile.get("speedups", [])
-        if s["against"] == "dense.fp32"
-    }
-    rows: list[list[Any]] = []
-    for c in profile.get("cells", []):
-        ratio = ratios.get((c["artifact"], c["runtime"], c["threads"]))
-        rows.append(
-            [
-                c["artifact"], c["runtime"], size_text(c), c["threads"], f"{c['median_ms']:.2f}",
-                f"{c['ci_low_ms']:.2f} to {c['ci_high_ms']:.2f}", f"{c['p90_ms']:.2f}", f"{c['p99_ms']:.2f}",
-                optional(c.get("first_ms")), optional(c.get("load_ms")), f"{(c.get('peak_rss_bytes') or 0) / 1e6:.0f}",
-                c["runs"],
-                ratio_text(ratio),
-            ]
-        )  # fmt: skip
-    return rows
+def key_of(row: Data) -> tuple[str, str, int, int]:
+    return row["artifact"], row["runtime"], row["threads"], row.get("batch", 1)
 
 
-def thread_counts(d: Data) -> list[int]:
-    return sorted({c["threads"] for c in (d["profile"] or {}).get("cells", [])})
+def sections(d: Data) -> list[dict[str, Any]]:
+    """What the page shows of each device; empty without a profile stage."""
+    profile: Data = d["profile"] or {}
+    if not profile.get("cells"):
+        return []
+    made = profile.get("conversions", [])
+    return [section(d, figures, made) for figures in (profile, *profile.get("others", []))]
 
 
-def base_of(d: Data) -> str:
+def section(d: Data, figures: Data, made: Sequence[Data]) -> dict[str, Any]:
+    about: Data = figures.get("environment") or {}
+    facts = [f"{words}{about[name]}" for name, words in ENVIRONMENT.items() if about.get(name) is not None]
+    counts = thread_counts(figures)
+    return {
+        "device": figures.get("device", "local"),
+        "about": " · ".join(facts),
+        "verdict": figures.get("verdict", ""),
+        "reasons": figures.get("reasons", []),
+        "latency_rows": latency_rows(figures),
+        "latency_charts": latency_charts(figures) + scaling_charts(figures),
+        "slower_rows": [slower_text(s) for s in figures.get("slower", [])],
+        "runtime_rows": runtime_rows(d, figures, made),
+        "runtime_columns": [
+            "artifact", "runtime", titled(d["metrics"][0]), "dB from onnxruntime", "bytes",
+            *(f"median ms, {threads} thread(s)" for threads in counts), f"speed against {base_of(figures)}",
+        ],
+        "refused_rows": [
+            [f["artifact"] or f.get("device", ""), f["runtime"], f["error"]] for f in figures.get("failures", [])
+        ],
+        "operator_charts": operator_charts(figures, scale_groups(d)),
+        "operator_rows": operator_rows(figures),
+    }  # fmt: skip
+
+
+def latency_rows(figures: Data) -> list[list[Any]]:
+    ratios = {key_of(s): s for s in figures.get("speedups", []) if s["against"] == "dense.fp32"}
+    return [
+        [
+            c["artifact"], c["runtime"], c.get("batch", 1), size_text(c), c["threads"], f"{c['median_ms']:.2f}",
+            f"{c['ci_low_ms']:.2f} to {c['ci_high_ms']:.2f}", exact(c.get("p5_ms")), exact(c["p90_ms"]), exact(c["p99_ms"]),
+            optional(c.get("first_ms")), optional(c.get("load_ms")),
+            f"{c['peak_rss_bytes'] / 1e6:.0f}" if c.get("peak_rss_bytes") else "", c["runs"],
+            ratio_text(ratios.get(key_of(c))),
+        ]
+        for c in figures.get("cells", [])
+    ]  # fmt: skip
+
+
+def exact(ms: float | None) -> str:
+    """Milliseconds; empty where the device does not tell them."""
+    return "" if ms is None else f"{ms:.2f}"
+
+
+def thread_counts(figures: Data) -> list[int]:
+    return sorted({c["threads"] for c in figures.get("cells", [])})
+
+
+def base_of(figures: Data) -> str:
     """What every cell is held against."""
-    rows = (d["profile"] or {}).get("across", [])
+    rows = figures.get("across", [])
     return f"{rows[0]['against']} in onnxruntime" if rows else "dense"
 
 
-def runtime_rows(d: Data) -> list[list[Any]]:
+def runtime_rows(d: Data, figures: Data, conversions: Sequence[Data]) -> list[list[Any]]:
     """Every artifact in every runtime, with its accuracy there; empty where onnxruntime alone was measured."""
-    profile: Data = d["profile"] or {}
-    made = {(c["artifact"], c["runtime"]): c for c in profile.get("conversions", [])}
+    made = {(c["artifact"], c["runtime"]): c for c in conversions}
     if not made:
         return []
-    cells = {(c["artifact"], c["runtime"], c["threads"]): c for c in profile["cells"]}
-    ratios = {(r["artifact"], r["runtime"], r["threads"]): r for r in profile.get("across", [])}
+    cells = {key_of(c): c for c in figures["cells"]}
+    ratios = {key_of(r): r for r in figures.get("across", [])}
     head = d["metrics"][0]
+    counts = thread_counts(figures)
     rows: list[list[Any]] = []
-    for artifact, runtime in dict.fromkeys((c["artifact"], c["runtime"]) for c in profile["cells"]):
+    for artifact, runtime in dict.fromkeys((c["artifact"], c["runtime"]) for c in figures["cells"]):
         exported: Data = d["artifacts"].get(artifact) or {}
         conversion: Data = made.get((artifact, runtime)) or {}
         metrics = conversion.get("metrics") or (exported.get("val") if runtime == "onnxruntime" else None)
         size = conversion.get("bytes") or (exported.get("bytes") if runtime == "onnxruntime" else None)
-        times = [cells.get((artifact, runtime, threads)) for threads in thread_counts(d)]
-        ratio = next((r for t in thread_counts(d) if (r := ratios.get((artifact, runtime, t)))), None)
+        times = [cells.get((artifact, runtime, threads, 1)) for threads in counts]
+        ratio = next((r for t in counts if (r := ratios.get((artifact, runtime, t, 1)))), None)
         rows.append(
             [
                 artifact, runtime, told(head, (metrics or {}).get(head["name"])),
@@ -84,14 +125,14 @@ def size_text(cell: Data) -> str:
     return ", ".join(" x ".join(str(side) for side in size) for size in cell.get("size", []))
 
 
-def latency_charts(profile: Data) -> list[dict[str, str]]:
+def latency_charts(figures: Data) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
-    cells = profile.get("cells", [])
+    cells = [c for c in figures.get("cells", []) if c.get("batch", 1) == 1]
     for threads in sorted({c["threads"] for c in cells}):
         samples = {
             f"{c['artifact']} {c['runtime']}": c["samples_ms"] for c in cells if c["threads"] == threads
         }
-        title = f"every run, {threads} thread(s)"
+        title = f"every run, {threads} thread(s){_on(figures)}"
         found.append(
             {
                 "title": title,
@@ -101,27 +142,75 @@ def latency_charts(profile: Data) -> list[dict[str, str]]:
     return found
 
 
+def scaling_charts(figures: Data) -> list[dict[str, str]]:
+    """Speed over threads, and images a second over batches, where more than one of them was measured."""
+    found: list[dict[str, str]] = []
+    cells = figures.get("cells", [])
+    for title, along, x_label, y_label, speed in (
+        ("speed by threads", "threads", "threads", "runs a second", lambda c: 1e3 / c["median_ms"]),
+        ("images a second by batch", "batch", "batch", "images a second", lambda c: 1e3 * c.get("batch", 1) / c["median_ms"]),
+    ):  # fmt: skip
+        fixed = "batch" if along == "threads" else "threads"
+        series: dict[str, list[tuple[float, float]]] = {}
+        for c in cells:
+            if c.get(fixed, 1) == min(other.get(fixed, 1) for other in cells):
+                series.setdefault(f"{c['artifact']} {c['runtime']}", []).append((c.get(along, 1), speed(c)))
+        swept = {name: sorted(points) for name, points in series.items() if len(points) > 1}
+        if swept:
+            title += _on(figures)
+            found.append({"title": title, "svg": charts.lines(title, swept, x_label, y_label)})
+    return found
+
+
+def _on(figures: Data) -> str:
+    device = figures.get("device", "local")
+    return "" if device == "local" else f" on {device}"
+
+
 def slower_text(s: Data) -> str:
     names = [
         f"{o['name'] or 'all'} ({o['type']}, +{o['extra_ms']:.2f} ms)" for o in s.get("operators", [])[:4]
     ]
     why = f"; it spends more on {', '.join(names)}" if names else ""
-    return f"{s['artifact']} is slower than {s['against']} with {s['threads']} thread(s): {s['ratio']:.2f} x its speed{why}"
+    return (
+        f"{s['artifact']} is slower than {s['against']} in {s['runtime']} with {s['threads']} thread(s): {s['ratio']:.2f} x its "
+        f"speed{why}"
+    )
 
 
-def operator_charts(profile: Data) -> list[dict[str, str]]:
+def scale_groups(d: Data) -> dict[str, str]:
+    """The scale group of each convolution that pruning could take from, by module name; empty without pruning."""
+    return {
+        name: layer["group"]
+        for pruning in d["prunings"]
+        for layer in pruning["layers"]
+        for name in layer.get("layers", [layer["name"]])
+    }
+
+
+def operator_charts(figures: Data, groups: Mapping[str, str]) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
-    for artifact, totals in profile.get("operator_types", {}).items():
+    for artifact, totals in figures.get("operator_types", {}).items():
         ordered = dict(sorted(totals.items(), key=lambda item: -item[1])[:9])
-        title = f"{artifact}: ms by operator type, 1 thread"
+        title = f"{artifact}: ms by operator type, 1 thread{_on(figures)}"
         found.append({"title": title, "svg": charts.bars(title, ordered, "ms")})
+        by_group: dict[str, float] = {}
+        for operator in figures["operators"][artifact]:
+            if groups and operator.get("layer"):
+                group = groups.get(operator["layer"], "not pruned")
+                by_group[group] = by_group.get(group, 0.0) + operator["ms"]
+        if by_group:
+            by_group["other operators"] = max(sum(totals.values()) - sum(by_group.values()), 0.0)
+            title = f"{artifact}: ms by scale group, 1 thread{_on(figures)}"
+            found.append({"title": title, "svg": charts.bars(title, by_group, "ms")})
     return found
 
 
-def operator_rows(profile: Data) -> dict[str, list[list[Any]]]:
+def operator_rows(figures: Data) -> dict[str, list[list[Any]]]:
     return {
         artifact: [
-            [o["name"], o["type"], f"{o['ms']:.3f}", f"{100 * o['share']:.1f} %"] for o in operators[:20]
+            [o["name"], o.get("layer", ""), o["type"], f"{o['ms']:.3f}", f"{100 * o['share']:.1f} %"]
+            for o in operators[:20]
         ]
-        for artifact, operators in profile.get("operators", {}).items()
+        for artifact, operators in figures.get("operators", {}).items()
     }

@@ -8,18 +8,7 @@ from typing import Any
 from edgec.report import charts
 from edgec.report.charts import number
 from edgec.report.figures import MISSING, change, exact, interval, percent, signed, titled, told
-from edgec.report.latency import (
-    LATENCY,
-    base_of,
-    latency_charts,
-    latency_rows,
-    one_thread,
-    operator_charts,
-    operator_rows,
-    runtime_rows,
-    slower_text,
-    thread_counts,
-)
+from edgec.report.latency import LATENCY, OPERATORS, one_thread, sections
 
 Data = Mapping[str, Any]
 GATES = ["promise", "limit", "measured", "verdict"]
@@ -39,10 +28,7 @@ def columns(d: Data) -> dict[str, list[str]]:
         ],
         "ways": ["way", "bits of a weight", "bytes", "zipped", *titles, f"{titles[0]} against float", "median ms, 1 thread"],
         "latency": LATENCY,
-        "runtimes": [
-            "artifact", "runtime", titles[0], "dB from onnxruntime", "bytes",
-            *(f"median ms, {threads} thread(s)" for threads in thread_counts(d)), f"speed against {base_of(d)}",
-        ],
+        "operators": OPERATORS,
     }  # fmt: skip
 
 
@@ -53,27 +39,19 @@ def tested(d: Data) -> bool:
 
 def view(d: Data) -> dict[str, Any]:
     """Everything that the page shows, from the report's JSON; a part that was not run gives empty rows."""
-    profile: Data = d["profile"] or {}
     return {
         **{
             k: d[k]
             for k in ("recipe", "task", "metric", "date", "seconds", "gates", "kept", "shipped", "command")
         },
         **{k: d[k] for k in ("environment", "seed", "data", "network", "notes")},
-        "profile": {"verdict": profile.get("verdict", ""), "reasons": profile.get("reasons", [])},
         "columns": columns(d),
         "tiles": tiles(d),
         "gate_rows": gate_rows(d),
         "inout_rows": inout_rows(d),
         "stage_rows": [stage_row(s, d) for s in d["stages"]],
         "artifact_rows": artifact_rows(d),
-        "latency_rows": latency_rows(profile),
-        "runtime_rows": runtime_rows(d),
-        "refused_rows": [[f["artifact"], f["runtime"], f["error"]] for f in profile.get("failures", [])],
-        "latency_charts": latency_charts(profile),
-        "slower_rows": [slower_text(s) for s in profile.get("slower", [])],
-        "operator_charts": operator_charts(profile),
-        "operator_rows": operator_rows(profile),
+        "devices": sections(d),
         "channel_charts": [
             {
                 "title": f"channels kept by {p['stage']}",

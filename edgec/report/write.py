@@ -49,23 +49,26 @@ def markdown(shown: Mapping[str, Any]) -> str:
     lines = [f"# {shown['recipe']}", "", f"{shown['task']}, {shown['date']}, {shown['seconds']:.0f} s", ""]
     if shown["gates"]:
         lines += ["**every gate kept**" if shown["kept"] else "**a gate is broken**", ""]
-    titles = {
-        "gates": "Gates",
-        "inout": "In and out",
-        "stages": "Stages",
-        "artifacts": "Artifacts",
-        "latency": "Latency",
-        "runtimes": "Runtimes",
-    }
+    titles = {"gates": "Gates", "inout": "In and out", "stages": "Stages", "artifacts": "Artifacts"}
     for key, title in titles.items():
-        rows, columns = shown[f"{key.removesuffix('s')}_rows"], shown["columns"][key]
-        if rows:
-            lines += [f"## {title}", "", _row(columns), _row(["---"] * len(columns))]
-            lines += [_row([c["text"] if isinstance(c, Mapping) else c for c in row]) for row in rows] + [""]
+        lines += _table(title, shown["columns"][key], shown[f"{key.removesuffix('s')}_rows"])
+    for device in shown["devices"]:
+        on = f" on {device['device']}"
+        lines += _table(f"Latency{on}", shown["columns"]["latency"], device["latency_rows"])
+        lines += _table(f"Runtimes{on}", device["runtime_columns"], device["runtime_rows"])
+        lines += _table(f"Not measured{on}", ["artifact", "runtime", "why"], device["refused_rows"])
     if shown["notes"]:
         lines += ["## Notes", ""] + [f"- {n['message']}" for n in shown["notes"]] + [""]
     lines += ["## To reproduce", "", "    " + shown["command"], ""]
     return "\n".join(lines)
+
+
+def _table(title: str, columns: list[str], rows: list[list[Any]]) -> list[str]:
+    """Lines; none without rows."""
+    if not rows:
+        return []
+    body = [_row([c["text"] if isinstance(c, Mapping) else c for c in row]) for row in rows]
+    return [f"## {title}", "", _row(columns), _row(["---"] * len(columns)), *body, ""]
 
 
 def _row(cells: list[Any]) -> str:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,12 @@ from edgec.files import write_atomic
 
 LIMIT_SECONDS = 300.0
 Precision = Literal["fp32", "fp16", "int8"]
+# modules that each runtime and its converter need
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "openvino": ("openvino",),
+    "ncnn": ("ncnn", "pnnx"),
+    "mnn": ("MNN",),
+}
 # No program that converts may install or send anything.
 QUIET = {"PIP_NO_INDEX": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
 
@@ -38,6 +45,12 @@ class Source:
 
 
 Convert = Callable[[Source, Path], str]  # writes into a folder, gives the name of the main file
+
+
+def installed() -> tuple[list[str], list[str]]:
+    """(there, not there): the runtimes that take files of their own, by whether their packages are installed."""
+    there = [name for name, needed in PACKAGES.items() if all(find_spec(module) for module in needed)]
+    return there, [name for name in PACKAGES if name not in there]
 
 
 def converter(runtime: str) -> Convert:

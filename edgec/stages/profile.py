@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from edgec.devices.file import open_devices
+from edgec.devices.operators import layer_name, modules_of
 from edgec.devices.rounds import DENSE, Subject, measure_on, raise_first
 from edgec.env import Env
 from edgec.errors import EdgecError, Missing, StageError
@@ -186,6 +187,25 @@ def profile_subjects(
             device.close()
     if not found:
         raise_first(failures)
+    for figures in found:
+        _name_modules(figures, {s.artifact: s.place for s in subjects if s.place.suffix == ".onnx"})
     first, *others = found
     first["failures"] = first["failures"] + failures
     return {**first, "conversions": [m.to_json() for m in made], "others": others}
+
+
+def _name_modules(figures: dict[str, Any], files: Mapping[str, Path]) -> None:
+    """Give the operators of `figures` the module that they belong to, where they are convolutions of a file of edgec's."""
+    for name, operators in figures["operators"].items():
+        file = files.get(name.partition(" in ")[0])
+        if file is None:
+            continue
+        plain = file.with_name(
+            f"{file.name.partition('.')[0]}.fp32.onnx"
+        )  # others shorten the names of weights
+        try:
+            modules = modules_of(read_graph(plain if plain.is_file() else file))
+        except StageError:
+            continue
+        for row in operators:
+            row["layer"] = modules.get(layer_name(row["name"]), "")

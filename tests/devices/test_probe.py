@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgec.devices import local
-from edgec.devices.probe.measure import interval_width, measure, peak_rss_bytes
+from edgec.devices.probe import measure as probe_measure
+from edgec.devices.probe.measure import interval_width, measure, peak_rss_bytes, pin
 from edgec.devices.probe.onnx_session import summarise
 from edgec.errors import Missing, StageError
 
@@ -214,3 +216,42 @@ def test_interval_width_covers_the_median() -> None:
 
 def test_peak_memory_is_that_of_this_program() -> None:
     assert 5e6 < peak_rss_bytes() < 20e9
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin")
+def test_the_fastest_cores_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boards mix small cores, which come first, with large ones."""
+    chosen: list[list[int]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4, 5})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: chosen.append(cores))
+    monkeypatch.setattr(probe_measure, "fastest_khz", lambda core: 2_400_000 if core in (2, 4) else 1_800_000)
+    assert [pin(1), pin(2), pin(3)] == [[2], [2, 4], [2, 4, 0]]
+    assert chosen == [[2], [2, 4], [2, 4, 0]]
+
+
+def test_a_file_whose_data_is_elsewhere_is_refused(tiny_onnx: Callable[..., Path], tmp_path: Path) -> None:
+    model = onnx.load(str(tiny_onnx()))
+    path = tmp_path / "within" / "model.onnx"
+    path.parent.mkdir()
+    onnx.save(model, str(path), save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert local.Local().probe(job(path))["samples_ms"]
+    for tensor in (moved := onnx.load(str(path), load_external_data=False)).graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = "../w.bin" if entry.key == "location" else entry.value
+    path.with_name("w.bin").rename(tmp_path / "w.bin")
+    path.write_bytes(moved.SerializeToString())
+    with pytest.raises(
+        StageError, match=r"lie in '../w.bin', outside the artifact's folder; export it again"
+    ):
+        local.Local().probe(job(path))
+    path.write_bytes(moved.SerializeToString()[:-100])
+    with pytest.raises(StageError, match="only the beginning of one; export it again"):
+        local.Local().probe(job(path))
+
+
+def test_larger_batches_where_the_file_leaves_them_open(tiny_onnx: Callable[..., Path]) -> None:
+    assert local.probe(job(tiny_onnx(image=("n", 3, 16, 16)), batch=4))["inputs"] == {
+        "images": [4, 3, 16, 16]
+    }
+    with pytest.raises(StageError, match="it does not run on images"):
+        local.probe(job(tiny_onnx(), batch=4))

@@ -190,7 +190,8 @@ def everything() -> Data:
         ],
         "artifacts": artifacts,
         "profile": {
-            "environment": {"cpu": "A processor", "cores": 2},
+            "device": "local",
+            "environment": {"cpu": "A processor", "cores": 2, "governor": "unavailable"},
             "verdict": "busy: ratios only",
             "reasons": ["load average 3.8 on 2 cores before the measurement"],
             "cells": cells,
@@ -208,12 +209,28 @@ def everything() -> Data:
             "operators": {
                 "dense.fp32": [{"name": "conv_0", "type": "Conv", "ms": 30.5, "share": 0.74},
                                {"name": "concat_1", "type": "Concat", "ms": 1.5, "share": 0.04}],
-                "model.int8": [{"name": f"conv {HOSTILE}", "type": "QLinearConv", "ms": 7.5, "share": 0.76}],
+                "model.int8": [{"name": f"conv {HOSTILE}", "type": "QLinearConv", "ms": 7.5, "share": 0.76,
+                                "layer": "layer3.conv"}],
             },
             "operator_types": {"dense.fp32": {"Conv": 38.25, "Concat": 2.5}, "model.int8": {"QLinearConv": 8.75}},
             "slower": [
                 {"artifact": "model.fp16", "against": "model.fp32", "runtime": "onnxruntime", "threads": 1, "ratio": 0.61,
                  "operators": [{"name": "", "type": "Cast", "extra_ms": 3.25}]},
+            ],
+            "others": [
+                {
+                    "device": f"phone {HOSTILE}",
+                    "environment": {"cpu": "A phone", "cores": 8},
+                    "verdict": "quiet",
+                    "reasons": [],
+                    "cells": [
+                        cell("model.int8", 1, 23.5, "ncnn") | {"p90_ms": None, "p99_ms": None, "peak_rss_bytes": None},
+                        cell("model.int8", 1, 151.0, "ncnn") | {"batch": 8, "p5_ms": 150.25},
+                    ],
+                    "speedups": [], "across": [], "slower": [], "operators": {}, "operator_types": {},
+                    "failures": [{"artifact": "", "device": "pi", "runtime": "", "threads": 0, "kind": "missing",
+                                  "error": "nothing listens there"}],
+                }
             ],
         },
         "notes": [

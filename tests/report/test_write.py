@@ -16,8 +16,10 @@ from edgec.report.write import write
 
 Data = dict[str, Any]
 VOID = {"meta", "link", "img", "br", "hr", "input", "line", "rect", "circle", "polyline"}
+HOSTILE = '<script>alert("x")</script>'
 SECTIONS = [
-    "Gates", "In and out", "Stages", "Artifacts", "Latency", "Where the time goes", "Pictures", "Channels", "Training",
+    "Gates", "In and out", "Stages", "Artifacts", "Latency on local",
+    f"Latency on phone {HOSTILE}", "Pictures", "Channels", "Training",
     "Ways to fewer bits", "Sensitivity to int8", "Weights of few bits", "Notes", "To reproduce",
 ]  # fmt: skip
 
@@ -89,7 +91,8 @@ def test_a_full_run_has_every_section(
     for told in ("4.19 x", "0.6034", "41.20 (40.38 to 42.44)", "busy: ratios only", "load average 3.8 on 2 cores",
                  "19 of 21 wanted", "slower than before: Conv, Concat", "5,918,006", "2,150,998", "420",
                  "model.fp16 is slower than model.fp32", "41.0 % after", "head.out", "its output is read by Sigmoid",
-                 "0.5888", "34.0", "1,234,567", "3.21 x (3.10 to 3.30)", "segfault",
+                 "0.5888", "34.0", "1,234,567", "3.21 x (3.10 to 3.30)", "segfault", "governor unavailable",
+                 "A phone", "23.50", "150.25", "nothing listens there",
                  "trained with the rounding (qad)", "-0.27 points", "-1.23 points", "900,123", "dddddddddddddddd",
                  "seed 5"):  # fmt: skip
         assert told in page.text, told
@@ -135,8 +138,8 @@ def test_a_profile_without_operators_or_speedups(written: Callable[..., Any], fu
     for part in ("operators", "operator_types", "speedups", "slower", "reasons"):
         del full["profile"][part]
     page, _, _, _ = written(full)
-    assert "Latency" in page.sections
-    assert "Where the time goes" not in page.sections
+    assert "Latency on local" in page.sections
+    assert "Where the time goes" not in page.text
 
 
 def test_hostile_names_are_text(
@@ -206,7 +209,7 @@ def test_markdown_tables_are_even_and_pipes_escaped(written: Callable[..., Any],
     _, _, _, markdown = written(full)
     assert "a \\| b c" in markdown
     blocks = [b.splitlines() for b in re.split(r"\n\n", markdown) if b.startswith("| ")]
-    assert len(blocks) == 6
+    assert len(blocks) == 10
     for block in blocks:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block}) == 1
         assert set(block[1]) <= set("|- ")
@@ -214,7 +217,7 @@ def test_markdown_tables_are_even_and_pipes_escaped(written: Callable[..., Any],
 
 def test_charts_have_names_for_those_who_cannot_see_them(written: Callable[..., Any], full: Data) -> None:
     page, html, _, _ = written(full)
-    assert len(page.charts) == 13
+    assert len(page.charts) == 17
     assert all(c["role"] == "img" and c["aria-label"] for c in page.charts)
     assert len({c["aria-label"] for c in page.charts}) == len(page.charts)
     assert html.count("<svg") == len(re.findall(r"<svg[^>]*><title>[^<]+</title>", html))
@@ -275,6 +278,13 @@ def test_a_gate_on_bytes_is_told_to_the_byte(written: Callable[..., Any], full: 
     ]
     row = next(r for r in written(full)[0].rows if r[0].startswith("bytes of"))
     assert [c.replace(",", "") for c in row[1:3]] == ["2150000", "2150998"]
+
+
+def test_time_by_scale_group(written: Callable[..., Any], full: Data) -> None:
+    text = written(full)[0].text
+    assert "model.int8: ms by scale group, 1 thread" in text
+    assert "dense.fp32: ms by scale group" not in text  # none of its operators is known by its layer
+    assert "1.25 ms" in text  # other operators: 8.75 of all, 7.5 of the group
 
 
 def test_time_by_operator_type_counts_every_operator(written: Callable[..., Any], full: Data) -> None:

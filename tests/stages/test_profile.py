@@ -119,7 +119,7 @@ def test_onnxruntime_with_operators(tmp_path: Path) -> None:
     figures = profile_artifacts([path, path], config, Events())
     assert len(figures["cells"]) == 1  # one file given twice is one file
     assert figures["cells"][0]["precision"] == "fp32"
-    assert figures["operators"]["other"][0].keys() == {"name", "type", "ms", "share"}
+    assert figures["operators"]["other"][0].keys() == {"name", "type", "ms", "share", "layer"}
     assert figures["operator_types"]["other"].keys() == {"Mul"}
     assert "onnxruntime" in figures["environment"]["versions"]
     assert figures["speedups"] == []

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 if __package__:
-    from edgec.devices.probe.describe import energy_uj, temperature_c
+    from edgec.devices.probe.describe import energy_uj, temperature_c, text_of
 else:  # run as a folder or a zip file, perhaps on a machine without edgec
-    from describe import energy_uj, temperature_c  # pyright: ignore[reportMissingImports]
+    from describe import energy_uj, temperature_c, text_of  # pyright: ignore[reportMissingImports]
 
 CHECK_SECONDS = 0.1  # between looks at the interval, so that sorting does not sit between two runs
 MIN_RUNS = 3
@@ -30,12 +30,20 @@ class ProbeError(Exception):
 
 
 def pin(threads: int) -> list[int]:
-    """Keep this process on the first `threads` CPUs that it may use; [] where the system cannot."""
+    """Keep this process on the `threads` fastest CPUs that it may use, the first of equals; [] where the system cannot."""
     if not hasattr(os, "sched_setaffinity"):
         return []
-    chosen = sorted(os.sched_getaffinity(0))[:threads]
+    chosen = sorted(os.sched_getaffinity(0), key=lambda core: (-fastest_khz(core), core))[:threads]
     os.sched_setaffinity(0, chosen)
     return chosen
+
+
+def fastest_khz(core: int) -> int:
+    """The highest clock of a CPU: boards mix large and small ones. 0 where the system does not tell."""
+    try:
+        return int(text_of(f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq"))
+    except ValueError:
+        return 0
 
 
 def median_of(sorted_values: list[int]) -> float:

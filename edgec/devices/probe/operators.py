@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-TOP = 40
 LEAST_RUNS, MOST_RUNS = 4, 200
 
 Times = Mapping[str, Sequence[float]]  # milliseconds of every run, by operator
@@ -16,7 +15,7 @@ Types = Mapping[str, str]
 
 
 def table(times: Times, types: Types) -> dict[str, Any]:
-    """Medians: {"operators": [{"name", "type", "ms", "share"}] the 40 dearest, "types": {type: ms}, "total_ms": ms}."""
+    """Medians: {"operators": [{"name", "type", "ms", "share"}], dearest first, "types": {type: ms}, "total_ms": ms}."""
     medians = {name: float(np.median(values)) for name, values in times.items()}
     total = sum(medians.values())
     by_type: dict[str, float] = {}
@@ -27,7 +26,7 @@ def table(times: Times, types: Types) -> dict[str, Any]:
         for name, value in sorted(medians.items(), key=lambda item: -item[1])
     ]
     return {
-        "operators": rows[:TOP],
+        "operators": rows,
         "types": {
             name: round(value, 6) for name, value in sorted(by_type.items(), key=lambda item: -item[1])
         },
