@@ -92,7 +92,7 @@ def test_devices_are_listed_and_checked(
     path = tmp_path / "devices.yaml"
     path.write_text(board.entry("pi5") + "gone:\n  address: ssh://nobody@127.0.0.1:9\n")
     monkeypatch.setenv("EDGEC_DEVICES", str(path))
-    code, out, err = run("devices", "--json")
+    code, out, _ = run("devices", "--json")
     assert code == 4
     rows = {row["device"]: row for row in json.loads(out)}
     assert list(rows) == ["local", "pi5", "gone"]
