@@ -198,7 +198,7 @@ def profile(
         list[Path], typer.Argument(metavar="ARTIFACT|RUN...", help="Any .onnx files, or folders of runs.")
     ],
     runtimes: Annotated[
-        str, typer.Option(help="Of onnxruntime, openvino, ncnn, mnn; all: those that are installed.")
+        str, typer.Option(help="Of onnxruntime, openvino, ncnn, mnn, litert; all: those that are installed.")
     ] = "onnxruntime",
     devices: Annotated[
         str, typer.Option(help="local, ssh://user@host, adb://serial, names of devices.yaml; by commas.")
@@ -408,9 +408,22 @@ def models() -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    install: Annotated[
+        str, typer.Option(help="litert-converter: make the environment that converts for LiteRT.")
+    ] = "",
+) -> None:
     """What is installed, what this machine can do, and what is missing."""
     from edgec.doctor import report
+
+    if install:
+        from edgec.errors import Problem, RecipeError
+        from edgec.runtimes.litert import install_converter
+
+        if install != "litert-converter":
+            raise RecipeError([Problem("--install", repr(install), "give litert-converter")])
+        _say(f"installed in {install_converter()}")
+        return
 
     table = Table()
     for column in ("what", "found", "remedy"):

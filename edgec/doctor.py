@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgec.devices import local
+from edgec.runtimes import litert
 
 LEAST_PYTHON = (3, 11)
 LEAST_DISK_BYTES = 2e9
@@ -33,6 +34,7 @@ EXTRAS = {
     "ncnn": ("ncnn", "artifacts in ncnn, int8 with the artifact's own scales"),
     "pnnx": ("ncnn", "converting for ncnn"),
     "MNN": ("mnn", "artifacts in MNN (its int8 on x86 is slower than fp32, and tells nothing of ARM)"),
+    "ai-edge-litert": ("litert", "artifacts in LiteRT; converting takes its converter too"),
     "neural-compressor": ("neural-compressor", "another tuner of post-training ranges"),
 }
 
@@ -87,6 +89,11 @@ def _optional() -> Iterator[Row]:
         found = _version(name)
         remedy = "" if found else f"only if you want it: pip install 'edgec[{extra}]'  ({purpose})"
         yield Row(f"optional: {name}", found or "not installed", remedy)
+    there = litert.converter_python()
+    remedy = f"only if you want it: edgec doctor --install litert-converter  ({litert.GIGABYTES} GB, in {litert.place()})"
+    yield Row(
+        "optional: litert-converter", "installed" if there else "not installed", "" if there else remedy
+    )
 
 
 def _version(name: str) -> str | None:

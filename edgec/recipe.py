@@ -33,8 +33,13 @@ Precision = Literal[
     "fp32", "fp16", "int8", "codebook"
 ]  # codebook: int8 whose weights are stored as 4-bit indices
 INTEGERS = ("int8", "codebook")
-RuntimeName = Literal["onnxruntime", "torch", "openvino", "ncnn", "mnn", "null"]
-CONVERTED: tuple[RuntimeName, ...] = ("openvino", "ncnn", "mnn")  # those that take files of their own
+RuntimeName = Literal["onnxruntime", "torch", "openvino", "ncnn", "mnn", "litert", "null"]
+CONVERTED: tuple[RuntimeName, ...] = (
+    "openvino",
+    "ncnn",
+    "mnn",
+    "litert",
+)  # those that take files of their own
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
 
 

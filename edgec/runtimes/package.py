@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import onnx
 
 from edgec.errors import Missing, RecipeError, StageError
@@ -42,6 +43,10 @@ class Source:
     precision: Precision
     shapes: Mapping[str, Sequence[int]]  # of the inputs, without open sizes
     open_sizes: bool = False  # other heights and widths go as well
+    golden: Path = Path()  # an input with its outputs
+    images: np.ndarray | None = (
+        None  # [n, c, h, w] as the network takes them, for converters that calibrate int8
+    )
 
 
 Convert = Callable[[Source, Path], str]  # writes into a folder, gives the name of the main file
@@ -49,7 +54,13 @@ Convert = Callable[[Source, Path], str]  # writes into a folder, gives the name 
 
 def installed() -> tuple[list[str], list[str]]:
     """(there, not there): the runtimes that take files of their own, by whether their packages are installed."""
-    there = [name for name, needed in PACKAGES.items() if all(find_spec(module) for module in needed)]
+    from edgec.runtimes.litert import converter_python
+
+    there = [
+        name
+        for name, needed in PACKAGES.items()
+        if all(find_spec(module) for module in needed) and (name != "litert" or converter_python())
+    ]
     return there, [name for name in PACKAGES if name not in there]
 
 
@@ -62,9 +73,11 @@ def converter(runtime: str) -> Convert:
             from edgec.runtimes.ncnn import convert
         case "mnn":
             from edgec.runtimes.mnn import convert
+        case "litert":
+            from edgec.runtimes.litert import convert
         case _:
             raise RecipeError(
-                f"runtime {runtime!r} is unknown; there are onnxruntime, openvino, ncnn, mnn, torch"
+                f"runtime {runtime!r} is unknown; there are onnxruntime, openvino, ncnn, mnn, litert, torch"
             )
     return convert
 

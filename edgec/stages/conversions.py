@@ -24,6 +24,7 @@ from edgec.runtimes.package import Precision, Source, package
 from edgec.runtimes.parity import LEAST_DB, snr_db
 
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
+CALIBRATION_IMAGES = 64  # for converters that take no scales
 EDGE = 64  # of a golden input that is drawn, where sizes are open
 
 
@@ -61,6 +62,8 @@ def conversions(
         str, tuple[Mapping[str, Any], float]
     ] = {}  # contract and metric in onnxruntime, by artifact
     found: list[Conversion] = []
+    calibrating = env is not None and "litert" in runtimes and "int8" in precisions.values()
+    images = env.task.images("train", CALIBRATION_IMAGES) if env is not None and calibrating else None
     for index, (name, runtime) in enumerate(pairs):
         events.emit(Progress(f"{name} for {runtime}", index, len(pairs)))
         path = paths[name]
@@ -68,7 +71,7 @@ def conversions(
         made = Conversion(name, runtime, precisions[name], out / runtime / path.stem, golden)
         found.append(made)
         try:
-            package(runtime, _source(path, made.precision, golden), made.folder)
+            package(runtime, _source(path, made.precision, golden, images), made.folder)
             made.bytes = sum(f.stat().st_size for f in made.folder.iterdir() if f.name != "package.json")
             with ServedSession(made.folder, runtime) as session:
                 _compare(made, session)
@@ -105,7 +108,7 @@ def golden_of(path: Path, folder: Path) -> Path:
     return made
 
 
-def _source(path: Path, precision: str, golden: Path) -> Source:
+def _source(path: Path, precision: str, golden: Path, images: np.ndarray | None) -> Source:
     """What is converted. Raises StageError for fp16 without its fp32 file beside it, and for what is no network of ours."""
     if precision not in ("fp32", "fp16", "int8"):
         raise StageError(f"{path}: its precision is {precision}; other runtimes take fp32, fp16 and int8")
@@ -121,7 +124,7 @@ def _source(path: Path, precision: str, golden: Path) -> Source:
         shapes = {name: list(arrays[name].shape) for name in inputs}
     declared = [d.dim_value for v in inputs.values() for d in v.type.tensor_type.shape.dim[2:]]
     made: Precision = precision  # type: ignore[assignment]
-    return Source(path, model, made, shapes, any(side == 0 for side in declared))
+    return Source(path, model, made, shapes, any(side == 0 for side in declared), golden, images)
 
 
 def _compare(made: Conversion, session: ServedSession) -> None:

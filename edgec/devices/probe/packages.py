@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 if __package__:
-    from edgec.devices.probe import mnn_session, ncnn_session, openvino_session
+    from edgec.devices.probe import litert_session, mnn_session, ncnn_session, openvino_session
     from edgec.devices.probe.golden import Opened, arrays_of
     from edgec.devices.probe.measure import ProbeError
 else:  # run as a folder, perhaps on a machine without edgec
+    import litert_session  # pyright: ignore[reportMissingImports]
     import mnn_session  # pyright: ignore[reportMissingImports]
     import ncnn_session  # pyright: ignore[reportMissingImports]
     import openvino_session  # pyright: ignore[reportMissingImports]
@@ -30,7 +31,10 @@ OPENERS: Mapping[str, Callable[[Path, int, Mapping[str, Any]], tuple[Run, str]]]
     "openvino": openvino_session.open_model,
     "ncnn": ncnn_session.open_model,
     "mnn": mnn_session.open_model,
+    "litert": litert_session.open_model,
 }
+
+NAMES = {"litert": "ai-edge-litert"}  # on PyPI, where it is another
 
 
 def read_package(folder: Path) -> dict[str, Any]:
@@ -52,9 +56,9 @@ def open_package(folder: Path, runtime: str, threads: int) -> tuple[Run, dict[st
     try:
         run, version = OPENERS[runtime](folder / package["file"], threads, package)
     except ImportError as error:
+        alone = f"on a board without edgec: pip install {NAMES.get(runtime, runtime)}"
         raise ProbeError(
-            "missing",
-            f"{runtime} cannot be imported ({error}); pip install 'edgec[{runtime}]', on a board alone: pip install {runtime}",
+            "missing", f"{runtime} cannot be imported ({error}); pip install 'edgec[{runtime}]', {alone}"
         ) from error
     load = time.perf_counter_ns() - began
     told = {"load_ms": load / 1e6, "versions": {runtime: version, "numpy": np.__version__}}
