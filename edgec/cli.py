@@ -418,7 +418,7 @@ def doctor(
 
     if install:
         from edgec.errors import Problem, RecipeError
-        from edgec.runtimes.litert import install_converter
+        from edgec.runtimes.litert_environment import install_converter
 
         if install != "litert-converter":
             raise RecipeError([Problem("--install", repr(install), "give litert-converter")])

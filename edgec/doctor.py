@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgec.devices import local
-from edgec.runtimes import litert
+from edgec.runtimes import litert_environment as converter
 
 LEAST_PYTHON = (3, 11)
 LEAST_DISK_BYTES = 2e9
@@ -89,8 +89,8 @@ def _optional() -> Iterator[Row]:
         found = _version(name)
         remedy = "" if found else f"only if you want it: pip install 'edgec[{extra}]'  ({purpose})"
         yield Row(f"optional: {name}", found or "not installed", remedy)
-    there = litert.converter_python()
-    remedy = f"only if you want it: edgec doctor --install litert-converter  ({litert.GIGABYTES} GB, in {litert.place()})"
+    there = converter.converter_python()
+    remedy = f"only if you want it: edgec doctor --install litert-converter  ({converter.GIGABYTES} GB, in {converter.place()})"
     yield Row(
         "optional: litert-converter", "installed" if there else "not installed", "" if there else remedy
     )

@@ -7,9 +7,6 @@ int8 is calibrated by TensorFlow's converter, per-channel weights and asymmetric
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,19 +15,16 @@ import onnx
 
 from edgec.errors import Missing, StageError
 from edgec.files import write_atomic
+from edgec.runtimes.litert_environment import GIGABYTES, converter_python
 from edgec.runtimes.package import Source, run_tool
 from edgec.runtimes.scales import without_pairs
 
 PROGRAM = Path(__file__).with_name("litert_converter.py")
-PACKAGES = ("onnx2tf==1.29.24",)  # which names the exact release of all that it needs
-PYTHONS = ((3, 10), (3, 12))  # for which TensorFlow 2.19 has wheels
-DONE = "complete.json"
-GIGABYTES = 2.6
-FILES = ("given.onnx", "golden.npz", "images.npy", "job.json")
+FILES = ("given.onnx", "any.onnx", "golden.npz", "images.npy", "job.json")
 
 
 def convert(source: Source, folder: Path) -> str:
-    """Write model.tflite, and layout.json: how its inputs and outputs lie."""
+    """Write model.tflite, layout.json (how its inputs and outputs lie) and, for int8 with open sizes, any.tflite."""
     what = f"{source.path.name} for litert"
     python = converter_python()
     if python is None:
@@ -43,7 +37,9 @@ def convert(source: Source, folder: Path) -> str:
         if int8
         else onnx.ModelProto.FromString(source.model.SerializeToString())
     )
-    if int8:  # its kernels take no other size than the one that was calibrated
+    if int8:  # XNNPACK's int8 kernels take no other size than the one that was calibrated
+        if source.open_sizes:
+            onnx.save(model, str(folder / "any.onnx"))
         for value in model.graph.input:
             for dim, side in zip(value.type.tensor_type.shape.dim, source.shapes[value.name], strict=True):
                 dim.dim_value = side
@@ -60,7 +56,7 @@ def convert(source: Source, folder: Path) -> str:
     write_atomic(folder / "job.json", json.dumps(job).encode())
     run_tool([str(python), "-I", str(PROGRAM)], folder, what, "litert")
     for file in FILES:
-        (folder / file).unlink()
+        (folder / file).unlink(missing_ok=True)
     return "model.tflite"
 
 
@@ -72,40 +68,3 @@ def fitting(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         images = np.pad(images, [(0, 0), (0, 0), *((0, s) for s in short)], mode="symmetric")
     y, x = ((have - side) // 2 for side, have in zip(sides, images.shape[2:], strict=True))
     return images[:, :, y : y + sides[0], x : x + sides[1]]
-
-
-def place() -> Path:
-    """Where the converter's environment is: under $EDGEC_CONVERTERS, or the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("EDGEC_CONVERTERS", cache / "edgec" / "converters")) / "litert"
-
-
-def converter_python() -> Path | None:
-    """The Python of the converter's environment; None where it was not installed whole."""
-    python = place() / "bin" / "python"
-    return python if (place() / DONE).is_file() and python.exists() else None
-
-
-def install_converter() -> Path:
-    """Make the environment, with pip's words on the terminal; gives its folder.
-
-    Raises Missing for a Python without TensorFlow, StageError when pip fails.
-    """
-    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
-        first, last = (".".join(map(str, each)) for each in PYTHONS)
-        raise Missing(
-            f"TensorFlow is there for Python {first} to {last}; run edgec with one of these to install it"
-        )
-    folder = place()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / DONE).unlink(missing_ok=True)
-    commands = (
-        [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(folder / "bin" / "python"), "-m", "pip", "install", *PACKAGES],
-    )
-    for command in commands:
-        done = subprocess.run(command, check=False)
-        if done.returncode != 0:
-            raise StageError(f"{' '.join(command)}: ended with status {done.returncode}; see above")
-    write_atomic(folder / DONE, json.dumps({"packages": PACKAGES}).encode())
-    return folder

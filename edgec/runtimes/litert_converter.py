@@ -1,4 +1,5 @@
-"""Runs in the environment of LiteRT's converter, without edgec: given.onnx in the current folder becomes model.tflite.
+"""Runs in the environment of LiteRT's converter, without edgec: given.onnx in the current folder becomes model.tflite, and
+any.onnx, where it is there, any.tflite.
 
 job.json: {"precision", "input", "outputs"}; images.npy: [n, c, h, w] to calibrate int8 with; golden.npz: an input with its
 outputs, by which the outputs of the .tflite are told apart. Writes layout.json: {"input": {"channels_last"}, "outputs":
@@ -25,23 +26,30 @@ PICTURES = "calibration_image_sample_data_20x128x128x3_float32.npy"
 def main() -> int:
     job: dict[str, Any] = json.loads(Path("job.json").read_text(encoding="utf-8"))
     np.save(PICTURES, np.zeros((20, 128, 128, 3), np.float32))
-    convert: Any = import_module("onnx2tf").convert
-    convert(
-        input_onnx_file_path="given.onnx", output_folder_path="saved", non_verbose=True, not_use_onnxsim=True,
-        disable_strict_mode=False, copy_onnx_input_output_names_to_tflite=False,
-    )  # fmt: skip
-    if job["precision"] == "int8":
-        Path("model.tflite").write_bytes(calibrated(np.load("images.npy")))
-    else:
-        half = "float16" if job["precision"] == "fp16" else "float32"
-        shutil.copy(Path("saved") / f"given_{half}.tflite", "model.tflite")
+    for name in ("given", "any"):
+        if Path(f"{name}.onnx").is_file():
+            written = converted(f"{name}.onnx", job["precision"])
+            Path("model.tflite" if name == "given" else "any.tflite").write_bytes(written)
     with np.load("golden.npz", allow_pickle=False) as arrays:
         golden = {name: arrays[name] for name in arrays.files}
     layout = layout_of(Path("model.tflite"), golden[job["input"]], [golden[name] for name in job["outputs"]])
     Path("layout.json").write_text(json.dumps(layout), encoding="utf-8")
-    shutil.rmtree("saved")
     Path(PICTURES).unlink()
     return 0
+
+
+def converted(file: str, precision: str) -> bytes:
+    """A .tflite of an ONNX file."""
+    import_module("onnx2tf").convert(
+        input_onnx_file_path=file, output_folder_path="saved", non_verbose=True, not_use_onnxsim=True
+    )
+    if precision == "int8":
+        made = calibrated(np.load("images.npy"))
+    else:
+        half = "float16" if precision == "fp16" else "float32"
+        made = (Path("saved") / f"{Path(file).stem}_{half}.tflite").read_bytes()
+    shutil.rmtree("saved")
+    return made
 
 
 def calibrated(images: np.ndarray) -> bytes:

@@ -54,7 +54,7 @@ Convert = Callable[[Source, Path], str]  # writes into a folder, gives the name 
 
 def installed() -> tuple[list[str], list[str]]:
     """(there, not there): the runtimes that take files of their own, by whether their packages are installed."""
-    from edgec.runtimes.litert import converter_python
+    from edgec.runtimes.litert_environment import converter_python
 
     there = [
         name

@@ -25,6 +25,11 @@ from edgec.runtimes.parity import LEAST_DB, snr_db
 
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
 CALIBRATION_IMAGES = 64  # for converters that take no scales
+ASIDE = (
+    "package.json",
+    "layout.json",
+    "any.tflite",
+)  # files of a package that are not the artifact's weights
 EDGE = 64  # of a golden input that is drawn, where sizes are open
 
 
@@ -72,7 +77,7 @@ def conversions(
         found.append(made)
         try:
             package(runtime, _source(path, made.precision, golden, images), made.folder)
-            made.bytes = sum(f.stat().st_size for f in made.folder.iterdir() if f.name != "package.json")
+            made.bytes = sum(f.stat().st_size for f in made.folder.iterdir() if f.name not in ASIDE)
             with ServedSession(made.folder, runtime) as session:
                 _compare(made, session)
                 if env is not None:

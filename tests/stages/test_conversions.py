@@ -21,12 +21,13 @@ from edgec.quantization.recorded import quantization_of
 from edgec.recipe import Quantize
 from edgec.runtimes import package as packaging
 from edgec.runtimes.artifact import write_artifact
+from edgec.runtimes.litert_environment import converter_python
 from edgec.runtimes.onnx_export import to_fp16, to_onnx
 from edgec.runtimes.package import run_python, run_tool
 from edgec.stages.conversions import conversions
 from edgec.stages.quantize import quantize
 
-NEEDS = {"openvino": "openvino", "ncnn": "pnnx", "mnn": "MNN"}
+NEEDS = {"openvino": "openvino", "ncnn": "pnnx", "mnn": "MNN", "litert": "ai_edge_litert"}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,8 @@ def test_real_runtimes_give_the_artifacts_outputs(
 ) -> None:
     if importlib.util.find_spec(NEEDS[runtime]) is None:
         pytest.skip(f"{NEEDS[runtime]} is not installed")
+    if runtime == "litert" and converter_python() is None:
+        pytest.skip("edgec doctor --install litert-converter was not run")
     from edgec.env import Env
 
     env = Env(nearness(), "profile", Events(listeners=()), detector, tmp_path, tmp_path)

@@ -1,4 +1,7 @@
-"""LiteRT on the CPU, through its XNNPACK kernels. Beside the .tflite lies layout.json: where channels come last."""
+"""LiteRT on the CPU, through its XNNPACK kernels. Beside the .tflite lies layout.json: where channels come last.
+
+any.tflite, where it is there, runs inputs of other sizes, in LiteRT's own kernels.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,22 @@ def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Ca
     module: Any = import_module("ai_edge_litert.interpreter")
     layout = json.loads((path.parent / "layout.json").read_text(encoding="utf-8"))
     (name,) = package["inputs"]
+    anything = path.with_name("any.tflite")
     opened: dict[tuple[int, ...], Any] = {}  # by the shape of the input
     laid_out: list[Any] = [None, None]  # the last image, as given and as the file takes it
 
     def interpreter_for(shape: tuple[int, ...]) -> Any:
         if shape not in opened:
             own = module.Interpreter(str(path), num_threads=threads)
-            index = own.get_input_details()[0]["index"]
             if shape != tuple(own.get_input_details()[0]["shape"]):
                 if (
-                    package["precision"] == "int8"
-                ):  # XNNPACK ends the process on another size than the calibrated one
+                    anything.is_file()
+                ):  # int8: XNNPACK ends the process on another size than the calibrated one
                     plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
                     own = module.Interpreter(
-                        str(path), num_threads=threads, experimental_op_resolver_type=plain
+                        str(anything), num_threads=threads, experimental_op_resolver_type=plain
                     )
-                own.resize_tensor_input(index, shape)
+                own.resize_tensor_input(own.get_input_details()[0]["index"], shape)
             own.allocate_tensors()
             opened.clear()
             opened[shape] = own
