@@ -160,14 +160,17 @@ class Env:
     allow_code: bool = False
 
 
-def torch_predictor(net: nn.Module, task: Task, device: str = "cpu") -> Predictor:
-    """The predictor of a torch module, in eval mode, on a device."""
-    net = net.to(device).eval()
+def torch_predictor(
+    net: nn.Module, task: Task, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Predictor:
+    """The predictor of a torch module, in eval mode, on a device, computing in `dtype`."""
+    contract = task.contract(net)
+    net = net.to(device, dtype).eval()
 
     @torch.inference_mode()
     def run(images: Array) -> list[Array]:
-        outputs = net(torch.from_numpy(images).to(device))
+        outputs = net(torch.from_numpy(images).to(device, dtype))
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         return [output.float().cpu().numpy() for output in outputs]
 
-    return Predictor(run, task.contract(net))
+    return Predictor(run, contract)

@@ -450,6 +450,16 @@ class Export(Frozen):
     dense: bool = True  # also export the network before compression, to compare with
 
 
+class TorchWays(Frozen):
+    """How networks run in torch: every mode in every precision and layout."""
+
+    modes: Annotated[tuple[Literal["eager", "compiled", "cuda_graph"], ...], Field(min_length=1)] = ("eager",)
+    precisions: Annotated[tuple[Literal["fp32", "fp16", "bf16"], ...], Field(min_length=1)] = ("fp32",)
+    layouts: Annotated[tuple[Literal["channels_first", "channels_last"], ...], Field(min_length=1)] = (
+        "channels_first",
+    )
+
+
 class Profile(Frozen):
     """Latency of every artifact, interleaved, in fresh processes."""
 
@@ -459,6 +469,7 @@ class Profile(Frozen):
         "local",
     )  # or ssh://, adb://, names of devices.yaml
     threads: tuple[PositiveInt, ...] = ()  # empty: 1 and the number of cores
+    torch: TorchWays = TorchWays()
     batches: tuple[PositiveInt, ...] = (1,)  # others need an export with dynamic_batch
     processes: PositiveInt = 5
     warmup_seconds: NonNegative = 0.3

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from edgec.errors import EdgecError, Missing, StageError
 
+COMPILE_SECONDS = 900.0  # instead, where torch compiles the network first
 SPARE_SECONDS = 120.0  # for starting Python, importing a runtime and loading a large file
 
 
@@ -20,7 +21,8 @@ def subject_of(job: Mapping[str, Any]) -> str:
 
 def default_deadline(job: Mapping[str, Any]) -> float:
     """Seconds after which a measuring process counts as hung."""
-    return SPARE_SECONDS + 10 * (float(job.get("warmup_seconds", 0.0)) + float(job["max_seconds"]))
+    spare = COMPILE_SECONDS if job.get("mode") == "compiled" else SPARE_SECONDS
+    return spare + 10 * (float(job.get("warmup_seconds", 0.0)) + float(job["max_seconds"]))
 
 
 def answer_of(stdout: str, stderr: str, code: int, what: str) -> dict[str, Any]:

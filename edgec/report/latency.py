@@ -95,7 +95,7 @@ def base_of(figures: Data) -> str:
 def runtime_rows(d: Data, figures: Data, conversions: Sequence[Data]) -> list[list[Any]]:
     """Every artifact in every runtime, with its accuracy there; empty where onnxruntime alone was measured."""
     made = {(c["artifact"], c["runtime"]): c for c in conversions}
-    if not made:
+    if {c["runtime"] for c in figures["cells"]} <= {"onnxruntime"}:
         return []
     cells = {key_of(c): c for c in figures["cells"]}
     ratios = {key_of(r): r for r in figures.get("across", [])}
@@ -105,7 +105,7 @@ def runtime_rows(d: Data, figures: Data, conversions: Sequence[Data]) -> list[li
     for artifact, runtime in dict.fromkeys((c["artifact"], c["runtime"]) for c in figures["cells"]):
         exported: Data = d["artifacts"].get(artifact) or {}
         conversion: Data = made.get((artifact, runtime)) or {}
-        metrics = conversion.get("metrics") or (exported.get("val") if runtime == "onnxruntime" else None)
+        metrics = conversion.get("metrics") or _known_metrics(exported, runtime, head["name"])
         size = conversion.get("bytes") or (exported.get("bytes") if runtime == "onnxruntime" else None)
         times = [cells.get((artifact, runtime, threads, 1)) for threads in counts]
         ratio = next((r for t in counts if (r := ratios.get((artifact, runtime, t, 1)))), None)
@@ -118,6 +118,17 @@ def runtime_rows(d: Data, figures: Data, conversions: Sequence[Data]) -> list[li
             ]
         )  # fmt: skip
     return rows
+
+
+def _known_metrics(exported: Data, runtime: str, headline: str) -> Data | None:
+    """What the export has told: of the file in onnxruntime, and of the network that it came from."""
+    found: Data | None = exported.get("val")
+    if runtime == "onnxruntime" or not found:
+        return found
+    drop = exported.get("drop_from_torch")
+    if runtime.startswith("torch") and drop is not None and found.get(headline) is not None:
+        return {headline: found[headline] + drop}
+    return None
 
 
 def size_text(cell: Data) -> str:

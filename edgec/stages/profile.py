@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import onnx
 from edgec.devices.file import open_devices
 from edgec.devices.operators import layer_name, modules_of
 from edgec.devices.rounds import DENSE, Subject, measure_on, raise_first
-from edgec.env import Env
+from edgec.env import Env, torch_predictor
 from edgec.errors import EdgecError, Missing, StageError
 from edgec.events import Events
 from edgec.network import Network
-from edgec.recipe import CONVERTED, Profile
+from edgec.recipe import CONVERTED, Profile, TorchWays
 from edgec.runtimes.files import read_graph
 from edgec.stages.conversions import Conversion, conversions
 
@@ -41,7 +42,8 @@ def profile(config: Profile, network: Network, env: Env) -> tuple[Network, dict[
             )
         subjects, made = file_subjects(paths, files, env.out, env.events, env=env)
     if "torch" in config.runtimes:
-        subjects += torch_subjects(network, env)
+        in_torch, told = torch_subjects(config.torch, network, env)
+        subjects, made = subjects + in_torch, made + told
     names = [subject.artifact for subject in subjects]
     base = next((name for name in (DENSE, "model.fp32") if name in names), None)
     figures = profile_subjects(subjects, config, env.events, env.stage, made, base)
@@ -135,20 +137,57 @@ def precision_of(graph: onnx.GraphProto) -> str:
     return "fp16" if half > size.get(onnx.TensorProto.FLOAT, 0) else "fp32"
 
 
-def torch_subjects(network: Network, env: Env) -> list[Subject]:
-    """The network and the dense one in eager torch on the CPU and, where the run uses it, on CUDA."""
+def torch_subjects(ways: TorchWays, network: Network, env: Env) -> tuple[list[Subject], list[Conversion]]:
+    """The network and the dense one in torch, on the CPU and, where the run uses it, on CUDA; with the accuracy of other
+    precisions than fp32, which the stages before have told.
+    """
     pairs = [("model.fp32", network)]
     if env.dense.digest != network.digest:
         pairs.insert(0, (DENSE, env.dense))
-    extra = {"shape": list(env.task.example().shape), "allow_code": env.allow_code}
     subjects: list[Subject] = []
+    made: list[Conversion] = []
     for name, source in pairs:
         folder = env.scratch / "torch" / name
         source.save(folder)
-        subjects.append(Subject(name, "torch", "fp32", folder, open_batch=True, extra=extra))
-        if env.device == "cuda":
-            subjects.append(Subject(name, "torch-cuda", "fp32", folder, "cuda", True, extra))
-    return subjects
+        for precision in ways.precisions:
+            metrics = _in_torch(source, precision, env) if precision != "fp32" else {}
+            for mode, layout in product(ways.modes, ways.layouts):
+                places = (
+                    ("cuda",)
+                    if mode == "cuda_graph"
+                    else ("cpu", "cuda")
+                    if env.device == "cuda"
+                    else ("cpu",)
+                )
+                for place in places:
+                    runtime = torch_name(place, mode, layout, precision)
+                    job = {
+                        "shape": list(env.task.example().shape), "allow_code": env.allow_code, "mode": mode,
+                        "layout": layout, "precision": precision,
+                    }  # fmt: skip
+                    subjects.append(Subject(name, runtime, precision, folder, place, True, job))
+                    if metrics:
+                        made.append(Conversion(name, runtime, precision, folder, Path(), metrics=metrics))
+    return subjects, made
+
+
+def torch_name(place: str, mode: str, layout: str, precision: str) -> str:
+    """What a way of running in torch is called: "torch", "torch-cuda compiled channels last bf16"."""
+    parts = (
+        "torch-cuda" if place == "cuda" else "torch",
+        "" if mode == "eager" else mode.replace("_", " "),
+        "channels last" if layout == "channels_last" else "",
+        "" if precision == "fp32" else precision,
+    )
+    return " ".join(part for part in parts if part)
+
+
+def _in_torch(source: Network, precision: str, env: Env) -> dict[str, float]:
+    """The metrics of a network that computes in halves, on the val split."""
+    import torch
+
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    return env.task.evaluate(torch_predictor(source.build(), env.task, env.device, dtype), "val")
 
 
 def profile_subjects(

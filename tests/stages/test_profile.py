@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from edgec.env import Env
 from edgec.errors import Missing, StageError
 from edgec.events import Events, Note, Progress
 from edgec.network import Network
-from edgec.recipe import Profile
+from edgec.recipe import Profile, TorchWays
 from edgec.stages.profile import graph_of, profile, profile_artifacts, subjects_of
 
 QUICK: dict[str, Any] = {"warmup_seconds": 0.01, "min_seconds": 0.03, "max_seconds": 0.1, "interval": 0.3}
@@ -179,6 +180,59 @@ def test_torch_in_a_process_of_its_own(
     ]
     assert [(s["artifact"], s["against"]) for s in metrics["speedups"]] == [("model.fp32", "dense.fp32")]
     assert metrics["operators"] == {}
+
+
+def test_ways_to_run_in_torch(
+    tmp_path: Path, make_env: Callable[..., Env], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ways_factory.py").write_text(
+        "from torch import nn\ndef build(wide):\n return nn.Conv2d(3, wide, 3)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    network = Network.initial("ways_factory:build", {"wide": 2}, 0, allow_code=True)
+    ways = TorchWays(
+        modes=("eager", "cuda_graph"),
+        precisions=("fp32", "bf16"),
+        layouts=("channels_first", "channels_last"),
+    )
+    env = make_env(network)
+    seen: list[str] = []
+
+    def evaluate(predictor: Any, split: str) -> dict[str, float]:
+        (out,) = predictor.run(np.ones((1, 3, 16, 16), np.float32))
+        seen.append(str(out.dtype))
+        return {"map50": 0.5}
+
+    env.task.evaluate = evaluate  # type: ignore[method-assign]
+    env.task.contract = lambda net: {}  # type: ignore[method-assign]
+    config = Profile(runtimes=("torch",), threads=(1,), processes=1, batches=(1, 3), torch=ways, **QUICK)
+    _, metrics = profile(config, network, env)
+    on_cpu = ["torch", "torch channels last", "torch bf16", "torch channels last bf16"]
+    assert [(c["runtime"], c["batch"]) for c in metrics["cells"]] == [(n, b) for b in (1, 3) for n in on_cpu]
+    assert {f["kind"] for f in metrics["failures"]} == {"missing"}  # no CUDA here
+    assert seen == ["float32"]
+    told = {c["runtime"]: c["metrics"] for c in metrics["conversions"]}
+    assert told["torch bf16"] == {"map50": 0.5}
+
+
+@pytest.mark.slow
+def test_compiled_torch(
+    tmp_path: Path, make_env: Callable[..., Env], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler, which torch.compile needs on the CPU")
+    (tmp_path / "compiled_factory.py").write_text(
+        "from torch import nn\ndef build(wide):\n return nn.Sequential(nn.Conv2d(3, wide, 3), nn.ReLU())\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    network = Network.initial("compiled_factory:build", {"wide": 2}, 0, allow_code=True)
+    config = Profile(
+        runtimes=("torch",), threads=(1,), processes=1, torch=TorchWays(modes=("compiled",)), **QUICK
+    )
+    _, metrics = profile(config, network, make_env(network))
+    (cell,) = metrics["cells"]
+    assert cell["runtime"] == "torch compiled"
+    assert cell["first_ms"] > 10 * cell["median_ms"]  # the first run compiles
 
 
 def test_precision_is_read_from_the_graph(tmp_path: Path) -> None:
