@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from edgec.events import Events, Listener
 from edgec.files import write_atomic
 from edgec.network import Network
 from edgec.pipeline import make_task
-from edgec.recipe import CONVERTED, Profile, load
+from edgec.recipe import Profile, RuntimeName, load
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -146,7 +146,7 @@ def profile(
     if missing:
         raise RecipeError(missing)
     paths = [path for item in given for path in artifacts_of(Path(item))]
-    known = ("onnxruntime", *CONVERTED, "null")
+    known = [name for name in get_args(RuntimeName) if name != "torch"]
     unknown = [
         Problem("--runtimes", repr(r), f"give of {', '.join(known)}") for r in runtimes if r not in known
     ]

@@ -427,7 +427,7 @@ def doctor(
 
     table = Table()
     for column in ("what", "found", "remedy"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in report():
         table.add_row(*(str(cell) for cell in row))
     out.print(table)

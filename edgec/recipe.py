@@ -33,7 +33,12 @@ Precision = Literal[
     "fp32", "fp16", "int8", "codebook"
 ]  # codebook: int8 whose weights are stored as 4-bit indices
 INTEGERS = ("int8", "codebook")
-RuntimeName = Literal["onnxruntime", "torch", "openvino", "ncnn", "mnn", "litert", "null"]
+RuntimeName = Literal[
+    "onnxruntime", "torch", "openvino", "ncnn", "mnn", "litert", "null",
+    # execution providers, where the installed build of onnxruntime has them
+    "onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-openvino", "onnxruntime-xnnpack", "onnxruntime-coreml",
+    "onnxruntime-nnapi", "onnxruntime-qnn",
+]  # fmt: skip
 CONVERTED: tuple[RuntimeName, ...] = (
     "openvino",
     "ncnn",

@@ -22,6 +22,7 @@ def test_the_public_names() -> None:
         "Recipe",
         "Run",
         "__version__",
+        "check_devices",
         "compare",
         "compress",
         "detect",

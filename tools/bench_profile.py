@@ -1,27 +1,41 @@
-"""How far the timing harness can be trusted: `python tools/bench_profile.py`, one JSON line at the end.
+"""How far the timing harness can be trusted, and every runtime in figures: `python tools/bench_profile.py`, one JSON line at the end.
 
 A/A: one file under two names; the interval of the ratio should contain 1.
 Bias: the harness's median against a bare loop of onnxruntime, both in fresh pinned processes, in turns.
+Repeatability: one file profiled five times; how far the five medians lie apart, and the verdict of each.
+Matrix: the artifacts of finished runs in every runtime that is installed, with their accuracy there. Without --runs those of the
+two demo recipes, which are run first (15 minutes on two cores).
+
+    --runs FOLDER,FOLDER    --parts trust,matrix    --threads 1,2    --out FOLDER (of the demo runs, and for the figures in full)
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.devices import local, statistics
+from edgec.env import Env
 from edgec.events import Events
-from edgec.recipe import Profile
-from edgec.stages.profile import profile_artifacts
+from edgec.network import Network
+from edgec.pipeline import compress, make_task
+from edgec.recipe import Profile, TorchWays, load
+from edgec.runtimes.package import installed
+from edgec.stages.profile import profile, profile_artifacts
 
 ROUNDS = 6
+REPEATS = 5
+DEMOS = ("detector", "superres")
 SECONDS = 1.0
 BARE = """
 import os, sys, time, json
@@ -63,7 +77,8 @@ def conv_net(path: Path, layers: int = 8, channels: int = 32, side: int = 80) ->
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
 
 
-def main() -> int:
+def trust() -> dict[str, Any]:
+    """A/A, bias and repeatability on a chain of convolutions."""
     config = Profile(
         runtimes=("onnxruntime",),
         threads=(1,),
@@ -86,21 +101,112 @@ def main() -> int:
             bare.append(
                 json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
             )
+        again = [profile_artifacts([first], config, Events()) for _ in range(REPEATS)]
     same = figures["speedups"][0]
+    medians = [each["cells"][0]["median_ms"] for each in again]
     bias, low, high = statistics.ratio_interval(harness, bare)
-    print(
-        json.dumps(
-            {
-                "verdict": figures["verdict"],
-                "reasons": figures["reasons"],
-                "median_ms": figures["cells"][0]["median_ms"],
-                "aa_ratio": [same["ratio"], same["ci_low"], same["ci_high"]],
-                "aa_contains_1": same["ci_low"] <= 1 <= same["ci_high"],
-                "harness_by_bare_loop": [bias, low, high],
-                "rounds": ROUNDS,
-            }
-        )
+    return {
+        "verdict": figures["verdict"],
+        "reasons": figures["reasons"],
+        "median_ms": figures["cells"][0]["median_ms"],
+        "aa_ratio": [same["ratio"], same["ci_low"], same["ci_high"]],
+        "aa_contains_1": same["ci_low"] <= 1 <= same["ci_high"],
+        "harness_by_bare_loop": [bias, low, high],
+        "repeated_medians_ms": medians,
+        "repeated_spread": max(medians) / min(medians) - 1,
+        "repeated_verdicts": [each["verdict"] for each in again],
+        "rounds": ROUNDS,
+    }
+
+
+def matrix(run: Path, threads: Sequence[int], out: Path) -> dict[str, Any]:
+    """The artifacts of a run in every runtime, with accuracy on the val split. Figures in full go to `out`."""
+    recipe = load(run / "recipe.yaml")
+    made = next(run / name for name in ("artifacts", "rejected") if (run / name).is_dir())
+    known = json.loads((run / "report.json").read_text(encoding="utf-8"))["artifacts"]
+    task = make_task(recipe, None)
+    network = Network.load(made / "network")
+    config = Profile(
+        runtimes=("onnxruntime", *installed()[0], "torch"),  # type: ignore[arg-type]
+        threads=tuple(threads),
+        torch=TorchWays(modes=("eager", "compiled"), precisions=("fp32", "bf16")),
+        min_seconds=0.3,
+        max_seconds=1.5,
     )
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, scratch, files = (Path(folder) / name for name in ("inputs", "scratch", "out"))
+        for each in (inputs / "golden", scratch, files):
+            each.mkdir(parents=True)
+        for name in known:
+            if not name.endswith(("tile", "codebook")):
+                for place in (f"{name}.onnx", f"{name}.contract.json", f"golden/{name}.npz"):
+                    (inputs / place).symlink_to((made / place).absolute())
+        env = Env(task, "profile", Events(listeners=(tell,)), network, scratch, files, inputs)
+        _, figures = profile(config, network, env)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{recipe.name}.json").write_text(json.dumps(figures), encoding="utf-8")
+    return {
+        "verdict": figures["verdict"],
+        "reasons": figures["reasons"],
+        "rows": rows(figures, known, task.metric),
+    }
+
+
+def rows(figures: Mapping[str, Any], known: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
+    """A line for each cell, and for each conversion that was refused."""
+    made = {(c["artifact"], c["runtime"]): c for c in figures["conversions"]}
+    ratios = {(r["artifact"], r["runtime"], r["threads"]): r for r in figures["across"]}
+    found: list[dict[str, Any]] = []
+    for cell in figures["cells"]:
+        key = cell["artifact"], cell["runtime"]
+        conversion = made.get(key, {})
+        file: Mapping[str, Any] = known[cell["artifact"]]
+        metrics = conversion.get("metrics") or file["val"]
+        drop = (
+            (file.get("drop_from_torch") or 0.0)
+            if cell["runtime"].startswith("torch") and key not in made
+            else 0.0
+        )
+        ratio = ratios.get((*key, cell["threads"]))
+        found.append(
+            {
+                "artifact": cell["artifact"], "runtime": cell["runtime"], "threads": cell["threads"],
+                "ms": round(cell["median_ms"], 3), "interval": [round(cell["ci_low_ms"], 3), round(cell["ci_high_ms"], 3)],
+                "times_dense": [round(ratio[k], 3) for k in ("ratio", "ci_low", "ci_high")] if ratio else None,
+                metric: round(metrics[metric] + drop, 4), "db": conversion.get("snr_db"),
+                "bytes": conversion.get("bytes") or file["bytes"], "peak_mb": round((cell["peak_rss_bytes"] or 0) / 1e6, 1),
+            }
+        )  # fmt: skip
+    refused = [c for c in figures["conversions"] if c["reason"]]
+    return found + [{k: c[k] for k in ("artifact", "runtime", "snr_db", "reason")} for c in refused]
+
+
+def tell(event: Any) -> None:
+    if getattr(event, "message", ""):
+        print(event.message, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", default="", help="folders of finished runs")
+    parser.add_argument("--parts", default="trust,matrix")
+    parser.add_argument("--threads", default="1")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench_profile"))
+    given = parser.parse_args()
+    found: dict[str, Any] = {}
+    if "trust" in given.parts:
+        found["trust"] = trust()
+        print(json.dumps(found["trust"]), file=sys.stderr, flush=True)
+    if "matrix" in given.parts:
+        runs = [Path(run) for run in given.runs.split(",") if run]
+        if not runs:
+            runs = [compress(demo, run=given.out / demo).folder for demo in DEMOS]
+        for run in runs:
+            threads = [int(count) for count in given.threads.split(",")]
+            found[run.name] = matrix(run, threads, given.out / "figures")
+            for row in found[run.name]["rows"]:
+                print(json.dumps(row), file=sys.stderr, flush=True)
+    print(json.dumps(found))
     return 0
 
 

@@ -18,8 +18,8 @@ import pytest
 
 from edgec.devices import local
 from edgec.devices.probe import measure as probe_measure
-from edgec.devices.probe.measure import interval_width, measure, peak_rss_bytes, pin
-from edgec.devices.probe.onnx_session import summarise
+from edgec.devices.probe.measure import ProbeError, interval_width, measure, peak_rss_bytes, pin
+from edgec.devices.probe.onnx_session import open_session, summarise
 from edgec.errors import Missing, StageError
 
 
@@ -255,3 +255,31 @@ def test_larger_batches_where_the_file_leaves_them_open(tiny_onnx: Callable[...,
     }
     with pytest.raises(StageError, match="it does not run on images"):
         local.probe(job(tiny_onnx(), batch=4))
+
+
+def test_a_provider_that_this_build_lacks_is_told(tiny_onnx: Callable[..., Path]) -> None:
+    with pytest.raises(Missing, match=r"has no QNNExecutionProvider \(it has .*CPUExecutionProvider"):
+        local.probe(job(tiny_onnx(), runtime="onnxruntime-qnn"))
+
+
+def test_a_provider_that_gives_way_to_the_cpu_is_not_measured(
+    tiny_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+
+    class Session:
+        def __init__(self, path: str, options: Any, providers: list[str]) -> None:
+            self.providers = providers
+
+        def get_providers(self) -> list[str]:
+            return self.providers[1:] if falls_back else self.providers
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    falls_back = False
+    assert open_session(tiny_onnx(), 1, provider="cuda").providers == names
+    falls_back = True
+    with pytest.raises(ProbeError, match="fell back to CPUExecutionProvider"):
+        open_session(tiny_onnx(), 1, provider="cuda")

@@ -1,7 +1,7 @@
 """Read one job from standard input, do it, print one JSON line.
 
-Job, on one line: {"what": "latency" | "operators" | "serve", "runtime": "onnxruntime" | "openvino" |
-"ncnn" | "mnn" | "litert" | "null", "artifact": path (of an .onnx file, or of a package's folder), "threads": n,
+Job, on one line: {"what": "latency" | "operators" | "serve", "runtime": "onnxruntime" | "onnxruntime-" and a provider |
+"openvino" | "ncnn" | "mnn" | "litert" | "null", "artifact": path (of an .onnx file, or of a package's folder), "threads": n,
 "batch": n, "pin": bool, "shapes": {input: [sizes]}, "golden": .npz, "limit_s" (then the process ends itself),
 "warmup_seconds", "min_seconds", "max_seconds", "interval"}.
 Answer: the figures, or {"error": {"kind", "message"}} with exit status 3. "serve" answers frames, see serve.py.
@@ -94,8 +94,9 @@ def work(job: dict[str, Any], golden: Any, onnx_session: Any, packages: Any) -> 
         return packages.operators(path, job["runtime"], threads, seconds, beside)
     if job["runtime"] == "null":
         opened = open_null(path, golden)
-    elif job["runtime"] == "onnxruntime":
-        opened = onnx_session.open_onnxruntime(path, threads, shapes, beside, batch)
+    elif job["runtime"].startswith("onnxruntime"):
+        provider = job["runtime"].partition("-")[2]
+        opened = onnx_session.open_onnxruntime(path, threads, shapes, beside, batch, provider)
     else:
         opened = packages.open_for_timing(path, job["runtime"], threads, beside)
     figures = measure(

@@ -31,11 +31,25 @@ DTYPES = {
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }
+# by what follows "onnxruntime-" in a runtime's name
+PROVIDERS = {
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "nnapi": "NnapiExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+}
 MAX_ELEMENTS = 2**30
 
 
-def open_session(path: Path, threads: int, profile_prefix: str | None = None) -> Any:
-    """An onnxruntime CPU session: sequential, `threads` in an operator, 1 between operators, spinning on."""
+def open_session(path: Path, threads: int, profile_prefix: str | None = None, provider: str = "") -> Any:
+    """An onnxruntime session: sequential, `threads` in an operator, 1 between operators, spinning on.
+
+    `provider` is a key of PROVIDERS, or "" for the CPU. Raises ProbeError, also where the provider does not take the file:
+    onnxruntime would run it on the CPU without a word.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -44,6 +58,13 @@ def open_session(path: Path, threads: int, profile_prefix: str | None = None) ->
         ) from error
     if not path.is_file():
         raise ProbeError("artifact", f"{path}: not found; check the path")
+    there = onnxruntime.get_available_providers()
+    wanted = PROVIDERS[provider] if provider else "CPUExecutionProvider"
+    if wanted not in there:
+        raise ProbeError(
+            "missing",
+            f"this build of onnxruntime has no {wanted} (it has {', '.join(there)}); install a build with it",
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -53,12 +74,19 @@ def open_session(path: Path, threads: int, profile_prefix: str | None = None) ->
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
+    order = list(dict.fromkeys((wanted, "CPUExecutionProvider")))
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=order)
     except Exception as error:  # onnxruntime has a class for each status, without a common public base
         raise ProbeError(
             "artifact", f"{path}: onnxruntime cannot open it ({_short(error)}); export it again"
         ) from error
+    if session.get_providers()[0] != wanted:
+        raise ProbeError(
+            "missing",
+            f"{path}: {wanted} cannot be used here, onnxruntime fell back to {session.get_providers()[0]}",
+        )
+    return session
 
 
 def feeds_of(
@@ -100,11 +128,16 @@ def sizes_of(declared: list[Any], golden: Any | None) -> list[int]:
 
 
 def open_onnxruntime(
-    path: Path, threads: int, shapes: Mapping[str, list[int]], golden: Path | None = None, batch: int = 1
+    path: Path,
+    threads: int,
+    shapes: Mapping[str, list[int]],
+    golden: Path | None = None,
+    batch: int = 1,
+    provider: str = "",
 ) -> Opened:
     """The file, ready to run on `batch` times its input. The first call explains its error."""
     began = time.perf_counter_ns()
-    session = open_session(path, threads)
+    session = open_session(path, threads, provider=provider)
     load = time.perf_counter_ns() - began
     feeds = feeds_of(session, shapes, golden)
     if batch > 1:
