@@ -1,4 +1,4 @@
-"""How far the timing harness can be trusted, and every runtime in figures: `python tools/bench_profile.py`, one JSON line at the end.
+"""The timing harness put to the test, and every runtime in figures: `python tools/bench_profile.py`, one JSON line at the end.
 
 A/A: one file under two names; the interval of the ratio should contain 1.
 Bias: the harness's median against a bare loop of onnxruntime, both in fresh pinned processes, in turns.

@@ -114,6 +114,24 @@ def start(folder: Path) -> Board:
     raise RuntimeError((folder / "sshd.log").read_text())
 
 
+class Shell:
+    """A transport to this machine's own shell."""
+
+    name = "shell"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def command(self, script: str) -> list[str]:
+        return ["sh", "-c", script]
+
+    def lost(self, code: int, stderr: str) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
 ADB = """#!/bin/sh
 # `adb -s SERIAL shell -T SCRIPT` of a phone whose /data/local/tmp is {home}
 if [ "$2" != R58M123 ]; then echo "error: device '$2' not found" >&2; exit 1; fi
