@@ -1,4 +1,4 @@
-"""The outputs of artifacts on ARM64, in an emulated processor: docs/devices.md says how to make its Python. Times mean nothing."""
+"""Outputs of artifacts on ARM64, in an emulated processor: docs/devices.md says how to make its Python. Times mean nothing."""
 
 from __future__ import annotations
 
