@@ -252,7 +252,7 @@ class Remote:
         if key not in self._folders:
             digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
             folder = f"{self._transport.folder}/{digest}"
-            sizes = self._sizes(folder)
+            sizes = self._sizes(folder, {str(Path(file.name).parent) for file in files})
             for file, (_, wanted) in zip(files, key, strict=True):
                 self._send(file, folder, wanted, sizes)
             self._folders[key] = folder
@@ -266,11 +266,18 @@ class Remote:
                 self._digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
         return self._digests[key]
 
-    def _sizes(self, folder: str) -> dict[str, int]:
-        """Bytes of the files in a folder there, which is made where it is not there."""
-        told = self._call(f"mkdir -p {folder} && cd {folder} && wc -c * 2>/dev/null; true", CALL_SECONDS)
+    def _sizes(self, folder: str, below: set[str]) -> dict[str, int]:
+        """Bytes of the files in a folder there, which is made with the folders `below` it where it is not there."""
+        places = " ".join(f"{folder}/{place}" for place in sorted(below))
+        told = self._call(
+            f"mkdir -p {places} && cd {folder} && find . -type f -exec wc -c {{}} +", CALL_SECONDS
+        )
         found = (line.split() for line in told.splitlines())
-        return {parts[1]: int(parts[0]) for parts in found if len(parts) == 2 and parts[0].isdigit()}
+        return {
+            parts[1].removeprefix("./"): int(parts[0])
+            for parts in found
+            if len(parts) == 2 and parts[0].isdigit()
+        }
 
     def _send(self, file: Copied, folder: str, digest: str, sizes: Mapping[str, int]) -> None:
         size = file.path.stat().st_size

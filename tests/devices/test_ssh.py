@@ -133,20 +133,20 @@ def test_packages_and_external_data_are_copied_whole(
 
     model = onnx.load(str(tiny_onnx()))
     path = tmp_path / "large" / "large.onnx"
-    path.parent.mkdir()
+    (path.parent / "weights").mkdir(parents=True)
     onnx.save(
         model,
         str(path),
         save_as_external_data=True,
-        location="weights.bin",
+        location="weights/w.bin",
         size_threshold=0,
         convert_attribute=False,
     )
     device = open_board()
     with device.lease(Events()):
         assert device.probe(job(path))["inputs"] == {"images": [1, 3, 16, 16]}
-        (path.parent / "weights.bin").unlink()
-        with pytest.raises(StageError, match=r"'weights.bin', which is not there"):
+        (path.parent / "weights" / "w.bin").unlink()
+        with pytest.raises(StageError, match=r"'weights/w.bin', which is not there"):
             device.probe(job(path))
         folder = tmp_path / "package"
         folder.mkdir()
