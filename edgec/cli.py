@@ -242,6 +242,11 @@ def profile(
             told = f"{made['snr_db']:.1f} dB from onnxruntime's outputs" if made["snr_db"] is not None else ""
             told = "; ".join(part for part in (told, made["reason"]) if part)
             _say(f"{made['artifact']} in {made['runtime']}: {told}")
+        for artifact, told in figures["fusion"].items():
+            total = told["integer"] + len(told["left_float"])
+            _say(f"{artifact} in onnxruntime: {told['integer']} of {total} convolutions run in integers")
+            for left in told["left_float"]:
+                _say(f"  {left['layer']} stays in float: {left['reason']}")
     failures = [f for each in (figures, *figures["others"]) for f in each["failures"]]
     if failures:  # what was measured is told all the same
         err.print(f"{len(failures)} of the measurements failed; see above", markup=False, highlight=False)

@@ -50,7 +50,7 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
             if layer in pixels
             else "its input or output has no pair"
         )
-        left.append({"layer": layer, "reason": reason})
+        left.append({"layer": layer, "node": node.name, "reason": reason})
     return Fusion(integer, tuple(left), sum(n.op_type == "DequantizeLinear" for n in nodes))
 
 

@@ -29,6 +29,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "openvino": ("openvino",),
     "ncnn": ("ncnn", "pnnx"),
     "mnn": ("MNN",),
+    "litert": ("ai_edge_litert",),
 }
 # No program that converts may install or send anything.
 QUIET = {"PIP_NO_INDEX": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}

@@ -18,6 +18,7 @@ from edgec.env import Env, torch_predictor
 from edgec.errors import EdgecError, Missing, StageError
 from edgec.events import Events
 from edgec.network import Network
+from edgec.quantization.fusion import fusion
 from edgec.recipe import CONVERTED, Profile, TorchWays
 from edgec.runtimes.files import read_graph
 from edgec.stages.conversions import Conversion, conversions
@@ -194,9 +195,9 @@ def profile_subjects(
     subjects: Sequence[Subject], config: Profile, events: Events, stage: str, made: Sequence[Conversion] = (),
     base: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The figures of `edgec.devices.rounds.measure_on` for the first device, with "conversions", and "others": those of the
-    devices after it. A device that gives nothing becomes an entry of "failures". Raises Missing or StageError when none
-    gives anything.
+    """The figures of `edgec.devices.rounds.measure_on` for the first device, with "conversions", "fusion" (of int8 files), and
+    "others": the figures of the devices after it. A device that gives nothing becomes an entry of "failures". Raises
+    Missing or StageError when none gives anything.
     """
     refused = [
         {
@@ -230,21 +231,46 @@ def profile_subjects(
         _name_modules(figures, {s.artifact: s.place for s in subjects if s.place.suffix == ".onnx"})
     first, *others = found
     first["failures"] = first["failures"] + failures
-    return {**first, "conversions": [m.to_json() for m in made], "others": others}
+    names = [cell["artifact"] for cell in first["cells"]]
+    return {
+        **first,
+        "conversions": [m.to_json() for m in made],
+        "fusion": _fusions(subjects, names),
+        "others": others,
+    }
 
 
 def _name_modules(figures: dict[str, Any], files: Mapping[str, Path]) -> None:
     """Give the operators of `figures` the module that they belong to, where they are convolutions of a file of edgec's."""
     for name, operators in figures["operators"].items():
         file = files.get(name.partition(" in ")[0])
-        if file is None:
-            continue
-        plain = file.with_name(
-            f"{file.name.partition('.')[0]}.fp32.onnx"
-        )  # others shorten the names of weights
-        try:
-            modules = modules_of(read_graph(plain if plain.is_file() else file))
-        except StageError:
-            continue
+        modules = _modules_beside(file) if file is not None else {}
         for row in operators:
             row["layer"] = modules.get(layer_name(row["name"]), "")
+
+
+def _modules_beside(file: Path) -> dict[str, str]:
+    """`modules_of` of the fp32 file beside an artifact, where there is one: others shorten the names of weights."""
+    plain = file.with_name(f"{file.name.partition('.')[0]}.fp32.onnx")
+    try:
+        return modules_of(read_graph(plain if plain.is_file() else file))
+    except StageError:
+        return {}
+
+
+def _fusions(subjects: Sequence[Subject], measured: Sequence[str]) -> dict[str, Any]:
+    """What onnxruntime makes of each int8 file: integer convolutions, and those left in float with their layer and why."""
+    found: dict[str, Any] = {}
+    for subject in subjects:
+        if (
+            subject.precision != "int8"
+            or subject.runtime != "onnxruntime"
+            or subject.artifact not in measured
+        ):
+            continue
+        told = fusion(onnx.load(str(subject.place)), ()).to_json()
+        modules = _modules_beside(subject.place)
+        for left in told["left_float"]:
+            left["layer"] = modules.get(layer_name(left["node"]), left["layer"])
+        found[subject.artifact] = told
+    return found
