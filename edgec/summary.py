@@ -182,11 +182,10 @@ def flags(
     }
     for artifact, against in made_by.get(metrics["kind"], []):
         for s in profile.get("slower", []):
-            if (s["artifact"], s["against"]) == (artifact, against):
+            if (s["artifact"], s["against"], s["runtime"]) == (artifact, against, "onnxruntime"):
                 names = ", ".join(o["name"] or o["type"] for o in s.get("operators", [])[:3])
-                found.append(
-                    f"slows {artifact} to {s['ratio']:.2f} x {against} with {s['threads']} thread(s): {names}"
-                )
+                told = f"slows {artifact} to {s['ratio']:.2f} x {against} with {s['threads']} thread(s)"
+                found.append(f"{told}: {names}" if names else told)
     return found
 
 

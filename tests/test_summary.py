@@ -19,11 +19,12 @@ def test_a_loss_too_large_is_flagged_in_the_metrics_unit() -> None:
 
 
 def test_a_stage_is_flagged_for_the_artifact_that_it_slowed() -> None:
-    slower = {"artifact": "model.int8", "against": "model.fp32", "threads": 1, "ratio": 0.8,
-              "operators": [{"name": "", "type": "Conv"}]}  # fmt: skip
+    slower = {"artifact": "model.int8", "against": "model.fp32", "runtime": "onnxruntime", "threads": 1,
+              "ratio": 0.8, "operators": [{"name": "", "type": "Conv"}]}  # fmt: skip
     (told,) = flags({"kind": "quantize"}, {}, {"slower": [slower]}, PSNR)
     assert told == "slows model.int8 to 0.80 x model.fp32 with 1 thread(s): Conv"
     assert flags({"kind": "prune"}, {}, {"slower": [slower]}, PSNR) == []
+    assert flags({"kind": "quantize"}, {}, {"slower": [slower | {"runtime": "mnn"}]}, PSNR) == []
 
 
 def test_a_side_is_the_artifact_on_the_gates_split() -> None:

@@ -9,10 +9,14 @@ from typing import Any
 
 import onnx
 
-from edgec.runtimes.onnx_export import layer_of, rectifier_of, users_of
+from edgec.runtimes.onnx_export import layer_of, users_of
 
 LEAST_EXTRA = 0.005  # share of the other artifact's total; less is noise
 TOP = 10
+# what kernels compute with a convolution
+ACTIVATIONS = frozenset(
+    {"Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Mish"}
+)
 
 
 def dearer(slow: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -47,18 +51,20 @@ def layer_name(name: str) -> str:
     return re.sub(r"^(InsertedPrecisionFreeCast_|node_)+", "", name)
 
 
-def modules_of(model: onnx.ModelProto) -> dict[str, str]:
+def modules_of(model: onnx.ModelProto, plain: onnx.ModelProto | None = None) -> dict[str, str]:
     """The module of each convolution, by the names (see `layer_name`) that runtimes know its operator by: its own, its
-    rectifier's, and those of their outputs.
+    activation's, and those of their outputs. `plain` is the float graph, where `model` has shortened the names of weights.
     """
     users = users_of(model.graph)
+    named = {n.name: layer_of(n) for n in (plain or model).graph.node if n.op_type == "Conv" and n.name}
     found: dict[str, str] = {}
     for node in model.graph.node:
         if node.op_type != "Conv":
             continue
-        rectifier = rectifier_of(node.output[0], users)
-        for each in (node, rectifier) if rectifier is not None else (node,):
-            found |= {layer_name(name): layer_of(node) for name in (each.name, each.output[0]) if name}
+        module = named.get(node.name, layer_of(node))
+        following = [n for n in users.get(node.output[0], []) if n.op_type in ACTIVATIONS]
+        for each in (node, *following):
+            found |= {layer_name(name): module for name in (each.name, *each.output) if name}
     return found
 
 

@@ -348,7 +348,7 @@ def slower(
     """
     rows: list[dict[str, Any]] = []
     for pair in pairs:
-        if not (pair["ratio"] < SLOWER or pair["ci_high"] < 1):
+        if pair.get("batch", 1) != 1 or not (pair["ratio"] < SLOWER or pair["ci_high"] < 1):
             continue
         mine, other = operators.get(pair["artifact"]), operators.get(pair["against"])
         known = pair["runtime"] == "onnxruntime" and mine is not None and other is not None

@@ -14,8 +14,8 @@ LATENCY = [
 ]  # fmt: skip
 OPERATORS = ["operator", "layer", "type", "ms", "share"]
 ENVIRONMENT = {  # what a measurement depends on, as it is told
-    "cpu": "", "cores": "cores ", "os": "", "governor": "governor ", "load_average": "load average before ",
-    "temperature_c": "degrees Celsius ", "energy": "energy ", "pinned": "pinned ",
+    "cpu": "{}", "cores": "{} cores", "os": "{}", "governor": "governor {}", "load_average": "load average {:.2f} before",
+    "temperature_c": "temperature {} C", "energy": "energy {}", "pinned": "pinned: {}",
 }  # fmt: skip
 
 
@@ -40,7 +40,8 @@ def sections(d: Data) -> list[dict[str, Any]]:
 
 def section(d: Data, figures: Data, made: Sequence[Data]) -> dict[str, Any]:
     about: Data = figures.get("environment") or {}
-    facts = [f"{words}{about[name]}" for name, words in ENVIRONMENT.items() if about.get(name) is not None]
+    facts = [words.format(about[name]) for name, words in ENVIRONMENT.items() if about.get(name) is not None]
+    charted = operator_charts(figures, scale_groups(d))
     counts = thread_counts(figures)
     return {
         "device": figures.get("device", "local"),
@@ -58,7 +59,8 @@ def section(d: Data, figures: Data, made: Sequence[Data]) -> dict[str, Any]:
         "refused_rows": [
             [f["artifact"] or f.get("device", ""), f["runtime"], f["error"]] for f in figures.get("failures", [])
         ],
-        "operator_charts": operator_charts(figures, scale_groups(d)),
+        "operator_charts": [c for c in charted if " in " not in c["title"].partition(":")[0]],
+        "other_operator_charts": [c for c in charted if " in " in c["title"].partition(":")[0]],
         "operator_rows": operator_rows(figures),
     }  # fmt: skip
 

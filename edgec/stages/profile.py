@@ -250,10 +250,10 @@ def _name_modules(figures: dict[str, Any], files: Mapping[str, Path]) -> None:
 
 
 def _modules_beside(file: Path) -> dict[str, str]:
-    """`modules_of` of the fp32 file beside an artifact, where there is one: others shorten the names of weights."""
+    """`modules_of` of an artifact, with the help of the fp32 file beside it where there is one."""
     plain = file.with_name(f"{file.name.partition('.')[0]}.fp32.onnx")
     try:
-        return modules_of(read_graph(plain if plain.is_file() else file))
+        return modules_of(read_graph(file), read_graph(plain) if plain.is_file() else None)
     except StageError:
         return {}
 
