@@ -41,10 +41,8 @@ def main() -> None:
     except EdgecError as error:
         show_error(error)
         sys.exit(error.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        err.print("interrupted; the same command goes on where it was")
+    except (typer.Abort, KeyboardInterrupt):
+        err.print("interrupted; the same command begins again, and a run goes on where it was")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
