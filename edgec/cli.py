@@ -23,6 +23,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 a bug, 2 recipe or usage, 3 a gate broken, 4 something is missing, "
     "5 bad data, 130 interrupted (the same command resumes).",
 )
+INTERRUPTED = 130
 out = Console()
 err = Console(stderr=True)
 
@@ -36,6 +37,8 @@ def main() -> None:
     """Entry point: errors become a message on stderr and an exit code."""
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         if isinstance(code, int):
             sys.exit(code)
     except EdgecError as error:
@@ -43,7 +46,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         err.print("interrupted; the same command begins again, and a run goes on where it was")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
