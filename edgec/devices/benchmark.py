@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgec.devices.device import SAFE
 from edgec.errors import StageError
 
 ARTIFACT = "artifact.onnx"  # the name of an .onnx file on a device
@@ -28,10 +29,14 @@ class Benchmark:
     program: str
 
     def script(self, folder: str, artifact: Path, job: Mapping[str, Any]) -> str:
-        """The command, for files that lie in `folder` on the device."""
+        """The command, for files that lie in `folder` there. Raises StageError for a name that sh may take apart."""
         threads = int(job["threads"])
         package = _package(artifact)
-        file = ARTIFACT if package is None else package["file"]
+        file = ARTIFACT if package is None else str(package["file"])
+        if not SAFE.fullmatch(file):
+            raise StageError(
+                f"{artifact}: the name {file!r} of its file cannot be used in a command; convert it again"
+            )
         match self.runtime:
             case "ncnn":  # loops, threads, powersave, gpu device, cooling down
                 assert package is not None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from edgec.errors import Missing
 from edgec.events import Events
+
+SAFE = re.compile(r"[A-Za-z0-9_./+~-]+")  # what may stand in a command of sh without quotes
 
 
 class DeviceLost(Missing):

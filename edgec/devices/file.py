@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from edgec.devices.adb import Adb
 from edgec.devices.benchmark import Benchmark
-from edgec.devices.device import Device
+from edgec.devices.device import SAFE, Device
 from edgec.devices.local import Local
-from edgec.devices.remote import SAFE, Remote, Transport
+from edgec.devices.remote import Remote, Transport
 from edgec.devices.ssh import Ssh
 from edgec.errors import EdgecError, Missing, Problem, ProblemsError, RecipeError
 from edgec.yaml_source import Source, parse, problems_of

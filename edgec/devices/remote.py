@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 import tempfile
 import zipfile
@@ -20,14 +19,13 @@ from typing import IO, Any, NoReturn, Protocol
 
 from edgec.devices.answers import answer_of, default_deadline, ending, late, subject_of
 from edgec.devices.benchmark import ARTIFACT, Benchmark
-from edgec.devices.device import DeviceLost, waiting_for
+from edgec.devices.device import SAFE, DeviceLost, waiting_for
 from edgec.devices.local import PROBE, THREAD_VARIABLES
 from edgec.devices.probe.lease import held
 from edgec.errors import EdgecError, Missing, StageError
 from edgec.events import Events
 from edgec.runtimes.files import files_of
 
-SAFE = re.compile(r"[A-Za-z0-9_./+=~-]+")  # what may stand in a command without quotes
 CALL_SECONDS = 60.0  # for a command that only looks or removes
 COPY_SECONDS = 3600.0
 PROBE_FILE = "probe.pyz"

@@ -125,6 +125,10 @@ def test_benchncnn_is_told_the_shape_and_finds_the_files(with_programs: Path, tm
     assert files == ["model.bin", "model.param"]  # MNN's program takes all that lies there for models
     with pytest.raises(Missing, match="no benchmark program for openvino; add one to `benchmarks:`"):
         device.probe({**job, "runtime": "openvino"})
+    (package / "package.json").write_text(json.dumps({**told, "file": "x;touch y", "outputs": ["out"]}))
+    with pytest.raises(StageError, match="'x;touch y' of its file cannot be used in a command"):
+        device.probe(job)
+    (package / "package.json").write_text(json.dumps({**told, "outputs": ["out"]}))
     (with_programs / "bench_ncnn").write_text("#!/bin/sh\necho layer Foo not registered\nexit 0\n")
     with pytest.raises(
         StageError, match=r"told no time: layer Foo not registered; is it the benchmark of ncnn\?"
