@@ -128,15 +128,17 @@ def profile(
     against: str | Path | None = None,
     devices: Sequence[str] = ("local",),
     batches: Sequence[int] = (1,),
+    shapes: Mapping[str, Sequence[int]] | None = None,
     config: Profile | None = None,
     listeners: Sequence[Listener] = (),
 ) -> dict[str, Any]:
     """Latency figures of .onnx files (any, also ones that edgec did not make), measured side by side.
 
     `runtimes` other than onnxruntime get files of their own, which are checked against onnxruntime's outputs first.
-    Ratios are to `against` where it is given, else to the dense artifact, else to the first. `devices`: see
-    `edgec.devices.file`; figures of the second and later ones are under "others". What could not be measured is told under
-    "failures"; Missing or StageError is raised when that is everything.
+    Sizes that a file leaves open are those of its golden input, or of `shapes` (by input), or 1. Ratios are to `against` where
+    it is given, else to the dense artifact, else to the first. `devices`: see `edgec.devices.file`; figures of the second
+    and later ones are under "others". What could not be measured is told under "failures"; Missing or StageError is raised
+    when that is everything.
     """
     from edgec.stages.profile import profile_artifacts
 
@@ -161,7 +163,7 @@ def profile(
         batches=tuple(batches),
     )
     base = None if against is None else artifacts_of(Path(against))[0]
-    return profile_artifacts(paths, chosen, Events(listeners=tuple(listeners)), against=base)
+    return profile_artifacts(paths, chosen, Events(listeners=tuple(listeners)), shapes, base)
 
 
 def check_devices(names: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -208,6 +208,10 @@ def profile(
     batches: Annotated[
         str, typer.Option(help="Batch sizes, such as 1,8, where the file leaves them open.")
     ] = "1",
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="INPUT=1,3,320,320 where a file leaves sizes open; may be repeated."),
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(help="The artifact that the others are held against.")
     ] = None,
@@ -230,7 +234,8 @@ def profile(
     with live(err) as listener:
         figures = edgec.profile(
             artifacts, threads=_counts(threads, "--threads"), runtimes=names, against=against,
-            devices=_parts(devices), batches=_counts(batches, "--batches") or (1,), listeners=[listener],
+            devices=_parts(devices), batches=_counts(batches, "--batches") or (1,), shapes=_shapes(shape or ()),
+            listeners=[listener],
         )  # fmt: skip
     if json_out:
         import json
@@ -248,6 +253,8 @@ def profile(
             _say(f"{artifact} in onnxruntime: {told['integer']} of {total} convolutions run in integers")
             for left in told["left_float"]:
                 _say(f"  {left['layer']} stays in float: {left['reason']}")
+            for lone in told["lone"]:
+                _say(f"  {lone['tensor']} is turned back into float: {lone['reason']}")
     failures = [f for each in (figures, *figures["others"]) for f in each["failures"]]
     if failures:  # what was measured is told all the same
         err.print(f"{len(failures)} of the measurements failed; see above", markup=False, highlight=False)
@@ -305,16 +312,28 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _counts(text: str, option: str) -> tuple[int, ...]:
+def _counts(text: str, option: str, most: int = 1024) -> tuple[int, ...]:
     from edgec.errors import Problem, RecipeError
 
     try:
         counts = tuple(int(part) for part in _parts(text))
     except ValueError:
         counts = (0,)
-    if any(not 1 <= count <= 1024 for count in counts):
+    if any(not 1 <= count <= most for count in counts):
         raise RecipeError([Problem(option, f"{text!r} is not a list of counts", "write 1,2")])
     return counts
+
+
+def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    from edgec.errors import Problem, RecipeError
+
+    found: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, sizes = text.partition("=")
+        if not equals or not name or not _parts(sizes):
+            raise RecipeError([Problem("--shape", repr(text), "write images=1,3,320,320")])
+        found[name] = _counts(sizes, "--shape", 2**20)
+    return found
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from edgec.quantization.qdq import on_a_pixel, quantizable
-from edgec.runtimes.onnx_export import layer_of
+from edgec.runtimes.onnx_export import layer_of, users_of
 from edgec.runtimes.onnxruntime import OnnxSession
 
 INTEGER = ("QLinearConv", "ConvInteger")
@@ -24,9 +24,15 @@ class Fusion:
     integer: int
     left_float: tuple[dict[str, str], ...]
     dequantize: int  # DequantizeLinear nodes that stayed by themselves
+    lone: tuple[dict[str, str], ...] = ()  # those of activations that an operator in float reads, by tensor
 
     def to_json(self) -> dict[str, Any]:
-        return {"integer": self.integer, "left_float": list(self.left_float), "dequantize": self.dequantize}
+        return {
+            "integer": self.integer,
+            "left_float": list(self.left_float),
+            "dequantize": self.dequantize,
+            "lone": list(self.lone),
+        }
 
 
 def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
@@ -51,7 +57,18 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
             else "its input or output has no pair"
         )
         left.append({"layer": layer, "node": node.name, "reason": reason})
-    return Fusion(integer, tuple(left), sum(n.op_type == "DequantizeLinear" for n in nodes))
+    alone = [n for n in nodes if n.op_type == "DequantizeLinear"]
+    return Fusion(integer, tuple(left), len(alone), tuple(_readers(optimised.graph, alone)))
+
+
+def _readers(graph: onnx.GraphProto, alone: Sequence[onnx.NodeProto]) -> Iterator[dict[str, str]]:
+    """{"tensor", "reason"} of each DequantizeLinear that another operator reads; those of outputs have to be there."""
+    users = users_of(graph)
+    stored = {item.name for item in graph.initializer}
+    for node in alone:
+        kinds = sorted({user.op_type for user in users.get(node.output[0], [])})
+        if kinds and node.input[0] not in stored:
+            yield {"tensor": node.input[0], "reason": f"read by {', '.join(kinds)}, in float"}
 
 
 def wanted(model: onnx.ModelProto, asked_float: Collection[str]) -> int:

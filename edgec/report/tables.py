@@ -169,7 +169,9 @@ def tiles(d: Data) -> list[dict[str, str]]:
     if shipped.get("speedup"):
         s = shipped["speedup"]
         interval = f"{s['ci_low']:.2f} to {s['ci_high']:.2f}, 1 thread, against dense fp32"
-        found.append({"name": "speed-up", "value": f"{s['ratio']:.2f} x", "note": interval})
+        verdict = (d["profile"] or {}).get("verdict", "quiet")
+        note = interval if verdict == "quiet" else f"{interval}; the machine was {verdict}"
+        found.append({"name": "speed-up", "value": f"{s['ratio']:.2f} x", "note": note})
     for key, name in (("params", "parameters"), ("macs", "MACs"), ("bytes", "file size")):
         if shipped.get(key) and dense.get(key):
             found.append(

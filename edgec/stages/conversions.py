@@ -56,7 +56,7 @@ class Conversion:
 
 def conversions(
     paths: Mapping[str, Path], precisions: Mapping[str, str], runtimes: Sequence[str], out: Path, events: Events,
-    env: Env | None = None,
+    env: Env | None = None, shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> list[Conversion]:  # fmt: skip
     """Every artifact in every runtime, in `out`/<runtime>/<artifact>. With `env`, the accuracy of each on its val split too.
 
@@ -72,7 +72,7 @@ def conversions(
     for index, (name, runtime) in enumerate(pairs):
         events.emit(Progress(f"{name} for {runtime}", index, len(pairs)))
         path = paths[name]
-        golden = golden_of(path, out / "golden")
+        golden = golden_of(path, out / "golden", shapes or {})
         made = Conversion(name, runtime, precisions[name], out / runtime / path.stem, golden)
         found.append(made)
         try:
@@ -93,17 +93,19 @@ def conversions(
     return found
 
 
-def golden_of(path: Path, folder: Path) -> Path:
-    """The golden file beside an artifact; one is made with onnxruntime, from numbers drawn, where there is none."""
+def golden_of(path: Path, folder: Path, shapes: Mapping[str, Sequence[int]]) -> Path:
+    """The golden file beside an artifact; one is made with onnxruntime, from numbers drawn, where there is none, or where
+    `shapes` asks for other sizes than its own.
+    """
     beside = path.parent / "golden" / f"{path.stem}.npz"
-    if beside.is_file():
+    if beside.is_file() and not shapes:
         return beside
     made = folder / f"{path.stem}.npz"
     if not made.is_file():
         session = OnnxSession(path)
         rng = np.random.default_rng(0)
         sizes = {
-            n: [s or (1 if i < 2 else EDGE) for i, s in enumerate(shape)]
+            n: list(shapes.get(n) or [s or (1 if i < 2 else EDGE) for i, s in enumerate(shape)])
             for n, shape in session.inputs.items()
         }
         feeds = {name: rng.random(shape, dtype=np.float32) for name, shape in sizes.items()}

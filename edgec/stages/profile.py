@@ -88,7 +88,7 @@ def file_subjects(
     there = {s.artifact: s for s in plain if s.place.is_file()}
     places = {name: s.place for name, s in there.items()}
     precisions = {name: s.precision for name, s in there.items()}
-    made = conversions(places, precisions, own, out, events, env)
+    made = conversions(places, precisions, own, out, events, env, (extra or {}).get("shapes"))
     subjects = [
         Subject(m.artifact, m.runtime, m.precision, m.folder, extra={"golden": str(m.golden)})
         for m in made

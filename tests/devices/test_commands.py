@@ -66,6 +66,8 @@ def test_wrong_words(run: Callable[..., tuple[int, str, str]], tiny_onnx: Callab
     for arguments, told in (
         (("--threads", "0"), "--threads: '0' is not a list of counts"),
         (("--batches", "x"), "--batches: 'x' is not a list of counts"),
+        (("--shape", "images"), "--shape: 'images'; write images=1,3,320,320"),
+        (("--shape", "images=1,0"), "--shape: '1,0' is not a list of counts"),
         (("--runtimes", "tvm"), "--runtimes: 'tvm'; give of onnxruntime"),
         (("--runtimes", ","), "--runtimes: names none"),
         (("--devices", "pi"), "device 'pi': is unknown; write it into devices.yaml"),
@@ -74,6 +76,18 @@ def test_wrong_words(run: Callable[..., tuple[int, str, str]], tiny_onnx: Callab
         code, out, err = run("profile", path, *arguments)
         assert (code, out) == (2, ""), arguments
         assert told in err
+
+
+def test_sizes_that_a_file_leaves_open(
+    run: Callable[..., tuple[int, str, str]], tiny_onnx: Callable[..., Path]
+) -> None:
+    path = tiny_onnx(image=(1, 3, "h", "w"))
+    code, out, _ = run("profile", path, "--threads", "1", "--shape", "images=1,3,24,40", "--json")
+    assert code == 0
+    assert json.loads(out)["cells"][0]["size"] == [[24, 40]]
+    code, _, err = run("profile", tiny_onnx(), "--threads", "1", "--shape", "images=1,3,24,40")
+    assert code == 2
+    assert "the graph takes images [1, 3, 16, 16]: give such a shape" in err
 
 
 def test_all_runtimes_are_those_installed(

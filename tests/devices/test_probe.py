@@ -283,3 +283,8 @@ def test_a_provider_that_gives_way_to_the_cpu_is_not_measured(
     falls_back = True
     with pytest.raises(ProbeError, match="fell back to CPUExecutionProvider"):
         open_session(tiny_onnx(), 1, provider="cuda")
+
+
+def test_an_input_that_the_graph_has_not(tiny_onnx: Callable[..., Path]) -> None:
+    with pytest.raises(StageError, match=r"there is no input image; the graph has images \[1, 3, 16, 16\]"):
+        local.probe(job(tiny_onnx(), shapes={"image": [1, 3, 16, 16]}))

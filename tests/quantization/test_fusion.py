@@ -28,6 +28,8 @@ def test_every_convolution_runs_in_integers_with(exported: Callable[..., Any], a
     assert (found.integer, found.left_float) == (24, ())
     # swish and the rectifiers run in integers too; Mish has no integer kernel
     assert found.dequantize == (24 if activation == "mish" else 2)
+    assert bool(found.lone) == (activation == "mish")
+    assert all("in float" in lone["reason"] for lone in found.lone)
 
 
 def test_layers_kept_in_float_are_counted(tiny: Any) -> None:

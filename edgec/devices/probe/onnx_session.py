@@ -100,6 +100,10 @@ def feeds_of(
     rng = np.random.default_rng(seed)
     known = arrays_of(golden)
     feeds: dict[str, Any] = {}
+    unknown = set(shapes) - {node.name for node in session.get_inputs()}
+    if unknown:
+        there = ", ".join(f"{node.name} {list(node.shape)}" for node in session.get_inputs())
+        raise ProbeError("input", f"there is no input {', '.join(sorted(unknown))}; the graph has {there}")
     for node in session.get_inputs():
         if node.type not in DTYPES:
             raise ProbeError("input", f"input {node.name!r} has type {node.type}; only numbers are drawn")
@@ -185,10 +189,11 @@ def _input_error(session: Any, feeds: Mapping[str, Any], error: Exception) -> Pr
         for node in session.get_inputs()
         if any(not isinstance(side, int) for side in node.shape)
     ]
+    declared = ", ".join(f"{node.name} {list(node.shape)}" for node in session.get_inputs())
     remedy = (
         f"the file leaves sizes open ({', '.join(open_sizes)}), taken as 1: export it with fixed sizes"
         if open_sizes
-        else "the graph does not accept its own input shape: export it again"
+        else f"the graph takes {declared}: give such a shape, or export it again"
     )
     return ProbeError("input", f"it does not run on {given} ({_short(error)}); {remedy}")
 
