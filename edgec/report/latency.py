@@ -15,7 +15,7 @@ LATENCY = [
 OPERATORS = ["operator", "layer", "type", "ms", "share"]
 ENVIRONMENT = {  # what a measurement depends on, as it is told
     "cpu": "{}", "cores": "{} cores", "os": "{}", "governor": "governor {}", "load_average": "load average {:.2f} before",
-    "temperature_c": "temperature {} C", "energy": "energy {}", "pinned": "pinned: {}",
+    "temperature_c": "temperature (C) {}", "energy": "energy {}", "pinned": "pinned: {}",
 }  # fmt: skip
 
 
