@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -288,3 +289,11 @@ def test_a_provider_that_gives_way_to_the_cpu_is_not_measured(
 def test_an_input_that_the_graph_has_not(tiny_onnx: Callable[..., Path]) -> None:
     with pytest.raises(StageError, match=r"there is no input image; the graph has images \[1, 3, 16, 16\]"):
         local.probe(job(tiny_onnx(), shapes={"image": [1, 3, 16, 16]}))
+
+
+def test_boards_with_python_3_9_can_run_it() -> None:
+    for path in local.PROBE.glob("[!_]*.py"):
+        text = path.read_text(encoding="utf-8")
+        ast.parse(text, feature_version=(3, 9))  # no match statements
+        assert "strict=" not in text, f"{path.name}: zip takes no strict before 3.10"
+        assert "from __future__ import annotations" in text, path.name
