@@ -16,53 +16,56 @@ else:  # run as a folder or a zip file, perhaps on a machine without edgec
     from operators import repeat, table  # pyright: ignore[reportMissingImports]
 
 
-def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Callable[..., list[Any]], str]:
-    MNN: Any = import_module("MNN")
+class Opened:
+    """A file in a session of its own, whose input takes any size."""
 
-    layout, kind = MNN.Tensor_DimensionType_Caffe, MNN.Halide_Type_Float
-    interpreter = MNN.Interpreter(str(path))
-    precision = "low" if package["precision"] == "fp16" else "high"
-    session = interpreter.createSession({"numThread": threads, "backend": "CPU", "precision": precision})
-    inputs = interpreter.getSessionInputAll(session)
+    def __init__(self, path: Path, threads: int, package: Mapping[str, Any]) -> None:
+        self.mnn: Any = import_module("MNN")
+        self.kind, self.layout = self.mnn.Halide_Type_Float, self.mnn.Tensor_DimensionType_Caffe
+        self.interpreter = self.mnn.Interpreter(str(path))
+        precision = "low" if package["precision"] == "fp16" else "high"
+        self.session = self.interpreter.createSession(
+            {"numThread": threads, "backend": "CPU", "precision": precision}
+        )
+        self.inputs = self.interpreter.getSessionInputAll(self.session)
 
-    def run(feeds: Mapping[str, Any]) -> list[Any]:
-        changed = [name for name, value in feeds.items() if inputs[name].getShape() != value.shape]
+    def give(self, feeds: Mapping[str, Any]) -> None:
+        """Put the inputs into the session."""
+        changed = [name for name, value in feeds.items() if self.inputs[name].getShape() != value.shape]
         for name in changed:
-            interpreter.resizeTensor(inputs[name], feeds[name].shape)
+            self.interpreter.resizeTensor(self.inputs[name], feeds[name].shape)
         if changed:
-            interpreter.resizeSession(session)
+            self.interpreter.resizeSession(self.session)
         for name, value in feeds.items():
             held = np.ascontiguousarray(value, np.float32)
-            inputs[name].copyFrom(MNN.Tensor(held.shape, kind, held, layout))
-        interpreter.runSession(session)
-        there = interpreter.getSessionOutputAll(session)
-        return [_taken(there[name]) for name in package["outputs"]]
+            self.inputs[name].copyFrom(self.mnn.Tensor(held.shape, self.kind, held, self.layout))
 
-    def _taken(tensor: Any) -> Any:
+    def taken(self, tensor: Any) -> Any:
+        """An output as an array."""
         shape = tensor.getShape()
-        host = MNN.Tensor(shape, kind, np.zeros(shape, np.float32), layout)
+        host = self.mnn.Tensor(shape, self.kind, np.zeros(shape, np.float32), self.layout)
         tensor.copyToHostTensor(host)
         return np.array(host.getNumpyData()).reshape(shape)
 
-    return run, str(MNN.version())
+
+def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Callable[..., list[Any]], str]:
+    opened = Opened(path, threads, package)
+
+    def run(feeds: Mapping[str, Any]) -> list[Any]:
+        opened.give(feeds)
+        opened.interpreter.runSession(opened.session)
+        there = opened.interpreter.getSessionOutputAll(opened.session)
+        return [opened.taken(there[name]) for name in package["outputs"]]
+
+    return run, str(opened.mnn.version())
 
 
 def operators(
     path: Path, threads: int, package: Mapping[str, Any], feeds: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     """Operators as they ran, timed between MNN's calls before and after each."""
-    MNN: Any = import_module("MNN")
-
-    layout, kind = MNN.Tensor_DimensionType_Caffe, MNN.Halide_Type_Float
-    interpreter = MNN.Interpreter(str(path))
-    precision = "low" if package["precision"] == "fp16" else "high"
-    session = interpreter.createSession({"numThread": threads, "backend": "CPU", "precision": precision})
-    inputs = interpreter.getSessionInputAll(session)
-    for name, value in feeds.items():
-        held = np.ascontiguousarray(value, np.float32)
-        interpreter.resizeTensor(inputs[name], held.shape)
-        interpreter.resizeSession(session)
-        inputs[name].copyFrom(MNN.Tensor(held.shape, kind, held, layout))
+    opened = Opened(path, threads, package)
+    opened.give(feeds)
     times: dict[str, list[float]] = {}
     types: dict[str, str] = {}
     began: dict[str, int] = {}
@@ -77,6 +80,6 @@ def operators(
         types[name] = operator.getType()
         return True
 
-    interpreter.runSession(session)
-    repeat(lambda: interpreter.runSessionWithCallBackInfo(session, before, after), seconds)
+    opened.interpreter.runSession(opened.session)
+    repeat(lambda: opened.interpreter.runSessionWithCallBackInfo(opened.session, before, after), seconds)
     return table(times, types)
