@@ -88,8 +88,8 @@ def conversions(
                     _evaluate(made, session, env, *reference[name])
         except EdgecError as error:
             made.kind = "missing" if isinstance(error, Missing) else "failed"
-            made.reason = str(error)
-            events.note(f"{name} for {runtime}: {error}", "error", "profile")
+            made.reason = str(error).removeprefix(f"{path.name} for {runtime}: ")  # which is told beside it
+            events.note(f"{name} for {runtime}: {made.reason}", "error", "profile")
     return found
 
 
