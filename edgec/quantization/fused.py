@@ -94,7 +94,8 @@ def fuse(
     values = Values(graph).of(probe)
     fused = FusedNetwork(graph, net, example)
     placement, keys = place(model, float_layers), keys_of(model)
-    seen = values_of(model, list(placement.source), probe.numpy())
+    readers = [output for outputs in placement.unrounded.values() for output in outputs]
+    seen = values_of(model, list(dict.fromkeys((*placement.source, *readers))), probe.numpy())
     quantizers: dict[str, str] = {}  # tensor key -> module
     rounded: dict[fx.Node, fx.Node] = {}  # a node -> its rounded value
     for tensor, source in placement.source.items():
@@ -106,7 +107,10 @@ def fuse(
                 quantizers[key] = f"quantize_{len(quantizers)}"
                 quantizer = ActivationQuantizer(key, *bounds[key], activation_bits, ranges)
                 graph.add_submodule(quantizers[key], quantizer)
-            rounded[node] = _after(graph, node, quantizers[key])
+            unrounded = [seen[output] for output in placement.unrounded.get(tensor, ())]
+            users = [(n, value) for n, value in values if n in node.users]
+            in_float = {same(users, value) for value in unrounded}
+            rounded[node] = _after(graph, node, quantizers[key], in_float)
     chosen = set(quantizable(model)) - (set(float_layers) - set(formats))
     for index, (layer, node) in enumerate(_convolutions(graph, chosen)):
         weight: Tensor = net.get_submodule(layer).weight  # type: ignore[assignment]
@@ -236,11 +240,11 @@ def same(found: list[tuple[fx.Node, np.ndarray]], value: np.ndarray) -> fx.Node 
     return None
 
 
-def _after(graph: fx.GraphModule, node: fx.Node, module: str) -> fx.Node:
-    """Call a module on a node's value; whoever took the value takes what the module gives."""
+def _after(graph: fx.GraphModule, node: fx.Node, module: str, but: Collection[fx.Node | None]) -> fx.Node:
+    """Call a module on a node's value; whoever took the value takes what the module gives, but for the nodes in `but`."""
     with graph.graph.inserting_after(node):
         made = graph.graph.call_module(module, (node,))
-    node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
+    node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made and user not in but)
     return made
 
 

@@ -2,7 +2,8 @@
 
 Activations are unsigned and asymmetric, weights signed and symmetric for each output channel: the pairing with fast
 kernels on x86 and ARM. Activations other than ReLU get a pair before and after; pooling, resizing and the like carry
-the range of their input on. What works on a single pixel (the gates of channel attention) stays in float.
+the range of their input on. What works on a single pixel (the gates of channel attention) stays in float. Where a node
+in float reads what another in float made, it reads it as it is, whoever else takes it rounded (a skip past all blocks).
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ class Placement:
 
     source: dict[str, str]  # tensor -> the tensor whose range it uses
     integer: frozenset[str]  # outputs of the nodes that are to run in integers
+    unrounded: dict[
+        str, tuple[str, ...]
+    ]  # tensor in float -> outputs of the nodes in float that read it as it is
 
     @property
     def needed(self) -> list[str]:
@@ -159,7 +163,12 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
                 source.setdefault(name, name)
             integer.add(output)
             source[output] = output
-    return Placement(source, frozenset(integer))
+    unrounded = {
+        tensor: tuple(n.output[0] for n in users.get(tensor, []) if n.output and n.output[0] not in integer)
+        for tensor in source
+        if tensor not in integer
+    }
+    return Placement(source, frozenset(integer), {t: readers for t, readers in unrounded.items() if readers})
 
 
 def _feeds(output: str, users: Mapping[str, list[onnx.NodeProto]], chosen: Collection[str]) -> bool:
@@ -208,7 +217,7 @@ def insert(
     graph = made.graph
     weights = initializers(model)
     scales = {t: scale_and_zero(*ranges[keys.get(s, s)]) for t, s in placement.source.items()}
-    _pair_activations(graph, scales)
+    _pair_activations(graph, scales, placement.unrounded)
     chosen = {n.output[0] for name, n in layers.items() if name not in kept_float}
     for node in [n for n in graph.node if n.op_type == "Conv"]:
         if _origin(node.output[0]) in chosen:
@@ -233,8 +242,14 @@ def _origin(name: str) -> str:
     return name.removesuffix("_float")
 
 
-def _pair_activations(graph: onnx.GraphProto, scales: Mapping[str, tuple[np.float32, np.uint8]]) -> None:
-    """Put a pair behind every tensor of `scales`; whoever took the tensor takes the pair's output."""
+def _pair_activations(
+    graph: onnx.GraphProto,
+    scales: Mapping[str, tuple[np.float32, np.uint8]],
+    unrounded: Mapping[str, Collection[str]],
+) -> None:
+    """Put a pair behind every tensor of `scales`; whoever took the tensor takes the pair's output, but for the readers
+    of `unrounded`.
+    """
     outputs = {o.name for o in graph.output}
     pairs: list[onnx.NodeProto] = []
     renamed: dict[str, str] = {}  # what a consumer reads
@@ -258,7 +273,8 @@ def _pair_activations(graph: onnx.GraphProto, scales: Mapping[str, tuple[np.floa
         )
     for node in graph.node:
         for index, name in enumerate(node.input):
-            node.input[index] = renamed.get(name, name)
+            as_it_is = node.output[0] in unrounded.get(name, ())
+            node.input[index] = (produced if as_it_is else renamed).get(name, name)
         for index, name in enumerate(node.output):
             node.output[index] = produced.get(name, name)
     graph.node.extend(pairs)

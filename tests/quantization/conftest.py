@@ -73,3 +73,22 @@ def run() -> Callable[..., list[np.ndarray]]:
         return OnnxSession(model.SerializeToString(), optimise=optimise).run({"images": images})
 
     return outputs
+
+
+class Skip(nn.Module):
+    """A skip past all that runs in integers, from a head to a tail that stay in float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.tail = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+        self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        head = self.head(x)
+        return self.tail(self.b(torch.relu(self.a(head))) + head)
+
+
+@pytest.fixture(scope="package")
+def skip() -> nn.Module:
+    torch.manual_seed(4)
+    return Skip().eval()

@@ -89,6 +89,19 @@ def test_detector_with_all_its_quantizers(tiny: Any, tiny_net: nn.Module, run: R
     assert rounded_alike(fused, insert(tiny.model, tiny.ranges, ("head32",)), tiny.images, run) > 45
 
 
+def test_a_skip_in_float_is_not_rounded(skip: nn.Module, exported: Callable[..., Any], run: Run) -> None:
+    made = exported(skip)
+    in_float = ("head", "tail")
+    fused = fuse(
+        prepared(skip), made.model, made.ranges, in_float, EXAMPLE, formats={}, ranges="fixed"
+    ).eval()
+    graph = insert(made.model, made.ranges, in_float)
+    assert rounded_alike(fused, graph, made.images, run) > 60
+    nodes = {node.name: node for node in fused.graph.graph.nodes}
+    (head,) = (n for n in nodes.values() if "head.weight" in {str(a.target) for a in n.all_input_nodes})
+    assert sorted(user.op for user in head.users) == ["call_function", "call_module"]
+
+
 def test_it_answers_for_its_network_trains_and_copies(tiny: Any, tiny_net: nn.Module) -> None:
     net = prepared(tiny_net)
     fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats={})

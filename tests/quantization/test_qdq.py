@@ -76,6 +76,26 @@ def test_weights_and_biases_are_stored_as_integers(tiny: Any) -> None:
     assert len(quantized.SerializeToString()) < 0.4 * len(tiny.model.SerializeToString())
 
 
+def test_what_stays_in_float_reads_what_is_in_float_as_it_is(
+    skip: nn.Module, exported: Callable[..., Any]
+) -> None:
+    made = exported(skip)
+    in_float = ("head", "tail")
+    graph = insert(made.model, made.ranges, in_float).graph
+    layers = convolutions(made.model)
+    head = layers["head"].output[0]
+    readers = Counter(node.op_type for node in graph.node if head in node.input)
+    assert readers == {"QuantizeLinear": 1, "Add": 1}
+    (pair,) = (
+        node.output[0] for node in graph.node if node.op_type == "QuantizeLinear" and head in node.input
+    )
+    (back,) = (node.output[0] for node in graph.node if pair in node.input)
+    assert [node.output[0] for node in graph.node if back in node.input] == [layers["a"].output[0]]
+    # all in integers: the same tensor is an integer for both
+    all_integer = insert(made.model, made.ranges).graph
+    assert [node.op_type for node in all_integer.node if head in node.input] == ["QuantizeLinear"]
+
+
 def test_activations_are_unsigned_and_weights_signed(tiny: Any) -> None:
     quantized = insert(tiny.model, tiny.ranges)
     stored = initializers(quantized)
