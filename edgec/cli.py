@@ -199,7 +199,10 @@ def profile(
         list[Path], typer.Argument(metavar="ARTIFACT|RUN...", help="Any .onnx files, or folders of runs.")
     ],
     runtimes: Annotated[
-        str, typer.Option(help="Of onnxruntime, openvino, ncnn, mnn, litert; all: those that are installed.")
+        str,
+        typer.Option(
+            help="Of onnxruntime, openvino, ncnn, mnn, litert, executorch; all: those that are installed."
+        ),
     ] = "onnxruntime",
     devices: Annotated[
         str, typer.Option(help="local, ssh://user@host, adb://serial, names of devices.yaml; by commas.")

@@ -35,6 +35,7 @@ EXTRAS = {
     "pnnx": ("ncnn", "converting for ncnn"),
     "MNN": ("mnn", "artifacts in MNN (its int8 on x86 is slower than fp32, and tells nothing of ARM)"),
     "ai-edge-litert": ("litert", "artifacts in LiteRT; converting takes its converter too"),
+    "executorch": ("executorch", "artifacts in ExecuTorch, int8 with the artifact's own scales"),
     "neural-compressor": ("neural-compressor", "another tuner of post-training ranges"),
 }
 

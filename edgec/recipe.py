@@ -34,7 +34,7 @@ Precision = Literal[
 ]  # codebook: int8 whose weights are stored as 4-bit indices
 INTEGERS = ("int8", "codebook")
 RuntimeName = Literal[
-    "onnxruntime", "torch", "openvino", "ncnn", "mnn", "litert", "null",
+    "onnxruntime", "torch", "openvino", "ncnn", "mnn", "litert", "executorch", "null",
     # execution providers, where the installed build of onnxruntime has them
     "onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-openvino", "onnxruntime-xnnpack", "onnxruntime-coreml",
     "onnxruntime-nnapi", "onnxruntime-qnn",
@@ -44,6 +44,7 @@ CONVERTED: tuple[RuntimeName, ...] = (
     "ncnn",
     "mnn",
     "litert",
+    "executorch",
 )  # those that take files of their own
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
 

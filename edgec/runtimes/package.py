@@ -30,6 +30,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "ncnn": ("ncnn", "pnnx"),
     "mnn": ("MNN",),
     "litert": ("ai_edge_litert",),
+    "executorch": ("executorch",),
 }
 # No program that converts may install or send anything.
 QUIET = {"PIP_NO_INDEX": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
@@ -76,9 +77,11 @@ def converter(runtime: str) -> Convert:
             from edgec.runtimes.mnn import convert
         case "litert":
             from edgec.runtimes.litert import convert
+        case "executorch":
+            from edgec.runtimes.executorch import convert
         case _:
             raise RecipeError(
-                f"runtime {runtime!r} is unknown; there are onnxruntime, openvino, ncnn, mnn, litert, torch"
+                f"runtime {runtime!r} is unknown; there are onnxruntime, openvino, ncnn, mnn, litert, executorch, torch"
             )
     return convert
 

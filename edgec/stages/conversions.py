@@ -29,6 +29,7 @@ ASIDE = (
     "package.json",
     "layout.json",
     "any.tflite",
+    "any.pte",
 )  # files of a package that are not the artifact's weights
 EDGE = 64  # of a golden input that is drawn, where sizes are open
 

@@ -27,7 +27,13 @@ from edgec.runtimes.package import run_python, run_tool
 from edgec.stages.conversions import conversions
 from edgec.stages.quantize import quantize
 
-NEEDS = {"openvino": "openvino", "ncnn": "pnnx", "mnn": "MNN", "litert": "ai_edge_litert"}
+NEEDS = {
+    "openvino": "openvino",
+    "ncnn": "pnnx",
+    "mnn": "MNN",
+    "litert": "ai_edge_litert",
+    "executorch": "executorch",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 """Read one job from standard input, do it, print one JSON line.
 
 Job, on one line: {"what": "latency" | "operators" | "serve", "runtime": "onnxruntime" | "onnxruntime-" and a provider |
-"openvino" | "ncnn" | "mnn" | "litert" | "null", "artifact": path (of an .onnx file, or of a package's folder), "threads": n,
-"batch": n, "pin": bool, "shapes": {input: [sizes]}, "golden": .npz, "limit_s" (then the process ends itself),
-"warmup_seconds", "min_seconds", "max_seconds", "interval"}.
+"openvino" | "ncnn" | "mnn" | "litert" | "executorch" | "null", "artifact": path (of an .onnx file, or of a package's
+folder), "threads": n, "batch": n, "pin": bool, "shapes": {input: [sizes]}, "golden": .npz, "limit_s" (then the process
+ends itself), "warmup_seconds", "min_seconds", "max_seconds", "interval"}.
 Answer: the figures, or {"error": {"kind", "message"}} with exit status 3. "serve" answers frames, see serve.py.
 """
 

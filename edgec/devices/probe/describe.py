@@ -8,7 +8,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("onnxruntime", "openvino", "ncnn", "MNN", "ai-edge-litert", "torch", "numpy", "onnx", "edgec")
+PACKAGES = (
+    "onnxruntime",
+    "openvino",
+    "ncnn",
+    "MNN",
+    "ai-edge-litert",
+    "executorch",
+    "torch",
+    "numpy",
+    "onnx",
+    "edgec",
+)
 ENERGY = Path("/sys/class/powercap/intel-rapl:0/energy_uj")  # of the first package, since some moment
 
 

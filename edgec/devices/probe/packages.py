@@ -15,10 +15,17 @@ from typing import Any
 import numpy as np
 
 if __package__:
-    from edgec.devices.probe import litert_session, mnn_session, ncnn_session, openvino_session
+    from edgec.devices.probe import (
+        executorch_session,
+        litert_session,
+        mnn_session,
+        ncnn_session,
+        openvino_session,
+    )
     from edgec.devices.probe.golden import Opened, arrays_of
     from edgec.devices.probe.measure import ProbeError
 else:  # run as a folder, perhaps on a machine without edgec
+    import executorch_session  # pyright: ignore[reportMissingImports]
     import litert_session  # pyright: ignore[reportMissingImports]
     import mnn_session  # pyright: ignore[reportMissingImports]
     import ncnn_session  # pyright: ignore[reportMissingImports]
@@ -32,6 +39,7 @@ OPENERS: Mapping[str, Callable[[Path, int, Mapping[str, Any]], tuple[Run, str]]]
     "ncnn": ncnn_session.open_model,
     "mnn": mnn_session.open_model,
     "litert": litert_session.open_model,
+    "executorch": executorch_session.open_model,
 }
 
 NAMES = {"litert": "ai-edge-litert"}  # on PyPI, where it is another
