@@ -394,6 +394,9 @@ class Quantize(Frozen):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     max_drop: NonNegative = 0.003  # of the metric, in its unit; layers return to float until it is kept
     max_float_layers: Annotated[int, Field(ge=0)] = 8
+    # A layer of 8 bits that alone leaves a lower signal-to-noise ratio in the outputs stays in float, beside those of
+    # max_float_layers: a metric on few images may not see it.
+    min_sqnr_db: NonNegative = 28.0
     sensitivity_images: PositiveInt = 16
     # So many layers, the ones most worth returning, are also measured by what they alone do to the metric.
     metric_layers: Annotated[int, Field(ge=0)] = 4

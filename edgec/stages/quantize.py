@@ -68,17 +68,25 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
         in_float = fixed
         if config.weight_bits <= CODEBOOK_BITS:  # a small file is what few bits are for
             formats |= {layer: EIGHT_BITS for layer in fixed if layer in quantizable(model)}
+    table = sensitivity(
+        model, calibrated.ranges, probe, lambda done, total: _tell(env, "sensitivity", done, total), formats,
+        in_float if config.weights_only else (),
+    )  # fmt: skip
+    table = {layer: noise for layer, noise in table.items() if layer in layers or not config.weights_only}
+    noisy = [n for n in layers if n not in formats and table[n] < config.min_sqnr_db]
+    if noisy:
+        env.events.note(
+            f"{env.stage}: {', '.join(noisy)} stay{'s' * (len(noisy) == 1)} in float, below min_sqnr_db "
+            f"{config.min_sqnr_db:g} alone", "info", env.stage,
+        )  # fmt: skip
+    fixed = list(dict.fromkeys((*fixed, *noisy)))
+    in_float = list(dict.fromkeys((*in_float, *noisy)))
     found = Quantization(  # of `model`, whose channels are equal already
         calibrated.ranges, tuple(in_float), {}, formats, config.calibration, config.activation_bits
     )
     if config.bias_correction:
         images = env.task.images("train", config.images)
         found = replace(found, biases=corrections(model, formats, fixed, images, config.batch))
-    table = sensitivity(
-        model, found.ranges, probe, lambda done, total: _tell(env, "sensitivity", done, total), formats,
-        found.float_layers if config.weights_only else (),
-    )  # fmt: skip
-    table = {layer: noise for layer, noise in table.items() if layer in layers or not config.weights_only}
     costs = {s.name: total([s], {}, {}, BLOCK).padded_macs for s in shapes_of(net, env.task.example())}
     worst_first = by_worth(table, costs)
     reference = env.task.evaluate(torch_predictor(net, env.task, env.device), "val")

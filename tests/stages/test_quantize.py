@@ -88,6 +88,23 @@ def test_a_budget_that_cannot_be_kept_is_said(run: Callable[..., Any]) -> None:
     assert len(network.surgery("quantize").changes[FLOAT]) == best["float_layers"] <= 2
 
 
+def test_a_layer_that_is_too_noisy_alone_stays_in_float(run: Callable[..., Any]) -> None:
+    _, all_int8, _ = run(max_drop=0.9, min_sqnr_db=0)
+    worst, second, *_ = all_int8["sensitivity"]
+    least = (worst["sqnr_db"] + second["sqnr_db"]) / 2
+    network, metrics, events = run(max_drop=0.9, max_float_layers=0, min_sqnr_db=least)
+    assert network.surgery("quantize").changes[FLOAT] == [worst["layer"]]
+    assert metrics["fusion"]["integer"] == 23
+    assert [row["layer"] for row in metrics["sensitivity"] if row["kept_float"]] == [worst["layer"]]
+    (note,) = (e for e in events if isinstance(e, Note))
+    assert note.level == "info"
+    assert f"{worst['layer']} stays in float" in note.message
+    fewer, _, _ = run(
+        max_drop=0.9, max_float_layers=0, min_sqnr_db=200, weight_bits=6
+    )  # they have fewer bits by request
+    assert fewer.surgery("quantize").changes[FLOAT] == []
+
+
 def test_patterns_stay_in_float_and_do_not_count(run: Callable[..., Any]) -> None:
     network, metrics, _ = run(max_drop=0.5, keep_float=["head*", "backbone.stem.conv"], max_float_layers=0)
     kept = set(network.surgery("quantize").changes[FLOAT])
