@@ -7,18 +7,16 @@ rank 0 alone runs the others, writes the store and the run's folder.
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -26,10 +24,11 @@ from edgec import __version__
 from edgec.code import code_version
 from edgec.devices.file import reach
 from edgec.env import Env, Task, World, torch_predictor
-from edgec.errors import EdgecError, GateBroken, Interrupted, Missing, RecipeError, StorageError
+from edgec.errors import EdgecError, GateBroken, Interrupted, RecipeError, StorageError
 from edgec.events import Events, Listener, RunEnded, RunStarted, StageEnded, StageStarted
 from edgec.gates import Verdict, shipped_precision
 from edgec.gates import check as check_gates
+from edgec.machine import choose_device, environment
 from edgec.network import Network, resolve_dotted
 from edgec.recipe import (
     CocoData,
@@ -456,20 +455,6 @@ def make_task(recipe: Recipe, events: Events | None) -> Task:
             assert_never(other)
 
 
-def choose_device(asked: str) -> str:
-    """auto, cpu or cuda as a torch device. Raises Missing when CUDA is asked for and absent."""
-    import torch
-
-    if asked not in ("auto", "cpu", "cuda"):
-        raise RecipeError(f"--device {asked!r}: give auto, cpu or cuda")
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise Missing(
-            "--device cuda: no CUDA device is available to torch; use --device cpu, or install a CUDA build"
-        )
-    return "cuda" if there and asked != "cpu" else "cpu"
-
-
 def join_world(device: str) -> World:
     """The processes that torchrun started, or this one alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -482,47 +467,6 @@ def join_world(device: str) -> World:
 def store_root() -> Path:
     """Where stage results are kept: EDGEC_STORE, or runs/.store under the current folder."""
     return Path(os.environ.get("EDGEC_STORE", Path("runs") / ".store"))
-
-
-def environment() -> dict[str, Any]:
-    """Versions and the machine, for the report and the manifest."""
-    names = ("torch", "onnx", "onnxruntime", "torch-pruning", "numpy", "opencv-python-headless")
-    versions: dict[str, str] = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return {
-        "edgec": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "git": _git_state(),
-        **versions,
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
-
-
-def _git_state() -> str:
-    """The commit of edgec's own source, when it runs from a checkout."""
-    place = Path(__file__).parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(place), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True, text=True, timeout=5, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return "unavailable"
-    return done.stdout.strip()
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from typing import Any
 from edgec.devices.file import reach
 from edgec.errors import StageError
 from edgec.events import Events
-from edgec.pipeline import Line, World, choose_device, devices_of, key_parts, make_task, store_root
+from edgec.machine import choose_device
+from edgec.pipeline import Line, World, devices_of, key_parts, make_task, store_root
 from edgec.pruning.cost import cost_of
 from edgec.recipe import Export, Profile, Prune, Train, Training, load
 from edgec.source import check, initial_network
