@@ -231,6 +231,7 @@ class Remote:
             "governor": governor,
             "temperature_c": "unavailable",
             "energy": "unavailable",
+            "busy_cores": None,
             "load_average": average,
             "os": system,
             "python": "none",

@@ -115,7 +115,9 @@ def measure_on(
         for cell in there
         for answer in measured.given(cell)
     ]
-    verdict, reasons = statistics.judge(flat, about["load_average"], int(about["cores"]))
+    verdict, reasons = statistics.judge(
+        flat, about.get("busy_cores"), about["load_average"], int(about["cores"])
+    )
     if verdict != "quiet":
         events.note(f"verdict on {device.name}: {verdict} ({'; '.join(reasons)})", "warning", stage)
     for answer in flat:

@@ -25,7 +25,8 @@ KEPT_SAMPLES = 200
 SMALL_SAMPLE = {2: 12.7, 3: 2.61, 4: 1.43, 5: 1.02}
 
 # Signs of a busy machine.
-LOAD_SHARE = 1.25  # load average, as a multiple of the cores
+BUSY_SHARE = 0.3  # of the cores that others keep at work
+LOAD_SHARE = 1.25  # load average, as a multiple of the cores: what ran before the measurement counts too
 PREEMPTED_PER_SECOND = 30.0  # involuntary context switches
 WALL_CPU_BUSY = 1.1  # wall time by CPU time, with one thread
 WALL_CPU_UNUSABLE = 2.0
@@ -116,12 +117,13 @@ def thinned(processes: Samples, limit: int = KEPT_SAMPLES) -> list[float]:
 
 
 def judge(
-    figures: Sequence[Mapping[str, Any]], load_before: float | None, cores: int
+    figures: Sequence[Mapping[str, Any]], busy_before: float | None, load_before: float | None, cores: int
 ) -> tuple[Verdict, list[str]]:
     """How far to trust the times, and why not.
 
-    `figures` are the answers of the measuring processes; `load_before` is the machine's load average before
-    the first of them. Ratios of interleaved processes survive a busy machine; times do not.
+    `figures` are the answers of the measuring processes; `busy_before` the cores at work before the first of them,
+    `load_before` the load average, which is asked where cores are not told. Ratios of interleaved processes survive
+    a busy machine; times do not.
     """
     if not figures:
         return "unusable", ["nothing was measured"]
@@ -134,7 +136,10 @@ def judge(
     waiting = float(np.median(single)) if single else 1.0
     rates = [f["involuntary_switches"] / max(f["measured_seconds"], 1e-3) for f in watched]
     rate = float(np.median(rates)) if rates else 0.0
-    if load_before is not None and load_before > LOAD_SHARE * cores:
+    if busy_before is not None:
+        if busy_before > BUSY_SHARE * cores:
+            reasons.append(f"{busy_before:.1f} of {cores} cores at work before the measurement")
+    elif load_before is not None and load_before > LOAD_SHARE * cores:
         reasons.append(f"load average {load_before:.1f} on {cores} cores before the measurement")
     if rate > PREEMPTED_PER_SECOND:
         reasons.append(f"{rate:.0f} involuntary context switches a second")

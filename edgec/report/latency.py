@@ -14,7 +14,7 @@ LATENCY = [
 ]  # fmt: skip
 OPERATORS = ["operator", "layer", "type", "ms", "share"]
 ENVIRONMENT = {  # what a measurement depends on, as it is told
-    "cpu": "{}", "cores": "{} cores", "os": "{}", "governor": "governor {}", "load_average": "load average {:.2f} before",
+    "cpu": "{}", "cores": "{} cores", "os": "{}", "governor": "governor {}", "busy_cores": "{:.1f} of them at work before",
     "temperature_c": "temperature (C) {}", "energy": "energy {}", "pinned": "pinned: {}",
 }  # fmt: skip
 

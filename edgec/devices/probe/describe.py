@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,14 @@ ENERGY = Path("/sys/class/powercap/intel-rapl:0/energy_uj")  # of the first pack
 
 
 def environment() -> dict[str, Any]:
-    """CPU, cores, governor, temperature, energy meter, load average, system, Python and versions."""
+    """CPU, cores and those at work now, governor, temperature, energy meter, load average, system, Python and versions."""
     return {
         "cpu": cpu_name(),
         "cores": allowed_cores(),
         "governor": text_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "temperature_c": "unavailable" if (degrees := temperature_c()) is None else degrees,
         "energy": "unavailable" if energy_uj() is None else "RAPL",
+        "busy_cores": busy_cores(),
         "load_average": load_average(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
@@ -41,6 +43,31 @@ def environment() -> dict[str, Any]:
 def allowed_cores() -> int:
     """Number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def busy_cores(seconds: float = 0.5) -> float | None:
+    """How many of the CPUs that this process may use were at work while it slept, or None where the system does not tell."""
+    before = _ticks()
+    time.sleep(seconds)
+    after = _ticks()
+    if not before or before.keys() != after.keys():
+        return None
+    passed = {cpu: (after[cpu][0] - before[cpu][0], after[cpu][1] - before[cpu][1]) for cpu in before}
+    return round(sum(busy / max(whole, 1) for busy, whole in passed.values()), 2)
+
+
+def _ticks() -> dict[str, tuple[int, int]]:
+    """(at work or taken by another machine, all) since the start, by CPU that this process may use."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    found: dict[str, tuple[int, int]] = {}
+    for line in text_of("/proc/stat", "").splitlines():
+        name, *ticks = line.split() or [""]
+        if name.removeprefix("cpu").isdecimal() and int(name[3:]) in allowed:
+            counts = [
+                int(t) for t in ticks[:8]
+            ]  # user, nice, system, idle, waiting for disks, interrupts, stolen
+            found[name] = sum(counts) - sum(counts[3:5]), sum(counts)
+    return found
 
 
 def load_average() -> float | None:
