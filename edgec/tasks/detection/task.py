@@ -281,6 +281,12 @@ class Detection:
         return np.stack(chosen).transpose(0, 3, 1, 2).astype(np.float32) / 255
 
     def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> dict[str, float]:
+        return evaluate_detections(*self.detections(predictor, split, limit), self.classes).to_json()
+
+    def detections(
+        self, predictor: Predictor, split: Split, limit: int | None = None
+    ) -> tuple[list[Detections], list[Truth]]:
+        """What a network finds in each image of a split, and what there is, in pixels of the images."""
         samples = self.samples(split)[:limit]
         found: list[Detections] = []
         truths: list[Truth] = []
@@ -292,7 +298,7 @@ class Detection:
             )
             truths += [Truth(s.boxes, s.labels, s.difficult) for s in group]
             self.events.emit(Progress(f"evaluating on {split}", len(truths), len(samples)))
-        return evaluate_detections(found, truths, self.classes).to_json()
+        return found, truths
 
     def _predict(
         self,
