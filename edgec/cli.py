@@ -110,7 +110,7 @@ def compress(
                 f"kept: {verdict.promise} {verdict.limit:g} (measured {verdict.measured:.4g})",
                 highlight=False,
             )
-        out.print(f"artifacts {done.artifacts}\nreport    {done.report}", highlight=False, soft_wrap=True)
+        _say(f"artifacts {done.artifacts}\nreport    {done.report}")
 
 
 @app.command()
@@ -138,11 +138,11 @@ def evaluate(
         print(json.dumps(rows, indent=1))
         return
     for name, metrics in rows.items():
-        table = Table(title=f"{name} on {split}, in {runtime}")
+        table = Table(title=escape(f"{name} on {split}, in {runtime}"))
         table.add_column("metric")
         table.add_column("value", justify="right")
         for key, value in metrics.items():
-            table.add_row(key, f"{value:.4f}" if isinstance(value, float) else str(value))
+            table.add_row(escape(key), f"{value:.4f}" if isinstance(value, float) else str(value))
         out.print(table)
 
 
@@ -164,7 +164,7 @@ def detect(
     found = edgec.detect(artifact, images, output, score=score, threads=threads)
     for name, boxes in found.items():
         out.print(f"{name}: {len(boxes)} objects", highlight=False, markup=False)
-    out.print(f"wrote {output}", highlight=False, soft_wrap=True)
+    _say(f"wrote {output}")
 
 
 @app.command()
@@ -396,7 +396,7 @@ def compare(
     for index, column in enumerate(found["columns"]):
         table.add_column(column, justify="left" if index < 2 else "right", no_wrap=index < 2)
     for row in found["rows"]:
-        table.add_row(*(str(c["text"] if isinstance(c, dict) else c) for c in row))
+        table.add_row(*(escape(str(c["text"] if isinstance(c, dict) else c)) for c in row))
     _show(table)
     for warning in found["warnings"]:
         err.print(warning, markup=False, highlight=False, soft_wrap=True)
@@ -411,7 +411,7 @@ def recipes() -> None:
 
     for name in shipped_recipes():
         first = find_recipe(name)[0].splitlines()[0].lstrip("# ")
-        out.print(f"{name:32} {first}", highlight=False, soft_wrap=True)
+        _say(f"{name:32} {first}")
 
 
 @app.command()
@@ -457,7 +457,7 @@ def doctor(
     for column in ("what", "found", "remedy"):
         table.add_column(column, overflow="fold")
     for row in report():
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(escape(str(cell)) for cell in row))
     out.print(table)
 
 

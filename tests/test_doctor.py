@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
-from edgec import doctor
+from edgec import cli, doctor
 
 
 def test_rows_have_three_cells_and_name_what_matters() -> None:
@@ -34,6 +35,15 @@ def test_a_missing_package_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None
     assert rows["onnx"].remedy.startswith("pip install onnx")
     assert rows["optional: openvino"].found == "not installed"
     assert "pip install 'edgec[ncnn]'" in rows["optional: pnnx"].remedy
+
+
+def test_the_table_shows_remedies_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    remedy = "pip install 'edgec[mnn]'"
+    monkeypatch.setattr(doctor, "report", lambda: [doctor.Row("optional: MNN", "not installed", remedy)])
+    monkeypatch.setattr(cli.out, "_width", 120)
+    run = CliRunner().invoke(cli.app, ["doctor"])
+    assert run.exit_code == 0
+    assert remedy in run.output
 
 
 @pytest.mark.parametrize(
