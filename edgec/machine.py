@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec import __version__
+from edgec.devices.probe.describe import cpu_name
 from edgec.errors import Missing, RecipeError
 
 
@@ -40,19 +41,11 @@ def environment() -> dict[str, Any]:
         "edgec": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "git": _git_state(),
         **versions,
     }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
 
 
 def _git_state() -> str:

@@ -51,11 +51,7 @@ def without_pairs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Co
             renamed[output] = source
             step_of[source] = (float(scale), zero)
         elif node.input[0] in stored:
-            integers = stored[node.input[0]]
-            zero = stored[node.input[2]] if len(node.input) > 2 else np.zeros(scale.shape, integers.dtype)
-            shape = (-1, *[1] * (integers.ndim - 1)) if scale.ndim else ()
-            value = (integers.astype(np.float64) - zero.reshape(shape)) * scale.reshape(shape)
-            graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), output))
+            graph.initializer.append(numpy_helper.from_array(dequantized(node, stored), output))
     nodes = [n for n in graph.node if n.op_type not in ("QuantizeLinear", "DequantizeLinear")]
     back = {_root(o.name, renamed): o.name for o in graph.output if o.name in renamed}
 
@@ -74,6 +70,15 @@ def without_pairs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Co
     drop_unused(graph)
     del graph.value_info[:]
     return made, found
+
+
+def dequantized(node: onnx.NodeProto, stored: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What a DequantizeLinear makes of stored integers [out, ...], float32; it has one scale, or one for each output channel."""
+    integers, scale = stored[node.input[0]], stored[node.input[1]]
+    zero = stored[node.input[2]] if len(node.input) > 2 else np.zeros(scale.shape, integers.dtype)
+    shape = (-1, *[1] * (integers.ndim - 1)) if scale.ndim else ()
+    value = (integers.astype(np.float64) - zero.reshape(shape)) * scale.reshape(shape)
+    return value.astype(np.float32)
 
 
 def _root(name: str, renamed: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from edgec.errors import StageError
 from edgec.runtimes.onnx_export import initializers
+from edgec.runtimes.scales import dequantized
 
 SIGNED = 128  # between the zero points of unsigned and of signed 8 bits
 
@@ -108,17 +109,9 @@ def _slice(call: Call, x: list[Tensor]) -> Tensor:
     axes = call.constant(3, list(range(len(starts))))
     call.refuse_unless(set(call.constant(4, [1])) == {1}, "a step other than 1")
     for axis, start, end in zip(axes, starts, ends, strict=True):
-        x[0] = (
-            x[0].narrow(axis, start, end - start)
-            if 0 <= start < end < 2**31
-            else _rest(x[0], axis, start, end)
-        )
+        cut = slice(start, None if end >= 2**31 else end)  # ONNX says "to the end" with the largest integer
+        x[0] = x[0][(slice(None),) * (axis % x[0].ndim) + (cut,)]
     return x[0]
-
-
-def _rest(x: Tensor, axis: int, start: int, end: int) -> Tensor:
-    cut = slice(start, None if end >= 2**31 else end)
-    return x[(slice(None),) * (axis % x.ndim) + (cut,)]
 
 
 def _squeeze(call: Call, x: list[Tensor]) -> Tensor:
@@ -216,15 +209,14 @@ class TorchGraph(nn.Module):
 
     def _keep_weights(self, node: onnx.NodeProto, stored: Mapping[str, np.ndarray]) -> None:
         """int8 weights with a scale for each output channel stay integers; biases and all else become floats."""
-        integers, scale = stored[node.input[0]], stored[node.input[1]]
-        zero = stored[node.input[2]] if len(node.input) > 2 else np.zeros(scale.shape, integers.dtype)
-        if integers.dtype == np.int8 and scale.ndim == 1 and integers.ndim == 4:
-            for name, value in (("", integers), ("/scale", scale), ("/zero", zero.astype(np.int64))):
-                self._keep(f"{node.output[0]}{name}", value)
+        name, integers, scale = node.output[0], stored[node.input[0]], stored[node.input[1]]
+        if integers.dtype != np.int8 or scale.ndim != 1 or integers.ndim != 4:
+            self._keep(name, dequantized(node, stored))
             return
-        shape = (-1, *[1] * (integers.ndim - 1)) if scale.ndim else ()
-        value = (integers.astype(np.float64) - zero.reshape(shape)) * scale.reshape(shape)
-        self._keep(node.output[0], value.astype(np.float32))
+        zero = stored[node.input[2]] if len(node.input) > 2 else np.zeros(scale.shape)
+        self._keep(name, integers)
+        self._keep(f"{name}/scale", scale)
+        self._keep(f"{name}/zero", zero.astype(np.int64))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         values = {self.image: image}  # integers where a name is in `steps`

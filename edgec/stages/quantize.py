@@ -62,15 +62,13 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     model, by_layer = calibrated.model, calibrated.factors
     layers = [n for n in quantizable(model) if n not in fixed]
     formats = _formats(config, model, net, layers, env)
-    if config.weights_only:
-        in_float = [*fixed, *layers]
-    else:
-        in_float = fixed
-        if config.weight_bits <= CODEBOOK_BITS:  # a small file is what few bits are for
-            formats |= {layer: EIGHT_BITS for layer in fixed if layer in quantizable(model)}
+    weights_alone = [*fixed, *layers] if config.weights_only else []
+    # a small file is what few bits are for
+    if config.weight_bits <= CODEBOOK_BITS and not config.weights_only:
+        formats |= {layer: EIGHT_BITS for layer in fixed if layer in quantizable(model)}
     table = sensitivity(
         model, calibrated.ranges, probe, lambda done, total: _tell(env, "sensitivity", done, total), formats,
-        in_float if config.weights_only else (),
+        weights_alone,
     )  # fmt: skip
     table = {layer: noise for layer, noise in table.items() if layer in layers or not config.weights_only}
     noisy = [n for n in layers if n not in formats and table[n] < config.min_sqnr_db]
@@ -79,10 +77,10 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
             f"{env.stage}: {', '.join(noisy)} stay{'s' * (len(noisy) == 1)} in float, below min_sqnr_db "
             f"{config.min_sqnr_db:g} alone", "info", env.stage,
         )  # fmt: skip
-    fixed = list(dict.fromkeys((*fixed, *noisy)))
-    in_float = list(dict.fromkeys((*in_float, *noisy)))
+    fixed = [*fixed, *noisy]
+    kept = tuple(weights_alone or fixed)
     found = Quantization(  # of `model`, whose channels are equal already
-        calibrated.ranges, tuple(in_float), {}, formats, config.calibration, config.activation_bits
+        calibrated.ranges, kept, {}, formats, config.calibration, config.activation_bits
     )
     if config.bias_correction:
         images = env.task.images("train", config.images)
