@@ -35,6 +35,7 @@ class Surgery:
 
     kind "resize": per module the new attributes, `{"neck.conv": {"out_channels": 48, "in_channels": 32}}`.
     kind "fold": batch norms that are part of the convolution before them, `{"neck.conv": "neck.bn"}`.
+    kind "spatial_svd": convolutions that are a column and a row convolution now, and the channels between: `{"neck.conv": 24}`.
     kind "quantize": what the int8 export needs: per tensor range, layers kept in float, formats of weights; the module is
     unchanged.
     """
@@ -247,6 +248,9 @@ def replay(module: nn.Module, surgery: Surgery) -> None:
             for conv, norm in surgery.changes.items():
                 resize(module.get_submodule(conv), {"bias": True})
                 module.set_submodule(norm, nn.Identity())
+        case "spatial_svd":
+            for name, rank in surgery.changes.items():
+                module.set_submodule(name, column_and_row(module.get_submodule(name), rank))
         case "quantize":
             pass  # read by the export; the float module is unchanged
         case other:
@@ -285,6 +289,17 @@ def resize(layer: nn.Module, attributes: Mapping[str, Any]) -> None:
         layer.bias = fresh(
             layer.weight.shape[1] if isinstance(layer, nn.ConvTranspose2d) else layer.weight.shape[0]
         )
+
+
+def column_and_row(conv: nn.Module, rank: int) -> nn.Sequential:
+    """A column convolution (kh x 1) to `rank` channels and a row convolution (1 x kw), of the geometry of one, weights new."""
+    if not isinstance(conv, nn.Conv2d) or isinstance(conv.padding, str):
+        raise NetworkError(f"a {type(conv).__name__} cannot be decomposed")
+    (kh, kw), (sh, sw), (dh, dw) = conv.kernel_size, conv.stride, conv.dilation
+    ph, pw = conv.padding
+    column = nn.Conv2d(conv.in_channels, rank, (kh, 1), (sh, 1), (ph, 0), (dh, 1), bias=False)
+    row = nn.Conv2d(rank, conv.out_channels, (1, kw), (1, sw), (0, pw), (1, dw), bias=conv.bias is not None)
+    return nn.Sequential(column, row).train(conv.training)
 
 
 def size_bytes(network: Network) -> int:

@@ -33,6 +33,7 @@ from edgec.network import Network, resolve_dotted
 from edgec.recipe import (
     CocoData,
     Custom,
+    Decompose,
     Distill,
     Export,
     FolderData,
@@ -272,6 +273,10 @@ def apply(config: Stage, network: Network, env: Env) -> StageResult:
             from edgec.stages.prune import prune
 
             return prune(config, network, env)
+        case Decompose():
+            from edgec.stages.decompose import decompose
+
+            return decompose(config, network, env)
         case Distill():
             from edgec.stages.distill import distill
 

@@ -291,6 +291,16 @@ class Prune(Frozen):
         return self
 
 
+class Decompose(Frozen):
+    """Spatial SVD (arXiv 1405.3866): a k x k convolution becomes a k x 1 and a 1 x k one, few channels between."""
+
+    kind: Literal["decompose"] = "decompose"
+    keep_macs: Ratio = 0.5  # MACs left / MACs before, at most
+    images: PositiveInt = 32  # of the training split: what layers take there tells what may go
+    round_to: PositiveInt = 8  # channels between the two are a multiple of this
+    ignore: tuple[str, ...] = ()
+
+
 class Tap(Frozen):
     """A named module of the teacher and the one of the student that answers it."""
 
@@ -496,10 +506,21 @@ class Custom(Frozen):
 
 
 Stage = Annotated[
-    Train | Sparsify | Prune | Distill | Quantize | QuantizationAware | Export | Profile | Custom,
+    Train | Sparsify | Prune | Decompose | Distill | Quantize | QuantizationAware | Export | Profile | Custom,
     Field(discriminator="kind"),
 ]
-STAGE_KINDS = ("train", "sparsify", "prune", "distill", "quantize", "qad", "export", "profile", "custom")
+STAGE_KINDS = (
+    "train",
+    "sparsify",
+    "prune",
+    "decompose",
+    "distill",
+    "quantize",
+    "qad",
+    "export",
+    "profile",
+    "custom",
+)
 
 
 # --- gates and the whole ---------------------------------------------------------------------------

@@ -1,0 +1,134 @@
+"""Spatial SVD: a k x k convolution as a k x 1 and a 1 x k convolution with few channels between them.
+
+Jaderberg, Vedaldi and Zisserman 2014 (arXiv 1405.3866), scheme 2. The weights [o, i, kh, kw], laid out as a matrix of
+(o, kw) rows and (i, kh) columns, are cut to the rank that keeps most of the output's energy. The columns are weighted by
+the second moments of what the layer takes on images, so that what never occurs there costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+POSITIONS = 1024  # of each image, drawn at random
+RIDGE = 1e-4  # of the mean second moment: directions that the images lack still count a little
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What a convolution can be cut to: `left` [o * kw, full rank], orthonormal, the strongest direction first."""
+
+    left: Tensor
+    energy: Tensor  # [full rank], the share of the output's energy that each direction carries; sums to 1
+
+    def kept(self, rank: int) -> float:
+        """The share of the energy that the first `rank` directions carry."""
+        return float(self.energy[:rank].sum())
+
+
+def decomposable(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Conv2d]:
+    """The convolutions with a kernel of more than one row and column, whole channels, and zeros around."""
+    return {
+        name: module
+        for name, module in net.named_modules()
+        if type(module) is nn.Conv2d
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+        and min(module.kernel_size) > 1
+        and not any(fnmatchcase(name, pattern) for pattern in ignore)
+    }
+
+
+def spectra(
+    net: nn.Module, convs: Mapping[str, nn.Conv2d], images: np.ndarray, seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Spectrum]:  # fmt: skip
+    """The spectrum of each convolution on images [n, c, h, w]; the network is on the CPU, in eval mode.
+
+    Layers that no image reaches are left out.
+    """
+    moments: dict[str, Tensor] = {}
+    draw = torch.Generator().manual_seed(seed)
+
+    def note(name: str, conv: nn.Conv2d, x: Tensor) -> None:
+        columns = _columns(conv, x)
+        columns = columns[
+            torch.randint(len(columns), (min(POSITIONS * len(x), len(columns)),), generator=draw)
+        ]
+        wide = columns.double()
+        moments[name] = moments.get(name, 0) + wide.T @ wide
+
+    def hook(name: str, conv: nn.Conv2d) -> Callable[..., None]:
+        return lambda module, inputs, output: note(name, conv, inputs[0])
+
+    handles = [conv.register_forward_hook(hook(name, conv)) for name, conv in convs.items()]
+    try:
+        with torch.no_grad():
+            for index in range(len(images)):
+                net(torch.from_numpy(images[index : index + 1]))
+                progress(index + 1, len(images))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: _spectrum(conv, moments[name]) for name, conv in convs.items() if name in moments}
+
+
+def factors(conv: nn.Conv2d, spectrum: Spectrum, rank: int) -> tuple[Tensor, Tensor]:
+    """The weights of the two convolutions, [rank, i, kh, 1] and [o, rank, 1, kw], each channel as large in both."""
+    o, i, kh, kw = conv.weight.shape
+    left = spectrum.left[:, :rank]
+    right = left.T @ _matrix(conv)
+    size = right.norm(dim=1).clamp(min=1e-12).sqrt()
+    column = (right / size[:, None]).reshape(rank, i, kh, 1)
+    row = (left * size).reshape(o, kw, rank).permute(0, 2, 1).reshape(o, rank, 1, kw)
+    return column.to(conv.weight.dtype), row.to(conv.weight.dtype)
+
+
+def break_even(conv: nn.Conv2d) -> int:
+    """The least rank at which two convolutions are no cheaper than the one."""
+    o, i, kh, kw = conv.weight.shape
+    return -(-o * i * kh * kw // (i * kh + o * kw))
+
+
+def ranks_at(
+    share: float, convs: Mapping[str, nn.Conv2d], found: Mapping[str, Spectrum], round_to: int
+) -> dict[str, int]:
+    """The ranks, multiples of `round_to`, that keep this share of each layer's energy; layers that would gain nothing are
+    left out.
+    """
+    ranks: dict[str, int] = {}
+    for name, spectrum in found.items():
+        enough = int(torch.searchsorted(spectrum.energy.cumsum(0), share)) + 1
+        rank = -(-enough // round_to) * round_to
+        if rank < break_even(convs[name]) and rank <= len(spectrum.energy):
+            ranks[name] = rank
+    return ranks
+
+
+def _matrix(conv: nn.Conv2d) -> Tensor:
+    """The weights as (o, kw) rows and (i, kh) columns, in double precision."""
+    o, i, kh, kw = conv.weight.shape
+    return conv.weight.detach().double().permute(0, 3, 1, 2).reshape(o * kw, i * kh)
+
+
+def _columns(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """What lies under one column of the kernel at each position, [positions, i * kh]."""
+    kernel, stride = (conv.kernel_size[0], 1), (conv.stride[0], 1)
+    padding, dilation = (int(conv.padding[0]), 0), (conv.dilation[0], 1)
+    patches = functional.unfold(x, kernel, dilation, padding, stride)
+    return patches.transpose(1, 2).reshape(-1, patches.shape[1])
+
+
+def _spectrum(conv: nn.Conv2d, moment: Tensor) -> Spectrum:
+    ridge = RIDGE * moment.diagonal().mean().clamp(min=1e-12)
+    root = torch.linalg.cholesky(moment + ridge * torch.eye(len(moment), dtype=moment.dtype))
+    left, sizes, _ = torch.linalg.svd(_matrix(conv) @ root, full_matrices=False)
+    energy = sizes.square()
+    return Spectrum(left, energy / energy.sum().clamp(min=1e-30))

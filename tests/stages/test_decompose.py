@@ -1,0 +1,96 @@
+"""The decompose stage: what it leaves, that it can be saved and loaded, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgec.env import Env, Predictor
+from edgec.errors import NetworkError, StageError
+from edgec.events import Events, Progress
+from edgec.network import Network, Surgery
+from edgec.pruning.cost import cost_of
+from edgec.recipe import Decompose
+from edgec.stages.decompose import decompose
+
+
+@dataclass
+class Noise:
+    """As much of a task as the stage needs: images of noise, and the outputs' mean as the metric."""
+
+    name = "noise"
+    metric = "mean"
+
+    def example(self) -> torch.Tensor:
+        return torch.zeros(1, 3, 24, 24)
+
+    def images(self, split: str, count: int) -> np.ndarray:
+        assert split == "train"
+        return np.random.default_rng(0).random((min(count, 4), 3, 24, 24), dtype=np.float32)
+
+    def contract(self, net: nn.Module) -> dict[str, Any]:
+        return {}
+
+    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> dict[str, float]:
+        assert split == "val"
+        return {"mean": float(predictor.run(np.zeros((1, 3, 24, 24), np.float32))[0].mean())}
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return Network.initial("imdn", {"scale": 2, "features": 16, "blocks": 2}, seed=3)
+
+
+def env(tmp_path: Path, network: Network, seen: list[Any]) -> Env:
+    return Env(
+        task=Noise(),  # type: ignore[arg-type]
+        events=Events(listeners=(seen.append,)),
+        stage="decompose",
+        seed=0,
+        scratch=tmp_path / "scratch",
+        out=tmp_path / "out",
+        dense=network,
+    )
+
+
+def outputs(network: Network) -> torch.Tensor:
+    with torch.no_grad():
+        return network.build()(torch.from_numpy(Noise().images("train", 4)))
+
+
+def test_the_cost_is_kept_and_the_network_loads_again(tmp_path: Path, network: Network) -> None:
+    seen: list[Any] = []
+    made, metrics = decompose(Decompose(keep_macs=0.6, round_to=4), network, env(tmp_path, network, seen))
+    reached = cost_of(made.build(), Noise().example())
+    assert 0.5 < reached.macs / cost_of(network.build(), Noise().example()).macs <= 0.6
+    assert metrics["after"]["macs"] == reached.macs and metrics["after"]["params"] == made.parameters
+    assert [e for e in seen if isinstance(e, Progress)][-1].done == 4
+    assert all(layer["energy"] >= metrics["share"] for layer in metrics["layers"])
+    made.save(tmp_path / "network")
+    assert torch.equal(outputs(Network.load(tmp_path / "network")), outputs(made))
+
+
+def test_more_macs_come_nearer_to_the_network(tmp_path: Path, network: Network) -> None:
+    def loss(keep: float) -> float:
+        made, _ = decompose(Decompose(keep_macs=keep, round_to=2), network, env(tmp_path, network, []))
+        return float((outputs(made) - outputs(network)).square().mean())
+
+    assert loss(0.9) < 0.5 * loss(0.5)
+
+
+def test_what_cannot_be_reached_is_said(tmp_path: Path, network: Network) -> None:
+    with pytest.raises(StageError, match=r"keep_macs 0\.01 cannot be reached, 0\.\d+ is the least"):
+        decompose(Decompose(keep_macs=0.01), network, env(tmp_path, network, []))
+    with pytest.raises(StageError, match="no convolution can be decomposed"):
+        decompose(Decompose(ignore=("*",)), network, env(tmp_path, network, []))
+
+
+def test_a_record_that_does_not_fit_is_refused(network: Network) -> None:
+    with pytest.raises(NetworkError, match="cannot be decomposed"):
+        network.with_surgery(Surgery("spatial_svd", {"shuffle": 8})).build()
