@@ -16,6 +16,8 @@ from edgec.errors import NetworkError, StageError
 from edgec.events import Events, Progress
 from edgec.network import Network, Surgery
 from edgec.pruning.cost import cost_of
+from edgec.pruning.groups import coupling_groups, masks_of
+from edgec.pruning.surgery import prune_channels
 from edgec.recipe import Decompose
 from edgec.stages.decompose import decompose
 
@@ -94,3 +96,15 @@ def test_what_cannot_be_reached_is_said(tmp_path: Path, network: Network) -> Non
 def test_a_record_that_does_not_fit_is_refused(network: Network) -> None:
     with pytest.raises(NetworkError, match="cannot be decomposed"):
         network.with_surgery(Surgery("spatial_svd", {"shuffle": 8})).build()
+
+
+def test_a_pruned_network_can_be_decomposed(tmp_path: Path, network: Network) -> None:
+    net = network.build()
+    couplings = coupling_groups(net, Noise().example())
+    outs, ins = masks_of(couplings, {c.name: np.arange(c.size) < 0.75 * c.size for c in couplings}, net)
+    pruned = prune_channels(network, net, outs, ins)
+    made, metrics = decompose(Decompose(keep_macs=0.7, round_to=2), pruned, env(tmp_path, pruned, []))
+    assert [s.kind for s in made.surgeries] == ["resize", "spatial_svd"]
+    assert metrics["before"]["macs"] == cost_of(pruned.build(), Noise().example()).macs
+    made.save(tmp_path / "network")
+    assert torch.equal(outputs(Network.load(tmp_path / "network")), outputs(made))
