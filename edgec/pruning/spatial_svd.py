@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import fnmatch
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-POSITIONS = 1024  # of each image, drawn at random
+from edgec.pruning.reconstruct import POSITIONS
+
 RIDGE = 1e-4  # of the mean second moment: directions that the images lack still count a little
 
 
@@ -42,7 +43,7 @@ def decomposable(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Conv2d]:
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
         and min(module.kernel_size) > 1
-        and not any(fnmatchcase(name, pattern) for pattern in ignore)
+        and not any(fnmatch(name, pattern) for pattern in ignore)
     }
 
 
@@ -59,10 +60,7 @@ def spectra(
 
     def note(name: str, conv: nn.Conv2d, x: Tensor) -> None:
         columns = _columns(conv, x)
-        columns = columns[
-            torch.randint(len(columns), (min(POSITIONS * len(x), len(columns)),), generator=draw)
-        ]
-        wide = columns.double()
+        wide = columns[torch.randperm(len(columns), generator=draw)[:POSITIONS]].double()
         moments[name] = moments.get(name, 0) + wide.T @ wide
 
     def hook(name: str, conv: nn.Conv2d) -> Callable[..., None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from bisect import bisect_left
 from dataclasses import asdict
 from typing import Any
@@ -42,8 +41,11 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
     example = env.task.example()
     before = cost_of(net, example)
 
+    def surgery_at(share: float) -> Surgery:
+        return Surgery("spatial_svd", ranks_at(share, convs, found, config.round_to))
+
     def cost(share: float) -> Cost:
-        return cost_of(_replayed(net, ranks_at(share, convs, found, config.round_to)), example)
+        return cost_of(network.with_surgery(surgery_at(share)).blank(), example)
 
     limit = config.keep_macs * before.macs
     above = bisect_left(SHARES, True, key=lambda share: cost(share).macs > limit)
@@ -54,11 +56,11 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
             "shorten ignore, or prune channels too"
         )
     share = SHARES[above - 1]
-    ranks = ranks_at(share, convs, found, config.round_to)
-    module = _replayed(net, ranks)
+    surgery = surgery_at(share)
+    replay(net, surgery)
     with torch.no_grad():
-        for name, rank in ranks.items():
-            column, row = module.get_submodule(f"{name}.0"), module.get_submodule(f"{name}.1")
+        for name, rank in surgery.changes.items():
+            column, row = net.get_submodule(f"{name}.0"), net.get_submodule(f"{name}.1")
             assert isinstance(column, nn.Conv2d) and isinstance(row, nn.Conv2d)
             conv = convs[name]
             for made, weight in zip((column, row), factors(conv, found[name], rank), strict=True):
@@ -67,20 +69,13 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
                 row.bias.copy_(conv.bias)
     layers = [
         {"name": name, "rank": rank, "of": len(found[name].energy), "energy": found[name].kept(rank)}
-        for name, rank in ranks.items()
+        for name, rank in surgery.changes.items()
     ]
     metrics = {
         "share": share,
         "layers": layers,
         "before": asdict(before),
-        "after": asdict(cost_of(module, example)),
-        "final": env.task.evaluate(torch_predictor(module, env.task, env.device), "val"),
+        "after": asdict(cost_of(net, example)),
+        "final": env.task.evaluate(torch_predictor(net, env.task, env.device), "val"),
     }
-    return network.with_surgery(Surgery("spatial_svd", ranks), module), metrics
-
-
-def _replayed(net: nn.Module, ranks: dict[str, int]) -> nn.Module:
-    """A copy of the module with the pairs in place, their weights not yet set."""
-    module = copy.deepcopy(net)
-    replay(module, Surgery("spatial_svd", ranks))
-    return module
+    return network.with_surgery(surgery, net), metrics
