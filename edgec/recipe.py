@@ -224,7 +224,7 @@ class Training(Frozen):
 
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch: PositiveInt = 16
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "soap"] = "sgd"
     lr: PositiveFloat = 0.01
     final_lr: Fraction = 0.02  # of lr, at the end of the cosine
     momentum: Fraction = 0.937
@@ -337,6 +337,10 @@ class FitNet(TappedTerm):
     weight: NonNegative = 10.0
 
 
+class MeanSquared(TappedTerm):
+    kind: Literal["mse"]  # features as they are, for students with the teacher's channels
+
+
 class ChannelWise(TappedTerm):
     kind: Literal["cwd"]
     temperature: PositiveFloat = 1.0
@@ -370,6 +374,7 @@ Distiller = Annotated[
     | Boxes
     | Output
     | FitNet
+    | MeanSquared
     | ChannelWise
     | Pearson
     | FeatureAffinity
@@ -441,7 +446,7 @@ class QuantizationAware(Taught):
     """Quantization-aware distillation: training that sees the rounding which the quantize stage before it has set up."""
 
     kind: Literal["qad"] = "qad"
-    optimizer: Literal["sgd", "adamw"] = "adamw"
+    optimizer: Literal["sgd", "adamw", "soap"] = "adamw"
     lr: PositiveFloat = 1e-4
     weight_decay: NonNegative = 0.0
     warmup_epochs: NonNegative = 0.2

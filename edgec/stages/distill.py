@@ -15,6 +15,7 @@ from edgec.distillers.boxes import boxes
 from edgec.distillers.cwd import channel_wise
 from edgec.distillers.fitnet import Connector, fitnet
 from edgec.distillers.logits import logits
+from edgec.distillers.mse import mean_squared
 from edgec.distillers.output import output
 from edgec.distillers.pkd import pearson
 from edgec.distillers.spatial_attention import spatial_attention
@@ -30,6 +31,7 @@ from edgec.recipe import (
     FeatureAffinity,
     FitNet,
     Logits,
+    MeanSquared,
     Output,
     Pearson,
     SpatialAttention,
@@ -172,6 +174,8 @@ def _measure(term: TappedTerm, batch: Any, env: Env) -> Callable[[Tensor, Tensor
             return spatial_attention
         case FitNet():
             return fitnet
+        case MeanSquared():
+            return mean_squared
         case ChannelWise():
             return lambda s, t: channel_wise(s, t, term.temperature)
         case Pearson():
@@ -233,7 +237,7 @@ def make_connectors(
                 match term:
                     case FitNet():
                         needed = True
-                    case ChannelWise() | Pearson():
+                    case ChannelWise() | Pearson() | MeanSquared():
                         needed = mine != theirs
                     case (
                         SpatialAttention() | FeatureAffinity() | CustomTerm() | Logits() | Boxes() | Output()

@@ -26,6 +26,7 @@ from edgec.training.checkpoint import State
 from edgec.training.distributed import average, average_gradients, barrier
 from edgec.training.ema import Ema
 from edgec.training.schedules import Position, learning_rate
+from edgec.training.soap import Soap
 
 LossFn = Callable[[nn.Module, Any, Position], Mapping[str, Tensor]]
 BAD_STEPS = 3  # in a row, before the training goes back to the last epoch
@@ -124,7 +125,7 @@ def choose_precision(asked: str, device: str) -> str:
 
 
 def make_optimizer(net: nn.Module, helpers: nn.Module | None, config: Training) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; norms and biases carry no weight decay."""
+    """SGD with Nesterov momentum, AdamW, or SOAP; norms and biases carry no weight decay."""
     parameters = [p for m in (net, helpers) if m is not None for p in m.parameters() if p.requires_grad]
     decayed = [p for p in parameters if p.ndim > 1]
     plain = [p for p in parameters if p.ndim <= 1]
@@ -135,6 +136,8 @@ def make_optimizer(net: nn.Module, helpers: nn.Module | None, config: Training) 
     groups = [g for g in groups if g["params"]]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), foreach=True)
+    if config.optimizer == "soap":
+        return Soap(groups, lr=config.lr, betas=(config.momentum, 0.95))
     return torch.optim.SGD(
         groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, foreach=True
     )

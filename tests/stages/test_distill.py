@@ -23,7 +23,7 @@ from edgec.training.fit import FitResult
 from edgec.training.schedules import Position
 
 ANCHORS, CLASSES, SIDE = 2, 3, 16
-TAPPED = ["spatial_attention", "fitnet", "cwd", "pkd", "affinity"]
+TAPPED = ["spatial_attention", "fitnet", "mse", "cwd", "pkd", "affinity"]
 
 
 class Block(nn.Module):
@@ -155,7 +155,7 @@ def test_trains_with_every_term_and_names_them(env: Env) -> None:
     student = small(1)
     network, metrics = distill(config(*TAPPED, "logits", "boxes"), student, env)
     auto = {f"{kind}/s8" for kind in TAPPED}  # the only scale group of so small a network
-    assert set(losses(metrics)) == {"squares", "logits/5", "boxes/6", "total"} | auto
+    assert set(losses(metrics)) == {"squares", "logits/6", "boxes/7", "total"} | auto
     parts = {n: v for n, v in losses(metrics).items() if n != "total"}
     assert all(v > 0 for v in parts.values())
     assert losses(metrics)["total"] == pytest.approx(sum(parts.values()), rel=1e-4)
@@ -268,7 +268,7 @@ def test_connectors_only_where_they_are_needed(env: Env, monkeypatch: pytest.Mon
     assert set(given.pop()) == {"1_first", "1_second"}  # fitnet always has them
     wider = replace(env, scratch=env.scratch / "wider")
     distill(config(*({"kind": k, "taps": taps} for k in TAPPED)), small(1, width=6), wider)
-    assert {key[0] for key in given.pop()} == {"1", "2", "3"}
+    assert {key[0] for key in given.pop()} == {"1", "2", "3", "4"}
     distill(config("spatial_attention", "logits"), small(1), replace(env, scratch=env.scratch / "other"))
     assert given.pop() is None
 

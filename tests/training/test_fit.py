@@ -102,7 +102,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     )
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "soap"])
 @pytest.mark.parametrize("step", [0, 4, 6, 8, 11])
 def test_a_resumed_training_is_the_same_to_the_bit(tmp_path: Path, optimizer: str, step: int) -> None:
     config = Train(epochs=3, optimizer=optimizer, lr=0.01)  # type: ignore[arg-type]

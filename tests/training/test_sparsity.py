@@ -134,7 +134,7 @@ def test_clipping_does_not_touch_the_pull(tmp_path: Path) -> None:
 
 def test_decay_does_not_act_on_scales_a_second_time() -> None:
     net = make_net()
-    for optimizer in ("sgd", "adamw"):
+    for optimizer in ("sgd", "adamw", "soap"):
         config = Sparsify(epochs=1, weight_decay=0.3, optimizer=optimizer)  # type: ignore[arg-type]
         groups = make_optimizer(net, None, config).param_groups
         decays = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
