@@ -17,6 +17,7 @@ from edgec.env import Env
 from edgec.events import EpochEnded, Event, Step
 from edgec.recipe import Train
 from edgec.training.fit import choose_precision, fit, make_optimizer
+from edgec.training.soap import Soap
 
 
 def task_of(env: Env) -> Task:
@@ -177,6 +178,9 @@ def test_optimizers_are_set_as_asked() -> None:
     adamw = make_optimizer(net, None, Train(epochs=1, optimizer="adamw", momentum=0.85))
     assert isinstance(adamw, torch.optim.AdamW)
     assert {g["betas"] for g in adamw.param_groups} == {(0.85, 0.999)}
+    soap = make_optimizer(net, None, Train(epochs=1, optimizer="soap", momentum=0.9))
+    assert isinstance(soap, Soap)
+    assert {g["betas"] for g in soap.param_groups} == {(0.9, 0.95)}
 
 
 def test_helpers_are_optimised_and_what_is_frozen_is_not() -> None:
