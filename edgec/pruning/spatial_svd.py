@@ -82,7 +82,7 @@ def factors(conv: nn.Conv2d, spectrum: Spectrum, rank: int) -> tuple[Tensor, Ten
     """The weights of the two convolutions, [rank, i, kh, 1] and [o, rank, 1, kw], each channel as large in both."""
     o, i, kh, kw = conv.weight.shape
     left = spectrum.left[:, :rank]
-    right = left.T @ _matrix(conv)
+    right = left.T @ _matrix(conv.weight)
     size = right.norm(dim=1).clamp(min=1e-12).sqrt()
     column = (right / size[:, None]).reshape(rank, i, kh, 1)
     row = (left * size).reshape(o, kw, rank).permute(0, 2, 1).reshape(o, rank, 1, kw)
@@ -95,25 +95,83 @@ def break_even(conv: nn.Conv2d) -> int:
     return -(-o * i * kh * kw // (i * kh + o * kw))
 
 
-def ranks_at(
-    share: float, convs: Mapping[str, nn.Conv2d], found: Mapping[str, Spectrum], round_to: int
-) -> dict[str, int]:
-    """The ranks, multiples of `round_to`, that keep this share of each layer's energy; layers that would gain nothing are
-    left out.
+def options(conv: nn.Conv2d, spectrum: Spectrum, round_to: int) -> list[int]:
+    """The ranks, multiples of `round_to`, at which two convolutions are cheaper than the one."""
+    return list(range(round_to, min(break_even(conv) - 1, len(spectrum.energy)) + 1, round_to))
+
+
+def distortions(
+    net: nn.Module, convs: Mapping[str, nn.Conv2d], found: Mapping[str, Spectrum], images: np.ndarray, round_to: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, dict[int, float]]:  # fmt: skip
+    """What each layer cut to each rank, alone, does to the network's outputs on images [n, c, h, w].
+
+    The mean squared difference over the variance, summed over outputs. A layer's own energy would not tell: a last layer's
+    is nearly all in flat areas, and the details are what counts.
     """
-    ranks: dict[str, int] = {}
-    for name, spectrum in found.items():
-        enough = int(torch.searchsorted(spectrum.energy.cumsum(0), share)) + 1
-        rank = -(-enough // round_to) * round_to
-        if rank < break_even(convs[name]) and rank <= len(spectrum.energy):
-            ranks[name] = rank
-    return ranks
+    x = torch.from_numpy(images)
+    tried = {name: options(convs[name], spectrum, round_to) for name, spectrum in found.items()}
+    with torch.no_grad():
+        wanted = _outputs(net(x))
+        result: dict[str, dict[int, float]] = {}
+        for index, (name, ranks) in enumerate(tried.items()):
+            conv, whole = convs[name], convs[name].weight.detach().clone()
+            result[name] = {}
+            try:
+                for rank in ranks:
+                    conv.weight.copy_(_cut(conv, found[name], rank, whole))
+                    pairs = zip(_outputs(net(x)), wanted, strict=True)
+                    result[name][rank] = sum(
+                        float((y - w).square().mean() / w.var().clamp(min=1e-12)) for y, w in pairs
+                    )
+            finally:
+                conv.weight.copy_(whole)
+            progress(index + 1, len(tried))
+    return {name: each for name, each in result.items() if each}
 
 
-def _matrix(conv: nn.Conv2d) -> Tensor:
-    """The weights as (o, kw) rows and (i, kh) columns, in double precision."""
+def choose_ranks(
+    costs: Mapping[str, Mapping[int, int]], whole: Mapping[str, int], lost: Mapping[str, Mapping[int, float]], spare: int
+) -> dict[str, int]:  # fmt: skip
+    """The ranks that lose little for what they cost; layers that stay whole are left out.
+
+    `costs` and `lost`: each layer's MACs and distortion by rank; `whole`: its MACs uncut, at which it loses nothing.
+    All begin at the least rank; `spare` MACs go where each brings most, step by step.
+    """
+    chosen = {name: min(each) for name, each in lost.items()}
+    menu = {
+        name: {**{rank: (costs[name][rank], each[rank]) for rank in each}, 0: (whole[name], 0.0)}  # 0: whole
+        for name, each in lost.items()
+    }
+    while True:
+        steps: list[tuple[float, int, str, int]] = []
+        for name, rank in chosen.items():
+            cost, loss = menu[name][rank]
+            for other, (more, less) in menu[name].items():
+                if cost < more <= cost + spare and less < loss:
+                    steps.append(((loss - less) / (more - cost), more - cost, name, other))
+        if not steps:
+            return {name: rank for name, rank in chosen.items() if rank}
+        _, price, name, rank = max(steps)
+        chosen[name] = rank
+        spare -= price
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """Weights [o, i, kh, kw] as (o, kw) rows and (i, kh) columns, in double precision."""
+    o, i, kh, kw = weight.shape
+    return weight.detach().double().permute(0, 3, 1, 2).reshape(o * kw, i * kh)
+
+
+def _cut(conv: nn.Conv2d, spectrum: Spectrum, rank: int, whole: Tensor) -> Tensor:
+    """The weights of one convolution that computes what the two would."""
     o, i, kh, kw = conv.weight.shape
-    return conv.weight.detach().double().permute(0, 3, 1, 2).reshape(o * kw, i * kh)
+    left = spectrum.left[:, :rank]
+    return (left @ (left.T @ _matrix(whole))).reshape(o, kw, i, kh).permute(0, 2, 3, 1)
+
+
+def _outputs(found: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [found] if isinstance(found, Tensor) else list(found)
 
 
 def _columns(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -127,6 +185,6 @@ def _columns(conv: nn.Conv2d, x: Tensor) -> Tensor:
 def _spectrum(conv: nn.Conv2d, moment: Tensor) -> Spectrum:
     ridge = RIDGE * moment.diagonal().mean().clamp(min=1e-12)
     root = torch.linalg.cholesky(moment + ridge * torch.eye(len(moment), dtype=moment.dtype))
-    left, sizes, _ = torch.linalg.svd(_matrix(conv) @ root, full_matrices=False)
+    left, sizes, _ = torch.linalg.svd(_matrix(conv.weight) @ root, full_matrices=False)
     energy = sizes.square()
     return Spectrum(left, energy / energy.sum().clamp(min=1e-30))

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgec.env import Env, torch_predictor
 from edgec.errors import StageError
 from edgec.events import Progress
 from edgec.network import Network, Surgery, replay
-from edgec.pruning.cost import Cost, cost_of
-from edgec.pruning.spatial_svd import decomposable, factors, ranks_at, spectra
+from edgec.pruning.cost import LayerShape, cost_of, shapes_of
+from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, spectra
 from edgec.recipe import Decompose
 
-SHARES = [1 - 10 ** (-5 * step / 1000) for step in range(1, 1001)]  # of the energy: 0.011 to 0.99999
+MEASURED = 8  # images on which each layer is tried at each rank
 
 
 def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Cut convolutions to the ranks that keep the same share of the energy in each, as large as the cost allows.
+    """Cut convolutions to the ranks that, by what each was measured to do to the outputs, lose least at the cost asked for.
 
-    Metrics: cost before and after, the share, rank and kept energy of each layer, accuracy.
+    Metrics: cost before and after; rank, kept energy and loss of each layer; accuracy.
     Raises StageError where nothing can be decomposed, or the cost cannot be reached.
     """
     net = network.build()
@@ -34,29 +34,23 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
             "grouped ones and padding other than zeros stay as they are"
         )
 
-    def tell(done: int, total: int) -> None:
-        env.events.emit(Progress(f"{env.stage}: looking at what layers take", done, total))
+    def tell(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: env.events.emit(Progress(f"{env.stage}: {what}", done, total))
 
-    found = spectra(net, convs, env.task.images("train", config.images), env.seed, tell)
+    images = env.task.images("train", config.images)
+    found = spectra(net, convs, images, env.seed, tell("looking at what layers take"))
+    lost = distortions(net, convs, found, images[:MEASURED], config.round_to, tell("measuring ranks"))
     example = env.task.example()
     before = cost_of(net, example)
-
-    def surgery_at(share: float) -> Surgery:
-        return Surgery("spatial_svd", ranks_at(share, convs, found, config.round_to))
-
-    def cost(share: float) -> Cost:
-        return cost_of(network.with_surgery(surgery_at(share)).blank(), example)
-
-    limit = config.keep_macs * before.macs
-    above = bisect_left(SHARES, True, key=lambda share: cost(share).macs > limit)
-    if above == 0:
-        least = cost(SHARES[0]).macs / before.macs
+    whole, costs = _macs(network, lost, example, config.round_to)
+    least = before.macs - sum(whole[name] - min(costs[name].values()) for name in lost)
+    spare = int(config.keep_macs * before.macs) - least
+    if spare < 0:
         raise StageError(
-            f"stages.{env.stage}: keep_macs {config.keep_macs:g} cannot be reached, {least:.3f} is the least; ask for less, "
-            "shorten ignore, or prune channels too"
+            f"stages.{env.stage}: keep_macs {config.keep_macs:g} cannot be reached, {least / before.macs:.3f} is the least; "
+            "ask for less, shorten ignore, or prune channels too"
         )
-    share = SHARES[above - 1]
-    surgery = surgery_at(share)
+    surgery = Surgery("spatial_svd", choose_ranks(costs, whole, lost, spare))
     replay(net, surgery)
     with torch.no_grad():
         for name, rank in surgery.changes.items():
@@ -68,14 +62,35 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
             if row.bias is not None and conv.bias is not None:
                 row.bias.copy_(conv.bias)
     layers = [
-        {"name": name, "rank": rank, "of": len(found[name].energy), "energy": found[name].kept(rank)}
+        {
+            "name": name,
+            "rank": rank,
+            "of": len(found[name].energy),
+            "energy": found[name].kept(rank),
+            "lost": lost[name][rank],
+        }
         for name, rank in surgery.changes.items()
     ]
     metrics = {
-        "share": share,
         "layers": layers,
         "before": asdict(before),
         "after": asdict(cost_of(net, example)),
         "final": env.task.evaluate(torch_predictor(net, env.task, env.device), "val"),
     }
     return network.with_surgery(surgery, net), metrics
+
+
+def _macs(
+    network: Network, lost: Mapping[str, Mapping[int, float]], example: Tensor, round_to: int
+) -> tuple[dict[str, int], dict[str, dict[int, int]]]:
+    """MACs of each layer uncut, and cut to each rank: they grow with it in proportion."""
+    shapes = {shape.name: shape for shape in shapes_of(network.build(), example)}
+    cut = network.with_surgery(Surgery("spatial_svd", dict.fromkeys(lost, round_to))).blank()
+    thin = {shape.name: shape for shape in shapes_of(cut, example)}
+
+    def macs(shape: LayerShape) -> int:
+        return shape.outs * shape.ins * shape.area * shape.positions
+
+    whole = {name: macs(shapes[name]) for name in lost}
+    unit = {name: (macs(thin[f"{name}.0"]) + macs(thin[f"{name}.1"])) // round_to for name in lost}
+    return whole, {name: {rank: unit[name] * rank for rank in each} for name, each in lost.items()}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgec.network import column_and_row
-from edgec.pruning.spatial_svd import break_even, decomposable, factors, ranks_at, spectra
+from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, options, spectra
 
 
 def images(count: int = 4, seed: int = 0) -> np.ndarray:
@@ -63,21 +63,62 @@ def test_what_the_images_lack_costs_nothing() -> None:
     assert error(conv, made, images()) > 1e-3
 
 
-def test_the_share_of_the_energy_gives_the_rank() -> None:
+def test_energy_is_a_share_and_ranks_are_cheaper_than_the_whole() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1)).eval()
     convs = decomposable(net, ())
     found = spectra(net, convs, images(), seed=0)
     assert [float(s.energy.sum()) for s in found.values()] == pytest.approx([1, 1])
-    before: dict[str, int] = {}
-    for share in (0.5, 0.9, 0.99):
-        ranks = ranks_at(share, convs, found, round_to=4)
-        for name, rank in ranks.items():
-            assert rank % 4 == 0 and rank < break_even(convs[name])
-            assert found[name].kept(rank) >= share > found[name].kept(rank - 4)
-            assert rank >= before.get(name, 0)
-        before = ranks
-    assert ranks_at(1.0, convs, found, round_to=4) == {}
+    assert options(convs["2"], found["2"], 8) == [8, 16]  # 24 costs what the whole costs
+    assert options(convs["0"], found["0"], 4) == [4]  # of 9 directions, break-even at 8
+    assert options(convs["2"], found["2"], 32) == []
+
+
+def test_distortion_is_what_the_cut_layer_does_to_the_outputs() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1)).eval()
+    convs = decomposable(net, ())
+    found = spectra(net, convs, images(), seed=0)
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    lost = distortions(net, convs, found, images(), 4)
+    assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
+    assert {name: list(each) for name, each in lost.items()} == {"0": [4], "2": [4, 8, 12, 16, 20]}
+    falling = list(lost["2"].values())
+    assert falling == sorted(falling, reverse=True)
+    made = column_and_row(convs["0"], 4)
+    with torch.no_grad():
+        for conv, weight in zip(made, factors(convs["0"], found["0"], 4), strict=True):
+            conv.weight.copy_(weight)
+        made[1].bias.copy_(convs["0"].bias)
+        x = torch.from_numpy(images())
+        wanted, got = net(x), net[1:](made(x))
+    assert lost["0"][4] == pytest.approx(float((got - wanted).square().mean() / wanted.var()), rel=1e-3)
+
+
+def test_a_layer_is_tried_whole_again_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1)).eval()
+    convs = decomposable(net, ())
+    found = spectra(net, convs, images(), seed=0)
+    before = convs["0"].weight.detach().clone()
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distortions(net, convs, found, images(), 4, stop)
+    assert torch.equal(convs["0"].weight, before)
+
+
+def test_ranks_go_where_they_bring_most() -> None:
+    costs = {"flat": {8: 100, 16: 200}, "steep": {8: 100, 16: 200}}
+    whole = {"flat": 300, "steep": 300}
+    lost = {"flat": {8: 0.02, 16: 0.01}, "steep": {8: 9.0, 16: 0.5}}
+    assert choose_ranks(costs, whole, lost, 0) == {"flat": 8, "steep": 8}
+    assert choose_ranks(costs, whole, lost, 100) == {"flat": 8, "steep": 16}
+    assert choose_ranks(costs, whole, lost, 200) == {"flat": 8}  # steep whole
+    assert choose_ranks(costs, whole, lost, 400) == {}
+    stuck = {"flat": {8: 0.02, 16: 0.03}}  # more rank that loses more is passed over
+    assert choose_ranks(costs, whole, stuck, 150) == {"flat": 8}
 
 
 def test_only_whole_kernels_with_zeros_around_are_decomposed() -> None:

@@ -16,7 +16,10 @@ from edgec.training.soap import Soap
 def test_a_vector_moves_as_with_adam() -> None:
     """Biases have no directions: after the first step, which only looks, the steps are Adam's."""
     ours, theirs = (nn.Parameter(torch.tensor([1.0, -2.0, 3.0])) for _ in range(2))
-    mine, adam = Soap([ours], lr=0.1, betas=(0.9, 0.95)), torch.optim.Adam([theirs], lr=0.1, betas=(0.9, 0.95))
+    mine, adam = (
+        Soap([ours], lr=0.1, betas=(0.9, 0.95)),
+        torch.optim.Adam([theirs], lr=0.1, betas=(0.9, 0.95)),
+    )
     draw = torch.Generator().manual_seed(0)
     ours.grad = torch.ones(3)
     mine.step()
@@ -56,7 +59,9 @@ def descended(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], steps
     taken, given, target = turned(24), turned(16), torch.randn(16, 24, generator=draw)
     weight = nn.Parameter(torch.zeros(16, 24))
     optimizer = make([weight])
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / steps)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / steps))
+    )
     loss = torch.zeros(())
     for _ in range(steps):
         x = torch.randn(32, 24, generator=draw) @ taken.T
