@@ -237,24 +237,22 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> No
 
 def replay(module: nn.Module, surgery: Surgery) -> None:
     """Apply a recorded surgery to a freshly made module, in place."""
-    match surgery.kind:
-        case "resize":
-            for name, attributes in surgery.changes.items():
-                try:
-                    resize(module.get_submodule(name), attributes)
-                except AttributeError as error:
-                    raise NetworkError(f"surgery on {name!r}: {error}") from error
-        case "fold":
-            for conv, norm in surgery.changes.items():
-                resize(module.get_submodule(conv), {"bias": True})
-                module.set_submodule(norm, nn.Identity())
-        case "spatial_svd":
-            for name, rank in surgery.changes.items():
-                module.set_submodule(name, column_and_row(module.get_submodule(name), rank))
-        case "quantize":
-            pass  # read by the export; the float module is unchanged
-        case other:
-            raise NetworkError(f"surgery of kind {other!r} is unknown; update edgec")
+    if surgery.kind == "quantize":
+        return  # read by the export; the float module is unchanged
+    if surgery.kind not in ("resize", "fold", "spatial_svd"):
+        raise NetworkError(f"surgery of kind {surgery.kind!r} is unknown; update edgec")
+    for name, change in surgery.changes.items():
+        try:
+            layer = module.get_submodule(name)
+            if surgery.kind == "resize":
+                resize(layer, change)
+            elif surgery.kind == "fold":
+                resize(layer, {"bias": True})
+                module.set_submodule(change, nn.Identity(), strict=True)
+            else:
+                module.set_submodule(name, column_and_row(layer, change))
+        except AttributeError as error:
+            raise NetworkError(f"surgery on {name!r}: {error}") from error
 
 
 def resize(layer: nn.Module, attributes: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from edgec.errors import StageError
 from edgec.events import Progress
 from edgec.network import Network, Surgery, replay
 from edgec.pruning.cost import LayerShape, cost_of, shapes_of
+from edgec.pruning.patterns import check_patterns
 from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, spectra
 from edgec.recipe import Decompose
 
@@ -27,6 +28,7 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
     Raises StageError where nothing can be decomposed, or the cost cannot be reached.
     """
     net = network.build()
+    check_patterns(f"stages.{env.stage}.ignore", config.ignore, net)
     convs = decomposable(net, config.ignore)
     if not convs:
         raise StageError(

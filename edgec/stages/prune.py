@@ -21,6 +21,7 @@ from edgec.pruning.cost import Cost, LayerShape, cost_of, shapes_of, total
 from edgec.pruning.fold import fold, recalibrate
 from edgec.pruning.groups import Coupling, coupling_groups, masks_of, scale_groups
 from edgec.pruning.importance import has_norms, importance, taylor
+from edgec.pruning.patterns import check_patterns
 from edgec.pruning.reconstruct import reconstruct
 from edgec.pruning.surgery import prune_channels
 from edgec.pruning.thresholds import Decision, solve, target_of
@@ -114,6 +115,7 @@ def ranks_by_size(config: Prune, network: Network, task: Task) -> bool:
 
 def make_plan(config: Prune, net: nn.Module, task: Task, scores: Scores = importance) -> Plan:
     """Groups, ranking and thresholds for a network, without changing it."""
+    check_patterns("prune.ignore", config.ignore, net)
     example = task.example()
     couplings = coupling_groups(net, example, config.ignore)
     if not couplings:

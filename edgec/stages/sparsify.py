@@ -17,6 +17,7 @@ from edgec.errors import StageError
 from edgec.network import Network
 from edgec.pruning.filters import FilterNorms
 from edgec.pruning.groups import coupling_groups
+from edgec.pruning.patterns import check_patterns
 from edgec.recipe import Sparsify
 from edgec.training.fit import fit
 from edgec.training.schedules import Position
@@ -62,6 +63,7 @@ def signal_kind(config: Sparsify, net: nn.Module) -> Literal["norm_scales", "fil
 def _signal(
     kind: Literal["norm_scales", "filter_norms"], config: Sparsify, net: nn.Module, env: Env
 ) -> Signal:
+    check_patterns(f"stages.{env.stage}.ignore", config.ignore, net)
     if kind == "norm_scales":
         return NormScales(list(prunable_scales(net, config.ignore).values()))
     couplings = coupling_groups(net, env.task.example(), config.ignore)

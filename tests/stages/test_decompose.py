@@ -93,11 +93,20 @@ def test_what_cannot_be_reached_is_said(tmp_path: Path, network: Network) -> Non
         decompose(Decompose(keep_macs=0.01), network, env(tmp_path, network, []))
     with pytest.raises(StageError, match="no convolution can be decomposed"):
         decompose(Decompose(ignore=("*",)), network, env(tmp_path, network, []))
+    with pytest.raises(StageError, match=r"'bloks\.0' names no layer; there are blocks\.0"):
+        decompose(Decompose(ignore=("bloks.0",)), network, env(tmp_path, network, []))
 
 
 def test_a_record_that_does_not_fit_is_refused(network: Network) -> None:
     with pytest.raises(NetworkError, match="cannot be decomposed"):
         network.with_surgery(Surgery("spatial_svd", {"shuffle": 8})).build()
+    for kind, changes in (
+        ("spatial_svd", {"neck": 8}),
+        ("fold", {"fea_conv": "neck.bn"}),
+        ("fold", {"neck": "bn"}),
+    ):
+        with pytest.raises(NetworkError, match=f"surgery on '{next(iter(changes))}'"):
+            network.with_surgery(Surgery(kind, changes)).build()
 
 
 def test_a_pruned_network_can_be_decomposed(tmp_path: Path, network: Network) -> None:
