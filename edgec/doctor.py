@@ -198,7 +198,7 @@ def int8_row(flags: frozenset[str], machine: str) -> Row:
             "measure it: edgec profile model.fp32.onnx model.int8.onnx",
         )
     if flags & {"avx2", "avx512f"}:
-        return Row(what, "no VNNI: less faster than fp32 than with it, and onnxruntime's sums can overflow",
+        return Row(what, "no VNNI: little or no faster than fp32, and onnxruntime's sums can overflow",
                    "set session.x64quantprecision to 1 in your application, as edgec does where it measures")  # fmt: skip
     return Row(
         what, "no 8-bit dot products: int8 saves memory, not time", "ship fp32 or fp16 to such a device"

@@ -34,7 +34,7 @@ def reconstruct(
     """
     example = torch.from_numpy(images[:1])
     lost = [e.name for e in executed(pruned, example) if e.name in ins and not ins[e.name].all()]
-    lost = [name for name in lost if _can_be_fitted(pruned.get_submodule(name))]
+    lost = [name for name in lost if has_plain_kernel(pruned.get_submodule(name))]
     norms = norms_behind(pruned, example)
     with torch.no_grad():
         for index, name in enumerate(lost):
@@ -46,7 +46,8 @@ def reconstruct(
     return lost
 
 
-def _can_be_fitted(module: nn.Module) -> bool:
+def has_plain_kernel(module: nn.Module) -> bool:
+    """Whether a module is a convolution of whole channels with zeros around: its outputs are linear in its patches."""
     return (
         isinstance(module, nn.Conv2d)
         and module.groups == 1

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgec.pruning.reconstruct import POSITIONS
+from edgec.pruning.reconstruct import POSITIONS, has_plain_kernel
 
 RIDGE = 1e-4  # of the mean second moment: directions that the images lack still count a little
 
@@ -39,9 +39,7 @@ def decomposable(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Conv2d]:
         name: module
         for name, module in net.named_modules()
         if type(module) is nn.Conv2d
-        and module.groups == 1
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
+        and has_plain_kernel(module)
         and min(module.kernel_size) > 1
         and not any(fnmatch(name, pattern) for pattern in ignore)
     }

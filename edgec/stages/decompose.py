@@ -13,7 +13,7 @@ from edgec.env import Env, torch_predictor
 from edgec.errors import StageError
 from edgec.events import Progress
 from edgec.network import Network, Surgery, replay
-from edgec.pruning.cost import LayerShape, cost_of, shapes_of
+from edgec.pruning.cost import cost_of, shapes_of, total
 from edgec.pruning.patterns import check_patterns
 from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, spectra
 from edgec.recipe import Decompose
@@ -44,7 +44,7 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
     lost = distortions(net, convs, found, images[:MEASURED], config.round_to, tell("measuring ranks"))
     example = env.task.example()
     before = cost_of(net, example)
-    whole, costs = _macs(network, lost, example, config.round_to)
+    whole, costs = _macs(network, net, lost, example, config.round_to)
     least = before.macs - sum(whole[name] - min(costs[name].values()) for name in lost)
     spare = int(config.keep_macs * before.macs) - least
     if spare < 0:
@@ -83,16 +83,15 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
 
 
 def _macs(
-    network: Network, lost: Mapping[str, Mapping[int, float]], example: Tensor, round_to: int
+    network: Network, net: nn.Module, lost: Mapping[str, Mapping[int, float]], example: Tensor, round_to: int
 ) -> tuple[dict[str, int], dict[str, dict[int, int]]]:
     """MACs of each layer uncut, and cut to each rank: they grow with it in proportion."""
-    shapes = {shape.name: shape for shape in shapes_of(network.build(), example)}
+
+    def macs(module: nn.Module) -> dict[str, int]:
+        return {shape.name: total([shape], {}, {}, 1).macs for shape in shapes_of(module, example)}
+
     cut = network.with_surgery(Surgery("spatial_svd", dict.fromkeys(lost, round_to))).blank()
-    thin = {shape.name: shape for shape in shapes_of(cut, example)}
-
-    def macs(shape: LayerShape) -> int:
-        return shape.outs * shape.ins * shape.area * shape.positions
-
-    whole = {name: macs(shapes[name]) for name in lost}
-    unit = {name: (macs(thin[f"{name}.0"]) + macs(thin[f"{name}.1"])) // round_to for name in lost}
+    uncut, thin = macs(net), macs(cut)
+    whole = {name: uncut[name] for name in lost}
+    unit = {name: (thin[f"{name}.0"] + thin[f"{name}.1"]) // round_to for name in lost}
     return whole, {name: {rank: unit[name] * rank for rank in each} for name, each in lost.items()}

@@ -70,9 +70,7 @@ def open_session(path: Path, threads: int, profile_prefix: str | None = None, pr
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry(
-        "session.x64quantprecision", "1"
-    )  # no 16-bit sums that overflow, without VNNI
+    options.add_session_config_entry("session.x64quantprecision", "1")  # exact sums, also without VNNI
     options.log_severity_level = 4
     if profile_prefix is not None:
         options.enable_profiling = True
