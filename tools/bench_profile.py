@@ -41,8 +41,9 @@ BARE = """
 import os, sys, time, json
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
 import numpy as np, onnxruntime as ort
+from edgec.devices.probe.sums import make_exact
 options = ort.SessionOptions()
-options.add_session_config_entry("session.x64quantprecision", "1")  # as edgec does
+make_exact(options)  # as edgec does
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 x = np.random.default_rng(0).random(session.get_inputs()[0].shape, dtype=np.float32)

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from edgec.devices.probe.sums import make_exact
 from edgec.errors import Missing, StageError
 from edgec.runtimes.protocol import Array, RuntimeInfo
-
-EXACT_INTEGERS = "session.x64quantprecision"  # x86 without VNNI adds products in 16 bits, which overflow; this makes it exact
 
 
 class OnnxRuntime:
@@ -51,7 +50,7 @@ class OnnxSession:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        options.add_session_config_entry(EXACT_INTEGERS, "1")
+        make_exact(options)
         options.enable_mem_pattern = not small_memory
         options.graph_optimization_level = (
             ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -16,10 +16,12 @@ if __package__:
     from edgec.devices.probe.golden import Opened, arrays_of
     from edgec.devices.probe.measure import ProbeError
     from edgec.devices.probe.operators import repeat, table
+    from edgec.devices.probe.sums import make_exact
 else:  # run as a folder, perhaps on a machine without edgec
     from golden import Opened, arrays_of  # pyright: ignore[reportMissingImports]
     from measure import ProbeError  # pyright: ignore[reportMissingImports]
     from operators import repeat, table  # pyright: ignore[reportMissingImports]
+    from sums import make_exact  # pyright: ignore[reportMissingImports]
 
 DTYPES = {
     "tensor(float)": np.float32,
@@ -70,7 +72,7 @@ def open_session(path: Path, threads: int, profile_prefix: str | None = None, pr
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry("session.x64quantprecision", "1")  # exact sums, also without VNNI
+    make_exact(options)
     options.log_severity_level = 4
     if profile_prefix is not None:
         options.enable_profiling = True
