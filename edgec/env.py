@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgec.events import Events
 from edgec.network import Network
+from edgec.outputs import tensors_of
 from edgec.recipe import Export, NetworkSource
 
 Split = Literal["train", "val", "test"]
@@ -170,7 +171,6 @@ def torch_predictor(
     @torch.inference_mode()
     def run(images: Array) -> list[Array]:
         outputs = net(torch.from_numpy(images).to(device, dtype))
-        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        return [output.float().cpu().numpy() for output in outputs]
+        return [output.float().cpu().numpy() for output in tensors_of(outputs)]
 
     return Predictor(run, contract)

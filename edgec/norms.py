@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from edgec.outputs import tensors_of
 
 
 def norms_behind(net: nn.Module, example: Tensor) -> dict[str, str]:
@@ -58,15 +59,10 @@ def folded_norms(net: nn.Module, example: Tensor) -> tuple[nn.Module, dict[str, 
             pairs[conv_name] = norm_name
     probe = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        same = all(_near(a, b) for a, b in zip(_flat(whole(probe)), _flat(folded(probe)), strict=True))
+        same = all(
+            _near(a, b) for a, b in zip(tensors_of(whole(probe)), tensors_of(folded(probe)), strict=True)
+        )
     return (folded, pairs) if same else (whole, {})
-
-
-def _flat(outputs: Any) -> list[Tensor]:
-    if isinstance(outputs, Tensor):
-        return [outputs]
-    items = outputs.values() if isinstance(outputs, dict) else outputs
-    return [tensor for item in items for tensor in _flat(item)]
 
 
 def _near(a: Tensor, b: Tensor) -> bool:

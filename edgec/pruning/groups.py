@@ -10,11 +10,9 @@ list of blocks, is a group.
 from __future__ import annotations
 
 import copy
-import difflib
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +20,9 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from edgec.errors import NetworkError, StageError
+from edgec.errors import NetworkError
+from edgec.outputs import tensors_of
+from edgec.patterns import check_patterns, matches
 from edgec.pruning.parts import group_name, is_block, part_of
 from edgec.pruning.shuffles import SHUFFLES, shuffles
 
@@ -88,7 +88,7 @@ def coupling_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = ())
         if not free or grouped or _rigid(group, names):
             continue
         for part in _parts(net, members, order):
-            if not any(fnmatch(m.module, pattern) for m in part.outs() for pattern in ignore):
+            if not any(matches(m.module, ignore) for m in part.outs()):
                 found.append(part)
     return sorted(found, key=lambda c: order.get(c.name, len(order)))
 
@@ -218,8 +218,7 @@ def output_layers(net: nn.Module, example: Tensor) -> list[str]:
         net.train(training)
         for handle in handles:
             handle.remove()
-    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-    return [made[id(o)] for o in outputs if id(o) in made]
+    return [made[id(o)] for o in tensors_of(outputs) if id(o) in made]
 
 
 def scale_of(net: nn.Module, example: Tensor) -> dict[str, str]:
@@ -272,20 +271,11 @@ def scale_groups(
         scales = scale_of(net, example)
         return {c.name: scales[c.name] for c in couplings}
     everything = [name for name, m in net.named_modules() if isinstance(m, nn.Conv2d)]
-    for group, patterns in named.items():
-        for pattern in patterns:
-            if not any(fnmatch(name, pattern) for name in everything):
-                close = difflib.get_close_matches(pattern, everything, 3, cutoff=0.3)
-                hint = (
-                    f"did you mean {' or '.join(close)}?"
-                    if close
-                    else f"convolutions are {', '.join(everything[:5])}, ..."
-                )
-                raise StageError(f"prune.groups.{group}: pattern {pattern!r} matches no convolution; {hint}")
+    check_patterns(
+        {f"prune.groups.{group}": each for group, each in named.items()}, everything, "convolution"
+    )
     return {
-        c.name: next(
-            (g for g, patterns in named.items() if any(fnmatch(c.name, p) for p in patterns)), "other"
-        )
+        c.name: next((g for g, patterns in named.items() if matches(c.name, patterns)), "other")
         for c in couplings
     }
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgec.outputs import tensors_of
+from edgec.patterns import matches
 from edgec.pruning.reconstruct import POSITIONS, has_plain_kernel
 
 RIDGE = 1e-4  # of the mean second moment: directions that the images lack still count a little
@@ -41,7 +42,7 @@ def decomposable(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Conv2d]:
         if type(module) is nn.Conv2d
         and has_plain_kernel(module)
         and min(module.kernel_size) > 1
-        and not any(fnmatch(name, pattern) for pattern in ignore)
+        and not matches(name, ignore)
     }
 
 
@@ -110,7 +111,7 @@ def distortions(
     x = torch.from_numpy(images)
     tried = {name: options(convs[name], spectrum, round_to) for name, spectrum in found.items()}
     with torch.no_grad():
-        wanted = _outputs(net(x))
+        wanted = tensors_of(net(x))
         result: dict[str, dict[int, float]] = {}
         for index, (name, ranks) in enumerate(tried.items()):
             conv, whole = convs[name], convs[name].weight.detach().clone()
@@ -118,7 +119,7 @@ def distortions(
             try:
                 for rank in ranks:
                     conv.weight.copy_(_cut(conv, found[name], rank, whole))
-                    pairs = zip(_outputs(net(x)), wanted, strict=True)
+                    pairs = zip(tensors_of(net(x)), wanted, strict=True)
                     result[name][rank] = sum(
                         float((y - w).square().mean() / w.var().clamp(min=1e-12)) for y, w in pairs
                     )
@@ -166,10 +167,6 @@ def _cut(conv: nn.Conv2d, spectrum: Spectrum, rank: int, whole: Tensor) -> Tenso
     o, i, kh, kw = conv.weight.shape
     left = spectrum.left[:, :rank]
     return (left @ (left.T @ _matrix(whole))).reshape(o, kw, i, kh).permute(0, 2, 3, 1)
-
-
-def _outputs(found: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    return [found] if isinstance(found, Tensor) else list(found)
 
 
 def _columns(conv: nn.Conv2d, x: Tensor) -> Tensor:

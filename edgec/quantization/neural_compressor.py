@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgec.errors import Missing
+from edgec.outputs import tensors_of
 from edgec.quantization.fused import Values, same
 from edgec.quantization.qdq import keys_of
 from edgec.quantization.ranges import Ranges, values_of
@@ -65,7 +66,7 @@ def tuned(
             def run(part: np.ndarray) -> list[np.ndarray]:
                 with torch.no_grad():
                     outputs = made(torch.from_numpy(part))
-                return [o.numpy() for o in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+                return [o.numpy() for o in tensors_of(outputs)]
 
             scores.append(evaluate(run))
             return scores[-1]

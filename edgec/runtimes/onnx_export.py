@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from edgec.errors import StageError
 from edgec.norms import fold_norms
+from edgec.outputs import tensors_of
 from edgec.runtimes.onnxruntime import OnnxSession
 
 INPUT = "images"
@@ -142,7 +143,7 @@ def _check_sizes(model: onnx.ModelProto, net: nn.Module, example: Tensor, multip
     try:
         with torch.no_grad():
             outputs = net(images)
-        wanted = [tuple(o.shape) for o in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+        wanted = [tuple(o.shape) for o in tensors_of(outputs)]
         session = OnnxSession(model.SerializeToString())
         found: Any = [o.shape for o in session.run({INPUT: images.numpy()})]
     except (StageError, RuntimeError) as error:  # of onnxruntime, of torch

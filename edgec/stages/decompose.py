@@ -13,8 +13,8 @@ from edgec.env import Env, torch_predictor
 from edgec.errors import StageError
 from edgec.events import Progress
 from edgec.network import Network, Surgery, replay
+from edgec.patterns import check_patterns
 from edgec.pruning.cost import cost_of, shapes_of, total
-from edgec.pruning.patterns import check_patterns
 from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, spectra
 from edgec.recipe import Decompose
 
@@ -28,7 +28,7 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
     Raises StageError where nothing can be decomposed, or the cost cannot be reached.
     """
     net = network.build()
-    check_patterns(f"stages.{env.stage}.ignore", config.ignore, net)
+    check_patterns({f"stages.{env.stage}.ignore": config.ignore}, dict(net.named_modules()))
     convs = decomposable(net, config.ignore)
     if not convs:
         raise StageError(

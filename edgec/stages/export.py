@@ -18,6 +18,7 @@ from edgec.env import Env, Split, torch_predictor
 from edgec.errors import StageError
 from edgec.files import write_atomic
 from edgec.network import Network
+from edgec.outputs import tensors_of
 from edgec.quantization.fusion import fusion, wanted
 from edgec.quantization.packed import compact, packed
 from edgec.quantization.recorded import quantization_of
@@ -200,7 +201,7 @@ def _parity(
         with torch.no_grad():
             outputs = net(torch.from_numpy(images))
             outputs = outputs if tail is None else tail(outputs)
-        expected = [e.numpy() for e in ([outputs] if isinstance(outputs, torch.Tensor) else outputs)]
+        expected = [e.numpy() for e in tensors_of(outputs)]
         for e, r in zip(expected, session.run({"images": images}), strict=True):
             ratios.append(round(snr_db(e, r), 2))
             worst = max(worst, float(np.abs(e - r).max()))

@@ -17,11 +17,12 @@ from edgec.errors import StageError
 from edgec.events import Progress
 from edgec.network import Network
 from edgec.norms import norms_behind
+from edgec.outputs import tensors_of
+from edgec.patterns import check_patterns
 from edgec.pruning.cost import Cost, LayerShape, cost_of, shapes_of, total
 from edgec.pruning.fold import fold, recalibrate
 from edgec.pruning.groups import Coupling, coupling_groups, masks_of, scale_groups
 from edgec.pruning.importance import has_norms, importance, taylor
-from edgec.pruning.patterns import check_patterns
 from edgec.pruning.reconstruct import reconstruct
 from edgec.pruning.surgery import prune_channels
 from edgec.pruning.thresholds import Decision, solve, target_of
@@ -115,7 +116,7 @@ def ranks_by_size(config: Prune, network: Network, task: Task) -> bool:
 
 def make_plan(config: Prune, net: nn.Module, task: Task, scores: Scores = importance) -> Plan:
     """Groups, ranking and thresholds for a network, without changing it."""
-    check_patterns("prune.ignore", config.ignore, net)
+    check_patterns({"prune.ignore": config.ignore}, dict(net.named_modules()))
     example = task.example()
     couplings = coupling_groups(net, example, config.ignore)
     if not couplings:
@@ -186,6 +187,5 @@ def _same_outputs(before: nn.Module, after: nn.Module, task: Task) -> None:
     """The outputs must have the shapes they had: a head that lost channels would be read wrongly."""
     with torch.no_grad():
         old, new = before(task.example()), after(task.example())
-    old, new = ([o] if isinstance(o, torch.Tensor) else list(o) for o in (old, new))
-    if [o.shape for o in old] != [o.shape for o in new]:
+    if [o.shape for o in tensors_of(old)] != [o.shape for o in tensors_of(new)]:
         raise StageError("prune: output channels were removed; add the output layers to prune.ignore")

@@ -17,6 +17,7 @@ from edgec.env import Env, torch_predictor
 from edgec.errors import StageError
 from edgec.network import Network, Surgery
 from edgec.norms import folded_norms
+from edgec.outputs import tensors_of
 from edgec.quantization.equalise import equalised
 from edgec.quantization.fused import fuse, tap_name, write_back
 from edgec.quantization.recorded import quantization_of
@@ -103,7 +104,7 @@ def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> dict[str, f
     images = env.task.images("val", PARITY_IMAGES)
     with torch.no_grad():
         outputs = student.eval().cpu()(torch.from_numpy(images))
-    trained = [o.numpy() for o in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+    trained = [o.numpy() for o in tensors_of(outputs)]
     found: dict[str, float] = {}
     for name, optimise in (("as_written_db", False), ("optimised_db", True)):
         reached = OnnxSession(graph.SerializeToString(), optimise=optimise).run({"images": images})

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 from itertools import islice
 from typing import Any
 
@@ -22,6 +21,7 @@ from edgec.errors import StageError
 from edgec.events import Progress
 from edgec.network import Network
 from edgec.norms import fold_norms
+from edgec.patterns import check_patterns, matches
 from edgec.pruning.cost import shapes_of, total
 from edgec.quantization.bias import corrections
 from edgec.quantization.buckets import levels_of
@@ -222,12 +222,8 @@ def _return_layers(
 def _fixed(config: Quantize, model: onnx.ModelProto, env: Env) -> list[str]:
     """The layers that the recipe keeps in float. Raises StageError for a pattern that names none."""
     layers = list(convolutions(model))
-    idle = [p for p in config.keep_float if not any(fnmatch(name, p) for name in layers)]
-    if idle:
-        raise StageError(
-            f"stages.{env.stage}.keep_float: {', '.join(idle)} names no convolution; there are {', '.join(layers[:8])}, ..."
-        )
-    return [name for name in layers if any(fnmatch(name, pattern) for pattern in config.keep_float)]
+    check_patterns({f"stages.{env.stage}.keep_float": config.keep_float}, layers, "convolution")
+    return [name for name in layers if matches(name, config.keep_float)]
 
 
 @dataclass(frozen=True)

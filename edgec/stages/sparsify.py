@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from edgec.env import Env
 from edgec.errors import StageError
 from edgec.network import Network
+from edgec.patterns import check_patterns
 from edgec.pruning.filters import FilterNorms
 from edgec.pruning.groups import coupling_groups
-from edgec.pruning.patterns import check_patterns
 from edgec.recipe import Sparsify
 from edgec.training.fit import fit
 from edgec.training.schedules import Position
@@ -63,7 +63,7 @@ def signal_kind(config: Sparsify, net: nn.Module) -> Literal["norm_scales", "fil
 def _signal(
     kind: Literal["norm_scales", "filter_norms"], config: Sparsify, net: nn.Module, env: Env
 ) -> Signal:
-    check_patterns(f"stages.{env.stage}.ignore", config.ignore, net)
+    check_patterns({f"stages.{env.stage}.ignore": config.ignore}, dict(net.named_modules()))
     if kind == "norm_scales":
         return NormScales(list(prunable_scales(net, config.ignore).values()))
     couplings = coupling_groups(net, env.task.example(), config.ignore)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from edgec.errors import StageError
+from edgec.patterns import matches
 from edgec.recipe import Sparsify
 from edgec.training.schedules import Position
 
@@ -56,7 +56,7 @@ def prunable_scales(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Param
     found = {
         name: module.weight
         for name, module in net.named_modules()
-        if isinstance(module, nn.BatchNorm2d) and module.affine and not any(fnmatch(name, p) for p in ignore)
+        if isinstance(module, nn.BatchNorm2d) and module.affine and not matches(name, ignore)
     }
     if not found:
         raise StageError(

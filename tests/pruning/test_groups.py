@@ -154,7 +154,7 @@ def test_named_groups_and_the_rest(make: Make) -> None:
 def test_a_pattern_that_matches_nothing_names_near_ones(make: Make) -> None:
     net = make("CspPan").build()
     couplings = coupling_groups(net, EXAMPLE)
-    with pytest.raises(StageError, match=r"prune\.groups\.neck: pattern 'tpo8\.0'.*did you mean.*top8\.0"):
+    with pytest.raises(StageError, match=r"prune\.groups\.neck: 'tpo8\.0'.*did you mean.*top8\.0"):
         scale_groups(net, EXAMPLE, couplings, {"neck": ("tpo8.0",)})
 
 

@@ -93,7 +93,7 @@ def test_what_cannot_be_reached_is_said(tmp_path: Path, network: Network) -> Non
         decompose(Decompose(keep_macs=0.01), network, env(tmp_path, network, []))
     with pytest.raises(StageError, match="no convolution can be decomposed"):
         decompose(Decompose(ignore=("*",)), network, env(tmp_path, network, []))
-    with pytest.raises(StageError, match=r"'bloks\.0' names no layer; there are blocks\.0"):
+    with pytest.raises(StageError, match=r"'bloks\.0' names no layer; did you mean blocks\.0"):
         decompose(Decompose(ignore=("bloks.0",)), network, env(tmp_path, network, []))
 
 

@@ -29,8 +29,8 @@ def overflow() -> bool:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(PRODUCT, options, providers=["CPUExecutionProvider"])
-    (total,) = session.run(None, {"a": np.full((1, 4), 255, np.uint8)})
-    return int(total[0, 0]) != 4 * 255 * 127
+    total = np.asarray(session.run(None, {"a": np.full((1, 4), 255, np.uint8)})[0])
+    return int(total.item()) != 4 * 255 * 127
 
 
 def make_exact(options: Any) -> None:

@@ -1,0 +1,16 @@
+"""A network's outputs, whatever they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def tensors_of(outputs: Any) -> list[Tensor]:
+    """The tensors of a network's outputs, in order: one tensor, or lists, tuples and dicts of them, however deep."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    items = outputs.values() if isinstance(outputs, Mapping) else outputs
+    return [tensor for item in items for tensor in tensors_of(item)]
