@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgec.core.version import __version__
+
 if TYPE_CHECKING:
-    from edgec.artifacts import check_devices, detect, evaluate, profile
-    from edgec.pipeline import Run, compress
+    from edgec.api import check_devices, detect, evaluate, profile
     from edgec.recipe import Recipe, load
     from edgec.report.compare import compare
-    from edgec.tasks.superres.upscale import upscale
+    from edgec.run.pipeline import Run, compress
+    from edgec.tiles.upscale import upscale
 
-__version__ = "0.1.0"
 __all__ = [
     "Recipe",
     "Run",
@@ -35,16 +36,16 @@ __all__ = [
 ]
 
 _HOME = {
-    "compress": "edgec.pipeline",
-    "Run": "edgec.pipeline",
-    "detect": "edgec.artifacts",
-    "check_devices": "edgec.artifacts",
-    "evaluate": "edgec.artifacts",
-    "profile": "edgec.artifacts",
+    "compress": "edgec.run.pipeline",
+    "Run": "edgec.run.pipeline",
+    "detect": "edgec.api",
+    "check_devices": "edgec.api",
+    "evaluate": "edgec.api",
+    "profile": "edgec.api",
     "compare": "edgec.report.compare",
     "Recipe": "edgec.recipe",
     "load": "edgec.recipe",
-    "upscale": "edgec.tasks.superres.upscale",
+    "upscale": "edgec.tiles.upscale",
 }
 
 

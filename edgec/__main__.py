@@ -1,6 +1,6 @@
 """`python -m edgec`, which is also what torchrun starts."""
 
-from edgec.cli import main
+from edgec.cli.main import main
 
 if __name__ == "__main__":
     main()

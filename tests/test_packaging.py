@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import edgec
-from edgec.cli import app
+from edgec.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,7 +55,7 @@ def test_every_command_is_in_the_readme() -> None:
 def test_help_does_not_import_torch() -> None:
     code = (
         "import sys; sys.argv = ['edgec', '--help']\n"
-        "try:\n import edgec.cli; edgec.cli.main()\nexcept SystemExit: pass\n"
+        "try:\n import edgec.cli.main; edgec.cli.main.main()\nexcept SystemExit: pass\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)

@@ -18,12 +18,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edgec.env import torch_predictor
-from edgec.errors import RecipeError
-from edgec.events import Events
-from edgec.network import Network
-from edgec.pipeline import compress, make_task
+from edgec.core.errors import RecipeError
+from edgec.core.events import Events
+from edgec.core.network import Network
 from edgec.recipe import Recipe, load
+from edgec.run.pipeline import compress, make_task
+from edgec.tasks.predictor import torch_predictor
 
 
 def trained(recipe: Recipe, stages: tuple[str, ...], folder: Path) -> Path:

@@ -33,11 +33,11 @@ LEFT_OUT = ("torch whole", "onnxruntime whole", "four crops, one batch")
 
 def artifact(folder: Path) -> Path:
     """An fp32 artifact of IMDN x4 for any size and batch."""
-    from edgec.network import Network
+    from edgec.core.network import Network
+    from edgec.onnx.export import to_onnx
     from edgec.recipe import PhotographsData
+    from edgec.run.initial_network import own_names, read_weights
     from edgec.runtimes.artifact import write_artifact
-    from edgec.runtimes.onnx_export import to_onnx
-    from edgec.source import own_names, read_weights
     from edgec.tasks.superres.task import SuperResolution
 
     network = Network.initial("imdn", {"scale": 4}, 0)
@@ -55,7 +55,7 @@ def artifact(folder: Path) -> Path:
 
 def photograph(side: int) -> np.ndarray:
     """An image uint8 [side, side, 3] with real detail: scikit-image's retina, tiled where it is too small."""
-    from edgec.tasks.images import photograph as read
+    from edgec.images.reading import photograph as read
 
     image = read("retina.jpg")
     times = -(-side // min(image.shape[:2]))
@@ -76,14 +76,14 @@ def one_way(way: str, folder: Path, side: int, threads: int) -> dict[str, Any]:
     import torch
 
     from edgec.runtimes.artifact import predictor
-    from edgec.tasks.superres.contract import as_bytes, prepare
-    from edgec.tasks.superres.crops import four_crops
-    from edgec.tasks.superres.upscale import Upscaler
+    from edgec.tiles.contract import as_bytes, prepare
+    from edgec.tiles.crops import four_crops
+    from edgec.tiles.upscale import Upscaler
 
     torch.set_num_threads(threads)
     path, low = folder / "x4.onnx", photograph(side)
     if way == "torch whole":
-        from edgec.network import Network
+        from edgec.core.network import Network
 
         net = Network.load(folder / "network").build()
         contract = predictor(path).contract
@@ -124,7 +124,7 @@ def on_set14(path: Path, threads: int) -> dict[str, float]:
     from edgec.recipe import FolderData
     from edgec.tasks.superres.metrics import psnr_y
     from edgec.tasks.superres.task import SuperResolution
-    from edgec.tasks.superres.upscale import Upscaler
+    from edgec.tiles.upscale import Upscaler
 
     sets = {"set14": {"hr": "eval/Set14/HR", "lr": "eval/Set14/LR_x4"}}
     data = FolderData.model_validate({"format": "images", "root": DATA / "sr", "train": sets, "val": sets})

@@ -13,9 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edgec.errors import RecipeError
-from edgec.pipeline import compress
+from edgec.core.errors import RecipeError
 from edgec.recipe import load
+from edgec.run.pipeline import compress
 
 NAMES = ("yolo-fastest-xl", "yolo-fastest")
 

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from edgec.env import torch_predictor
-from edgec.network import Network
+from edgec.core.network import Network
+from edgec.onnx.export import to_onnx
 from edgec.recipe import FolderData
+from edgec.run.initial_network import own_names, read_weights
 from edgec.runtimes.artifact import predictor, write_artifact
-from edgec.runtimes.onnx_export import to_onnx
-from edgec.source import own_names, read_weights
-from edgec.tasks.superres.contract import as_bytes, prepare
-from edgec.tasks.superres.crops import four_crops
+from edgec.tasks.predictor import torch_predictor
 from edgec.tasks.superres.metrics import psnr_y
 from edgec.tasks.superres.task import SuperResolution
+from edgec.tiles.contract import as_bytes, prepare
+from edgec.tiles.crops import four_crops
 
 DATA = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
 # file, scale, arguments, peak, enlarged

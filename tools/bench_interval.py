@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.events import Events
-from edgec.pipeline import compress, make_task
+from edgec.core.events import Events
 from edgec.recipe import load
+from edgec.run.pipeline import compress, make_task
 from edgec.runtimes.artifact import predictor
 from edgec.tasks.detection.metrics import evaluate_detections
 from edgec.tasks.detection.task import Detection

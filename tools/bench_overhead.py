@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgec.core.events import Events
+from edgec.core.network import Network
 from edgec.env import Env
-from edgec.events import Events
-from edgec.network import Network
 from edgec.recipe import Train
 from edgec.training.fit import fit, make_optimizer
 

@@ -24,13 +24,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.devices import local, statistics
+from edgec.bench import statistics
+from edgec.core.events import Events
+from edgec.core.network import Network
+from edgec.devices import local
 from edgec.env import Env
-from edgec.events import Events
-from edgec.network import Network
-from edgec.pipeline import compress, make_task
 from edgec.recipe import Profile, TorchWays, load
-from edgec.runtimes.package import installed
+from edgec.run.pipeline import compress, make_task
+from edgec.runtimes.convert import installed
 from edgec.stages.profile import profile, profile_artifacts
 
 ROUNDS = 6
@@ -41,7 +42,7 @@ BARE = """
 import os, sys, time, json
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
 import numpy as np, onnxruntime as ort
-from edgec.devices.probe.sums import make_exact
+from edgec.probe.sums import make_exact
 options = ort.SessionOptions()
 make_exact(options)  # as edgec does
 options.intra_op_num_threads = options.inter_op_num_threads = 1

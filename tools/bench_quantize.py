@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from edgec import compress
-from edgec.env import Predictor
-from edgec.events import Events
-from edgec.pipeline import make_task
+from edgec.core.events import Events
+from edgec.core.predictor import Predictor
+from edgec.onnx.session import OnnxSession
 from edgec.recipe import Profile, load
+from edgec.run.pipeline import make_task
 from edgec.runtimes.artifact import predictor
-from edgec.runtimes.onnxruntime import OnnxSession
 from edgec.stages.profile import profile_artifacts
 
 DATA = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from edgec.devices.probe.onnx_session import feeds_of
-from edgec.devices.probe.sums import EXACT, overflow
-from edgec.devices.statistics import ratio_interval
-from edgec.pipeline import compress
+from edgec.bench.statistics import ratio_interval
+from edgec.probe.onnx_session import feeds_of
+from edgec.probe.sums import EXACT, overflow
 from edgec.recipe import load
+from edgec.run.pipeline import compress
 
 ROUNDS = 10
 RUNS = 10  # in a round

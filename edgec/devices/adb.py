@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from edgec.core.errors import EdgecError, Problem, RecipeError
 from edgec.devices.device import DeviceLost
-from edgec.errors import EdgecError, Problem, RecipeError
 
 FOLDER = "/data/local/tmp/edgec"
 SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")  # also of a device in the network, host:port

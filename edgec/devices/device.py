@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from edgec.errors import Missing
-from edgec.events import Events
+from edgec.core.errors import Missing
+from edgec.core.events import Events
 
 SAFE = re.compile(r"[A-Za-z0-9_./+~-]+")  # what may stand in a command of sh without quotes
 
@@ -28,11 +28,11 @@ class Device(Protocol):
         ...
 
     def environment(self) -> dict[str, Any]:
-        """`edgec.devices.probe.describe.environment` of the device. Raises Missing (DeviceLost) when it cannot be told."""
+        """`edgec.probe.describe.environment` of the device. Raises Missing (DeviceLost) when it cannot be told."""
         ...
 
     def probe(self, job: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, Any]:
-        """Run a job of `edgec.devices.probe` in a fresh process there, with the files that it names.
+        """Run a job of `edgec.probe` in a fresh process there, with the files that it names.
 
         Raises DeviceLost when the device does not answer, Missing when the runtime is not there, StageError when the
         artifact cannot be measured, the process crashed, or it took longer than `deadline_s`.

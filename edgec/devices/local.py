@@ -11,17 +11,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from edgec.devices.answers import answer_of, default_deadline, late, subject_of
+from edgec.core.errors import StageError
+from edgec.core.events import Events
 from edgec.devices.device import waiting_for
-from edgec.devices.probe.describe import allowed_cores, cpu_flags, cpu_name, environment
-from edgec.devices.probe.lease import held
-from edgec.errors import StageError
-from edgec.events import Events
-from edgec.runtimes.files import files_of
+from edgec.devices.probe_answer import answer_of, default_deadline, late, subject_of
+from edgec.onnx.files import files_of
+from edgec.probe.describe import allowed_cores, cpu_flags, cpu_name, environment
+from edgec.probe.lease import held
 
 __all__ = ["Local", "allowed_cores", "cpu_flags", "cpu_name", "environment", "probe", "torch_worker"]
 
-PROBE = Path(__file__).parent / "probe"
+PROBE = Path(__file__).parents[1] / "probe"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -47,7 +47,7 @@ class Local:
 
 
 def probe(job: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, Any]:
-    """Run a job of `edgec.devices.probe` in a fresh process and give its answer.
+    """Run a job of `edgec.probe` in a fresh process and give its answer.
 
     Raises Missing when the runtime is not there, StageError when the artifact cannot be measured, the process
     crashed, or it took longer than `deadline_s`.
@@ -56,8 +56,8 @@ def probe(job: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, 
 
 
 def torch_worker(job: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, Any]:
-    """Run a job of `edgec.devices.torch_worker` in a fresh process and give its answer."""
-    return _ask([sys.executable, "-P", "-m", "edgec.devices.torch_worker"], job, deadline_s)
+    """Run a job of `edgec.bench.torch_worker` in a fresh process and give its answer."""
+    return _ask([sys.executable, "-P", "-m", "edgec.bench.torch_worker"], job, deadline_s)
 
 
 def _ask(command: list[str], job: Mapping[str, Any], deadline_s: float | None) -> dict[str, Any]:

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn, Protocol
 
-from edgec.devices.answers import answer_of, default_deadline, ending, late, subject_of
-from edgec.devices.benchmark import ARTIFACT, Benchmark
+from edgec.core.errors import EdgecError, Missing, StageError
+from edgec.core.events import Events
 from edgec.devices.device import SAFE, DeviceLost, waiting_for
 from edgec.devices.local import PROBE, THREAD_VARIABLES
-from edgec.devices.probe.lease import held
-from edgec.errors import EdgecError, Missing, StageError
-from edgec.events import Events
-from edgec.runtimes.files import files_of
+from edgec.devices.probe_answer import answer_of, default_deadline, ending, late, subject_of
+from edgec.devices.programs import ARTIFACT, Benchmark
+from edgec.onnx.files import files_of
+from edgec.probe.lease import held
 
 CALL_SECONDS = 60.0  # for a command that only looks or removes
 COPY_SECONDS = 3600.0

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edgec.core.errors import EdgecError, Problem, RecipeError
 from edgec.devices.device import DeviceLost
-from edgec.errors import EdgecError, Problem, RecipeError
 
 FOLDER = ".cache/edgec"  # under the user's home there
 CONNECT_SECONDS = 10

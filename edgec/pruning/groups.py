@@ -20,11 +20,11 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from edgec.errors import NetworkError
-from edgec.outputs import tensors_of
-from edgec.patterns import check_patterns, matches
-from edgec.pruning.parts import group_name, is_block, part_of
-from edgec.pruning.shuffles import SHUFFLES, shuffles
+from edgec.core.errors import NetworkError
+from edgec.core.outputs import tensors_of
+from edgec.core.patterns import check_patterns, matches
+from edgec.pruning.network_parts import group_name, is_block, part_of
+from edgec.pruning.pixel_shuffle import SHUFFLES, shuffles
 
 PRUNABLE = (nn.Conv2d, nn.BatchNorm2d, nn.Linear, nn.PReLU)
 

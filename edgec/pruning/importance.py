@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgec.errors import StageError
+from edgec.core.errors import StageError
 from edgec.pruning.filters import Filters
 from edgec.pruning.groups import Coupling
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgec.norms import norms_behind
+from edgec.core.norms import norms_behind
 from edgec.pruning.groups import executed
 
 POSITIONS = 1024  # of each image, drawn at random, the same in both networks

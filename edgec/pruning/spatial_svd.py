@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgec.outputs import tensors_of
-from edgec.patterns import matches
+from edgec.core.outputs import tensors_of
+from edgec.core.patterns import matches
 from edgec.pruning.reconstruct import POSITIONS, has_plain_kernel
 
 RIDGE = 1e-4  # of the mean second moment: directions that the images lack still count a little

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgec.errors import StageError
-from edgec.network import Network, Surgery, resize
+from edgec.core.errors import StageError
+from edgec.core.network import Network, Surgery, resize
 from edgec.pruning.groups import is_depthwise
 
 

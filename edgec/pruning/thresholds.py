@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgec.errors import StageError
+from edgec.core.errors import StageError
 from edgec.pruning.cost import Cost
 from edgec.pruning.groups import Coupling
 from edgec.recipe import Prune

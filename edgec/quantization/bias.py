@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgec.quantization.formats import EIGHT_BITS, Formats
-from edgec.quantization.qdq import convolutions, quantizable, weights_of
-from edgec.quantization.ranges import means_of
+from edgec.quantization.calibration import means_of
+from edgec.quantization.placement import convolutions, quantizable, weights_of
+from edgec.quantization.weights.formats import EIGHT_BITS, Formats
 
 Biases = Mapping[str, Sequence[float]]  # what is added to the bias of a layer, by output channel
 

@@ -20,12 +20,12 @@ import onnx
 import torch
 from torch import Tensor, fx, nn
 
-from edgec.errors import Missing
-from edgec.outputs import tensors_of
-from edgec.quantization.fused import Values, same
-from edgec.quantization.qdq import keys_of
-from edgec.quantization.ranges import Ranges, values_of
-from edgec.runtimes.onnx_export import free_sizes
+from edgec.core.errors import Missing
+from edgec.core.outputs import tensors_of
+from edgec.onnx.export import free_sizes
+from edgec.quantization.calibration import Ranges, values_of
+from edgec.quantization.placement import keys_of
+from edgec.quantization.qat.network import Values, same
 
 OBSERVERS = ("minmax", "kl")  # moving average of the extremes; histogram
 Evaluate = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]

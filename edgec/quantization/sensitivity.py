@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection
 import numpy as np
 import onnx
 
-from edgec.quantization.formats import ALL_EIGHT, Formats
-from edgec.quantization.qdq import Ranges, insert, quantizable
-from edgec.runtimes.onnxruntime import OnnxSession
-from edgec.runtimes.parity import worst_snr_db
+from edgec.onnx.parity import worst_snr_db
+from edgec.onnx.session import OnnxSession
+from edgec.quantization.placement import Ranges, insert, quantizable
+from edgec.quantization.weights.formats import ALL_EIGHT, Formats
 
 
 def outputs_on(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:

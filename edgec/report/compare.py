@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgec.errors import Problem, RecipeError
-from edgec.files import write_atomic
+from edgec.core.errors import Problem, RecipeError
+from edgec.core.files import write_atomic
 from edgec.report import charts
 from edgec.report.figures import Data, change, ratio_text, titled, told
 from edgec.report.latency import one_thread

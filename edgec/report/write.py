@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from edgec.files import write_atomic
+from edgec.core.files import write_atomic
 from edgec.report.tables import view
 
 

@@ -10,12 +10,12 @@ from typing import Any, cast
 import numpy as np
 import onnx
 
-from edgec.env import Predictor
-from edgec.errors import RecipeError, StageError
-from edgec.files import write_atomic
+from edgec.core.errors import RecipeError, StageError
+from edgec.core.files import write_atomic
+from edgec.core.predictor import Predictor
+from edgec.core.session import Array, Runtime, Session
+from edgec.onnx.session import OnnxRuntime
 from edgec.runtimes.null import NullRuntime
-from edgec.runtimes.onnxruntime import OnnxRuntime
-from edgec.runtimes.protocol import Array, Runtime, Session
 
 KEY = "edgec.contract"
 

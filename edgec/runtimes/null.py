@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.errors import StageError
-from edgec.runtimes.protocol import Array, RuntimeInfo
+from edgec.core.errors import StageError
+from edgec.core.session import Array, RuntimeInfo
 
 
 class NullRuntime:

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Env, torch_predictor
-from edgec.errors import StageError
-from edgec.events import Progress
-from edgec.network import Network, Surgery, replay
-from edgec.patterns import check_patterns
+from edgec.core.errors import StageError
+from edgec.core.events import Progress
+from edgec.core.network import Network, Surgery, replay
+from edgec.core.patterns import check_patterns
+from edgec.env import Env
 from edgec.pruning.cost import cost_of, shapes_of, total
 from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, spectra
 from edgec.recipe import Decompose
+from edgec.tasks.predictor import torch_predictor
 
 MEASURED = 8  # images on which each layer is tried at each rank
 

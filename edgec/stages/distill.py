@@ -10,6 +10,9 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor, nn
 
+from edgec.core.errors import NetworkError, StageError
+from edgec.core.network import Network, resolve_dotted
+from edgec.core.taps import tapped
 from edgec.distillers.affinity import affinity
 from edgec.distillers.boxes import boxes
 from edgec.distillers.cwd import channel_wise
@@ -20,8 +23,6 @@ from edgec.distillers.output import output
 from edgec.distillers.pkd import pearson
 from edgec.distillers.spatial_attention import spatial_attention
 from edgec.env import Env
-from edgec.errors import NetworkError, StageError
-from edgec.network import Network, resolve_dotted
 from edgec.pruning.groups import automatic_taps
 from edgec.recipe import (
     Boxes,
@@ -40,7 +41,6 @@ from edgec.recipe import (
     Taught,
     Term,
 )
-from edgec.taps import tapped
 from edgec.training.fit import LossFn, fit
 from edgec.training.schedules import Position, ramp
 

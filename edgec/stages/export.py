@@ -14,19 +14,21 @@ import onnx
 import torch
 from torch import nn
 
-from edgec.env import Env, Split, torch_predictor
-from edgec.errors import StageError
-from edgec.files import write_atomic
-from edgec.network import Network
-from edgec.outputs import tensors_of
-from edgec.quantization.fusion import fusion, wanted
-from edgec.quantization.packed import compact, packed
-from edgec.quantization.recorded import quantization_of
+from edgec.core.errors import StageError
+from edgec.core.files import write_atomic
+from edgec.core.network import Network
+from edgec.core.outputs import tensors_of
+from edgec.env import Env
+from edgec.onnx.export import to_fp16, to_onnx
+from edgec.onnx.parity import snr_db
+from edgec.onnx.session import OnnxSession
+from edgec.quantization.integer_check import fusion, wanted
+from edgec.quantization.surgery import quantization_of
+from edgec.quantization.weights.pack import compact, packed
 from edgec.recipe import INTEGERS, Export
 from edgec.runtimes.artifact import predictor, write_artifact
-from edgec.runtimes.onnx_export import to_fp16, to_onnx
-from edgec.runtimes.onnxruntime import OnnxSession
-from edgec.runtimes.parity import snr_db
+from edgec.tasks.predictor import torch_predictor
+from edgec.tasks.protocol import Split
 
 GOLDEN_IMAGES = 2
 LEAST_DB = {"fp32": 70.0, "fp16": 25.0}  # against torch; below it the graph computes something else

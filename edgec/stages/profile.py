@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgec.devices.file import open_devices
-from edgec.devices.operators import layer_name, modules_of
-from edgec.devices.rounds import DENSE, Subject, measure_on, raise_first
-from edgec.env import Env, torch_predictor
-from edgec.errors import EdgecError, Missing, StageError
-from edgec.events import Events
-from edgec.network import Network
-from edgec.quantization.fusion import fusion
+from edgec.bench.conversions import Conversion, conversions
+from edgec.bench.operators import layer_name, modules_of
+from edgec.bench.rounds import DENSE, Subject, measure_on, raise_first
+from edgec.core.errors import EdgecError, Missing, StageError
+from edgec.core.events import Events
+from edgec.core.network import Network
+from edgec.devices.inventory import open_devices
+from edgec.env import Env
+from edgec.onnx.files import read_graph
+from edgec.quantization.integer_check import fusion
 from edgec.recipe import CONVERTED, Profile, TorchWays
-from edgec.runtimes.files import read_graph
-from edgec.stages.conversions import Conversion, conversions
+from edgec.tasks.predictor import torch_predictor
 
 INTEGER_OPERATORS = ("QuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
 
@@ -195,7 +196,7 @@ def profile_subjects(
     subjects: Sequence[Subject], config: Profile, events: Events, stage: str, made: Sequence[Conversion] = (),
     base: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The figures of `edgec.devices.rounds.measure_on` for the first device, with "conversions", "fusion" (of int8 files), and
+    """The figures of `edgec.bench.rounds.measure_on` for the first device, with "conversions", "fusion" (of int8 files), and
     "others": the figures of the devices after it. A device that gives nothing becomes an entry of "failures". Raises
     Missing or StageError when none gives anything.
     """

@@ -12,21 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Env, Task, torch_predictor
-from edgec.errors import StageError
-from edgec.events import Progress
-from edgec.network import Network
-from edgec.norms import norms_behind
-from edgec.outputs import tensors_of
-from edgec.patterns import check_patterns
+from edgec.core.errors import StageError
+from edgec.core.events import Progress
+from edgec.core.network import Network
+from edgec.core.norms import norms_behind
+from edgec.core.outputs import tensors_of
+from edgec.core.patterns import check_patterns
+from edgec.env import Env
+from edgec.pruning.constants import fold, recalibrate
 from edgec.pruning.cost import Cost, LayerShape, cost_of, shapes_of, total
-from edgec.pruning.fold import fold, recalibrate
 from edgec.pruning.groups import Coupling, coupling_groups, masks_of, scale_groups
 from edgec.pruning.importance import has_norms, importance, taylor
 from edgec.pruning.reconstruct import reconstruct
 from edgec.pruning.surgery import prune_channels
 from edgec.pruning.thresholds import Decision, solve, target_of
 from edgec.recipe import Prune
+from edgec.tasks.predictor import torch_predictor
+from edgec.tasks.protocol import Task
 
 FOLD_IMAGES = 32
 TAYLOR_IMAGES = 32  # each a batch: from 16 to 192, IMDN lost the same, within 0.2 dB

@@ -13,21 +13,22 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Env, torch_predictor
-from edgec.errors import StageError
-from edgec.network import Network, Surgery
-from edgec.norms import folded_norms
-from edgec.outputs import tensors_of
-from edgec.quantization.equalise import equalised
-from edgec.quantization.fused import fuse, tap_name, write_back
-from edgec.quantization.recorded import quantization_of
+from edgec.core.errors import StageError
+from edgec.core.network import Network, Surgery
+from edgec.core.norms import folded_norms
+from edgec.core.outputs import tensors_of
+from edgec.core.taps import tapped
+from edgec.env import Env
+from edgec.onnx.export import initializers, with_fast_mish
+from edgec.onnx.parity import worst_snr_db
+from edgec.onnx.session import OnnxSession
+from edgec.quantization.equalize import equalised
+from edgec.quantization.qat.network import fuse, tap_name, write_back
+from edgec.quantization.surgery import quantization_of
 from edgec.recipe import QuantizationAware
-from edgec.runtimes.onnx_export import initializers, with_fast_mish
-from edgec.runtimes.onnxruntime import OnnxSession
-from edgec.runtimes.parity import worst_snr_db
 from edgec.stages.distill import check_knowledge, lesson, make_connectors, pairs_of, teacher_of
 from edgec.stages.quantize import float_graph, measured
-from edgec.taps import tapped
+from edgec.tasks.predictor import torch_predictor
 from edgec.training.fit import fit
 from edgec.training.schedules import Position
 

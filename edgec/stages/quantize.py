@@ -16,28 +16,30 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Env, Predictor, torch_predictor
-from edgec.errors import StageError
-from edgec.events import Progress
-from edgec.network import Network
-from edgec.norms import fold_norms
-from edgec.patterns import check_patterns, matches
+from edgec.core.errors import StageError
+from edgec.core.events import Progress
+from edgec.core.network import Network
+from edgec.core.norms import fold_norms
+from edgec.core.patterns import check_patterns, matches
+from edgec.core.predictor import Predictor
+from edgec.env import Env
+from edgec.onnx.export import INPUT, to_onnx, with_fast_mish
+from edgec.onnx.parity import worst_snr_db
+from edgec.onnx.session import OnnxSession
 from edgec.pruning.cost import shapes_of, total
 from edgec.quantization.bias import corrections
-from edgec.quantization.buckets import levels_of
-from edgec.quantization.codebook import first_points, huffman_bits, share_bits
-from edgec.quantization.equalise import equalised, factors
-from edgec.quantization.formats import EIGHT_BITS, UNIT, WeightFormat
-from edgec.quantization.fusion import fusion, wanted
-from edgec.quantization.packed import compact, packed
-from edgec.quantization.qdq import convolutions, insert, place, quantizable, weights_of
-from edgec.quantization.ranges import Ranges, calibrate, magnitudes
-from edgec.quantization.recorded import Quantization
+from edgec.quantization.calibration import Ranges, calibrate, magnitudes
+from edgec.quantization.equalize import equalised, factors
+from edgec.quantization.integer_check import fusion, wanted
+from edgec.quantization.placement import convolutions, insert, place, quantizable, weights_of
 from edgec.quantization.sensitivity import outputs_on, sensitivity
+from edgec.quantization.surgery import Quantization
+from edgec.quantization.weights.buckets import levels_of
+from edgec.quantization.weights.codebook import first_points, huffman_bits, share_bits
+from edgec.quantization.weights.formats import EIGHT_BITS, UNIT, WeightFormat
+from edgec.quantization.weights.pack import compact, packed
 from edgec.recipe import Export, Quantize
-from edgec.runtimes.onnx_export import INPUT, to_onnx, with_fast_mish
-from edgec.runtimes.onnxruntime import OnnxSession
-from edgec.runtimes.parity import worst_snr_db
+from edgec.tasks.predictor import torch_predictor
 
 RAW = Export(precisions=("fp32",), output="raw", dynamic_batch=True)
 CODEBOOK_BITS = 4  # and fewer: weights lie on points

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
+from edgec.core.errors import StageError
+from edgec.core.network import Network
+from edgec.core.patterns import check_patterns
 from edgec.env import Env
-from edgec.errors import StageError
-from edgec.network import Network
-from edgec.patterns import check_patterns
 from edgec.pruning.filters import FilterNorms
 from edgec.pruning.groups import coupling_groups
 from edgec.recipe import Sparsify

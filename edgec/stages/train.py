@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from edgec.core.network import Network
 from edgec.env import Env
-from edgec.network import Network
 from edgec.recipe import Train
 from edgec.training.fit import fit
 from edgec.training.schedules import Position

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from edgec.files import write_atomic
+from edgec.core.files import write_atomic
 from edgec.training.ema import Ema
 
 KEPT = 2

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Env, torch_predictor
-from edgec.errors import StageError
-from edgec.events import EpochEnded, Step
+from edgec.core.errors import StageError
+from edgec.core.events import EpochEnded, Step
+from edgec.env import Env
 from edgec.recipe import Training
+from edgec.tasks.predictor import torch_predictor
 from edgec.training import checkpoint
 from edgec.training.checkpoint import State
 from edgec.training.distributed import average, average_gradients, barrier

@@ -14,8 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from edgec.errors import StageError
-from edgec.patterns import matches
+from edgec.core.errors import StageError
+from edgec.core.patterns import matches
 from edgec.recipe import Sparsify
 from edgec.training.schedules import Position
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from edgec.devices.benchmark import parse
+from edgec.core.errors import Missing, RecipeError, StageError
+from edgec.core.events import Events
 from edgec.devices.device import DeviceLost
-from edgec.devices.file import open_devices
-from edgec.errors import Missing, RecipeError, StageError
-from edgec.events import Events
+from edgec.devices.inventory import open_devices
+from edgec.devices.programs import parse
 from edgec.recipe import Profile
 from edgec.stages.profile import profile_artifacts
 

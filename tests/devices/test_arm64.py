@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 from boards import Shell
 
+from edgec.core.events import Events
 from edgec.devices.remote import Remote
-from edgec.events import Events
 
 LIMIT_SECONDS = 900.0
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from boards import Board
 
-from edgec.cli import main
-from edgec.runtimes import package
+from edgec.cli.main import main
+from edgec.runtimes import convert as package
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ import onnxruntime
 import pytest
 from boards import Board, keypair
 
+from edgec.core.errors import Missing, RecipeError, StageError
+from edgec.core.events import Events, Note, Progress
 from edgec.devices.device import Device, DeviceLost
-from edgec.devices.file import open_devices
+from edgec.devices.inventory import open_devices
 from edgec.devices.ssh import Ssh, parsed
-from edgec.errors import Missing, RecipeError, StageError
-from edgec.events import Events, Note, Progress
 from edgec.recipe import Profile
 from edgec.stages.profile import profile_artifacts
 

@@ -18,12 +18,12 @@ import yaml
 from PIL import Image
 
 import edgec
-from edgec.errors import GateBroken, Missing, NetworkError, RecipeError
-from edgec.events import Event, StageEnded
-from edgec.files import sha256_of
-from edgec.network import Network
-from edgec.plan import plan
+from edgec.core.errors import GateBroken, Missing, NetworkError, RecipeError
+from edgec.core.events import Event, StageEnded
+from edgec.core.files import sha256_of
+from edgec.core.network import Network
 from edgec.recipe import Prune, load
+from edgec.run.plan import plan
 from edgec.runtimes.artifact import predictor
 
 pytestmark = pytest.mark.slow
@@ -158,9 +158,9 @@ def test_a_width_at_its_floor_is_told(tiny: Tree) -> None:
 
 
 def edgec_error(name: str) -> type[Exception]:
-    import edgec.errors
+    import edgec.core.errors
 
-    return getattr(edgec.errors, name)
+    return getattr(edgec.core.errors, name)
 
 
 def test_cuda_that_is_not_there_is_missing(tiny: Tree) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import edgec
-from edgec.errors import StageError
-from edgec.events import StageEnded
-from edgec.plan import plan
+from edgec.core.errors import StageError
+from edgec.core.events import StageEnded
+from edgec.run.plan import plan
 from edgec.runtimes.artifact import predictor
 
 pytestmark = pytest.mark.slow

@@ -12,11 +12,11 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from edgec.errors import NetworkError
+from edgec.core.errors import NetworkError
+from edgec.core.network import Network
 from edgec.models import imdn
-from edgec.network import Network
+from edgec.onnx.export import to_onnx
 from edgec.pruning.groups import coupling_groups
-from edgec.runtimes.onnx_export import to_onnx
 
 # variant, arguments, (factor, multiple, radius)
 SMALL = [

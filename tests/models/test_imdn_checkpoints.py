@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgec.errors import NetworkError
+from edgec.core.errors import NetworkError
+from edgec.core.network import Network, load_into
 from edgec.models import imdn
-from edgec.network import Network, load_into
 from edgec.recipe import NetworkSource
-from edgec.source import initial_network, read_weights
+from edgec.run.initial_network import initial_network, read_weights
 
 State = dict[str, Tensor]
 OFFICIAL = [

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.network import Network
+from edgec.core.network import Network
 
 Make = Callable[..., Network]
 

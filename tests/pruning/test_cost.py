@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.network import Network
+from edgec.core.network import Network
 from edgec.pruning.cost import cost_of, shapes_of, total
 
 Make = Callable[..., Network]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.network import Network
+from edgec.core.network import Network
 from edgec.pruning.filters import FilterNorms, Filters, norms
 from edgec.pruning.groups import Coupling, coupling_groups
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgec.errors import NetworkError, StageError
-from edgec.network import Network
+from edgec.core.errors import NetworkError, StageError
+from edgec.core.network import Network
 from edgec.pruning.groups import automatic_taps, coupling_groups, masks_of, scale_groups, scale_of
 from edgec.recipe import Prune
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgec.errors import StageError
-from edgec.network import Network
+from edgec.core.errors import StageError
+from edgec.core.network import Network
 from edgec.pruning.filters import Filters
 from edgec.pruning.groups import coupling_groups, masks_of
 from edgec.pruning.importance import has_norms, importance, taylor

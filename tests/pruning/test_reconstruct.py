@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.network import Network
+from edgec.core.network import Network
 from edgec.pruning.groups import coupling_groups, masks_of
 from edgec.pruning.importance import importance
 from edgec.pruning.reconstruct import reconstruct

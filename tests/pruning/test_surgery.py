@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.network import Network
+from edgec.core.network import Network
 from edgec.pruning.cost import cost_of, shapes_of, total
 from edgec.pruning.groups import coupling_groups, masks_of
 from edgec.pruning.importance import importance
@@ -174,7 +174,7 @@ RELOAD = """
 import sys
 from pathlib import Path
 import torch
-from edgec.network import Network
+from edgec.core.network import Network
 net = Network.load(Path(sys.argv[1]), allow_code=True).build()
 torch.manual_seed(5)
 with torch.no_grad():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgec.errors import StageError
+from edgec.core.errors import StageError
 from edgec.pruning.cost import Cost
 from edgec.pruning.groups import Coupling
 from edgec.pruning.thresholds import base_ratios, decide, rounded, solve, target_of

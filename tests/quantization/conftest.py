@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.network import Network
-from edgec.quantization.qdq import Ranges, place
-from edgec.quantization.ranges import calibrate
-from edgec.runtimes.onnx_export import to_onnx
-from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.core.network import Network
+from edgec.onnx.export import to_onnx
+from edgec.onnx.session import OnnxSession
+from edgec.quantization.calibration import calibrate
+from edgec.quantization.placement import Ranges, place
 
 SIDE = 64
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from edgec.quantization.bias import corrected, corrections
-from edgec.quantization.formats import WeightFormat
-from edgec.quantization.qdq import insert
+from edgec.quantization.placement import insert
+from edgec.quantization.weights.formats import WeightFormat
 
 Run = Callable[..., list[np.ndarray]]
 

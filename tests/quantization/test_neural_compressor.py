@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from edgec.errors import Missing
-from edgec.network import Network
-from edgec.norms import fold_norms
+from edgec.core.errors import Missing
+from edgec.core.network import Network
+from edgec.core.norms import fold_norms
+from edgec.onnx.export import to_onnx
+from edgec.onnx.parity import snr_db
+from edgec.onnx.session import OnnxSession
+from edgec.quantization.calibration import calibrate
 from edgec.quantization.neural_compressor import tuned
-from edgec.quantization.qdq import insert, place
-from edgec.quantization.ranges import calibrate
-from edgec.runtimes.onnx_export import to_onnx
-from edgec.runtimes.onnxruntime import OnnxSession
-from edgec.runtimes.parity import snr_db
+from edgec.quantization.placement import insert, place
 
 EXAMPLE = torch.zeros(1, 3, 64, 64)
 HERE = find_spec("neural_compressor") is not None

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.quantization.qdq import convolutions, insert
+from edgec.quantization.placement import convolutions, insert
 from edgec.quantization.sensitivity import outputs_on, sensitivity
 
 

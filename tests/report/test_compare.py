@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgec.errors import RecipeError
+from edgec.core.errors import RecipeError
 from edgec.report.compare import Entry, compare, front
 
 

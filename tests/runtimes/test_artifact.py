@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.errors import RecipeError, StageError
+from edgec.core.errors import RecipeError, StageError
+from edgec.onnx.export import to_onnx
+from edgec.onnx.session import OnnxRuntime, OnnxSession
 from edgec.runtimes.artifact import KEY, contract_of, open_runtime, predictor, write_artifact
 from edgec.runtimes.null import NullRuntime
-from edgec.runtimes.onnx_export import to_onnx
-from edgec.runtimes.onnxruntime import OnnxRuntime, OnnxSession
 
 CONTRACT: dict[str, Any] = {
     "task": "detection",

@@ -13,11 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.env import Env, Metric, Predictor
-from edgec.events import Event, Events
-from edgec.network import Network
+from edgec.core.events import Event, Events
+from edgec.core.metric import Metric
+from edgec.core.network import Network
+from edgec.core.predictor import Predictor
+from edgec.env import Env
+from edgec.onnx.parity import snr_db
 from edgec.recipe import Export
-from edgec.runtimes.parity import snr_db
 
 
 @dataclass

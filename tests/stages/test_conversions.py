@@ -13,18 +13,18 @@ import onnx
 import pytest
 import torch
 
-from edgec.devices.served import ServedSession
-from edgec.errors import Missing, StageError
-from edgec.events import Events
-from edgec.network import Network
-from edgec.quantization.recorded import quantization_of
+from edgec.bench.conversions import conversions
+from edgec.core.errors import Missing, StageError
+from edgec.core.events import Events
+from edgec.core.network import Network
+from edgec.devices.subprocess_session import ServedSession
+from edgec.onnx.export import to_fp16, to_onnx
+from edgec.quantization.surgery import quantization_of
 from edgec.recipe import Quantize
-from edgec.runtimes import package as packaging
+from edgec.runtimes import convert as packaging
 from edgec.runtimes.artifact import write_artifact
-from edgec.runtimes.litert_environment import converter_python
-from edgec.runtimes.onnx_export import to_fp16, to_onnx
-from edgec.runtimes.package import run_python, run_tool
-from edgec.stages.conversions import conversions
+from edgec.runtimes.convert import run_python, run_tool
+from edgec.runtimes.converters.litert_environment import converter_python
 from edgec.stages.quantize import quantize
 
 NEEDS = {

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.env import Env, Predictor
-from edgec.errors import NetworkError, StageError
-from edgec.events import Events, Progress
-from edgec.network import Network, Surgery
+from edgec.core.errors import NetworkError, StageError
+from edgec.core.events import Events, Progress
+from edgec.core.network import Network, Surgery
+from edgec.core.predictor import Predictor
+from edgec.env import Env
 from edgec.pruning.cost import cost_of
 from edgec.pruning.groups import coupling_groups, masks_of
 from edgec.pruning.surgery import prune_channels

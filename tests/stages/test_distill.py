@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Env, Predictor
-from edgec.errors import NetworkError, StageError
-from edgec.events import Event, Events
-from edgec.network import Network, Surgery, resize
+from edgec.core.errors import NetworkError, StageError
+from edgec.core.events import Event, Events
+from edgec.core.network import Network, Surgery, resize
+from edgec.core.predictor import Predictor
+from edgec.env import Env
 from edgec.recipe import Distill
 from edgec.stages import distill as stage
 from edgec.stages.distill import distill
@@ -128,7 +129,7 @@ def small(seed: int, **args: Any) -> Network:
 @pytest.fixture(autouse=True)
 def own_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     """This file is its own package of architectures."""
-    monkeypatch.setattr("edgec.network.resolve_dotted", lambda name: build)
+    monkeypatch.setattr("edgec.core.network.resolve_dotted", lambda name: build)
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ def test_trains_with_every_term_and_names_them(env: Env) -> None:
 def test_the_teacher_stays_as_it_was(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[nn.Module] = []
     monkeypatch.setattr(
-        "edgec.network.resolve_dotted", lambda name: lambda **a: built.append(build(**a)) or built[-1]
+        "edgec.core.network.resolve_dotted", lambda name: lambda **a: built.append(build(**a)) or built[-1]
     )
     distill(config(*TAPPED, "logits", "boxes"), small(1), env)
     student, teacher = built[-2:]

@@ -13,13 +13,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from edgec.core.errors import StageError
+from edgec.core.events import Events
+from edgec.core.network import Network
 from edgec.env import Env
-from edgec.errors import StageError
-from edgec.events import Events
-from edgec.network import Network
+from edgec.onnx.session import OnnxSession
 from edgec.recipe import Export, Quantize
 from edgec.runtimes.artifact import KEY, predictor
-from edgec.runtimes.onnxruntime import OnnxSession
 from edgec.stages.export import export
 from edgec.stages.quantize import quantize
 

@@ -15,12 +15,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from edgec.bench.rounds import slower
+from edgec.core.errors import Missing, StageError
+from edgec.core.events import Events, Note, Progress
+from edgec.core.network import Network
 from edgec.devices import local
-from edgec.devices.rounds import slower
 from edgec.env import Env
-from edgec.errors import Missing, StageError
-from edgec.events import Events, Note, Progress
-from edgec.network import Network
 from edgec.recipe import Profile, TorchWays
 from edgec.stages.profile import graph_of, profile, profile_artifacts, subjects_of
 

@@ -16,10 +16,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.env import Env, Predictor
-from edgec.errors import StageError
-from edgec.events import Events
-from edgec.network import Network
+from edgec.core.errors import StageError
+from edgec.core.events import Events
+from edgec.core.network import Network
+from edgec.core.predictor import Predictor
+from edgec.env import Env
 from edgec.pruning.cost import cost_of
 from edgec.recipe import Prune
 from edgec.stages.prune import plan_summary, prune
@@ -326,7 +327,7 @@ RELOAD = """
 import sys
 from pathlib import Path
 import torch
-from edgec.network import Network
+from edgec.core.network import Network
 net = Network.load(Path(sys.argv[1])).build()
 with torch.no_grad():
     y = net(torch.rand(1, 3, 12, 20, generator=torch.Generator().manual_seed(5)))

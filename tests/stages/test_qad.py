@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgec.core.errors import StageError
+from edgec.core.events import Events
+from edgec.core.network import Network
 from edgec.env import Env
-from edgec.errors import StageError
-from edgec.events import Events
-from edgec.network import Network
-from edgec.quantization.recorded import quantization_of
+from edgec.quantization.surgery import quantization_of
 from edgec.recipe import QuantizationAware, Quantize
 from edgec.stages.qad import qad
 from edgec.stages.quantize import quantize
@@ -131,10 +131,10 @@ CHILD = """
 import sys, pickle
 from pathlib import Path
 sys.path[:0] = {path!r}
-from edgec.network import Network
-from edgec.quantization.recorded import quantization_of
-from edgec.runtimes.onnx_export import to_onnx
-from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.core.network import Network
+from edgec.quantization.surgery import quantization_of
+from edgec.onnx.export import to_onnx
+from edgec.onnx.session import OnnxSession
 import numpy as np, torch
 network = Network.load(Path({folder!r}))
 model = to_onnx(network.build(), torch.zeros(1, 3, 64, 64), ["head0", "head1"])
@@ -152,8 +152,8 @@ def test_a_new_process_makes_the_same_graph_of_it(trained: Callable[..., Any], t
         path=sys.path, folder=str(tmp_path / "network"), out=str(tmp_path / "out.npz"), images=str(tmp_path / "images.npy")
     )  # fmt: skip
     subprocess.run([sys.executable, "-c", code], check=True)
-    from edgec.runtimes.onnx_export import to_onnx
-    from edgec.runtimes.onnxruntime import OnnxSession
+    from edgec.onnx.export import to_onnx
+    from edgec.onnx.session import OnnxSession
 
     model = to_onnx(network.build(), torch.zeros(1, 3, 64, 64), ["head0", "head1"])
     quantization = quantization_of(network)

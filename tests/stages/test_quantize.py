@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.errors import StageError
-from edgec.events import Note, Progress
-from edgec.network import Network
+from edgec.core.errors import StageError
+from edgec.core.events import Note, Progress
+from edgec.core.network import Network
 from edgec.recipe import Quantize
 from edgec.stages.quantize import quantize
 

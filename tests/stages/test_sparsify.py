@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Predictor
-from edgec.errors import StageError
-from edgec.network import Network
+from edgec.core.errors import StageError
+from edgec.core.network import Network
+from edgec.core.predictor import Predictor
 from edgec.pruning.filters import FilterNorms
 from edgec.pruning.groups import coupling_groups
 from edgec.recipe import Sparsify
@@ -80,7 +80,7 @@ Run = Callable[..., tuple[Network, dict[str, Any]]]
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
-    monkeypatch.setattr("edgec.network.resolve_dotted", lambda name: Small)
+    monkeypatch.setattr("edgec.core.network.resolve_dotted", lambda name: Small)
     return Network.initial(f"{__name__}:Small", {}, seed=1, allow_code=True)
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Predictor
-from edgec.events import EpochEnded
-from edgec.network import Network
+from edgec.core.events import EpochEnded
+from edgec.core.network import Network
+from edgec.core.predictor import Predictor
 from edgec.recipe import Train
 from edgec.stages.train import train
 
@@ -91,7 +91,7 @@ def network() -> Network:
 @pytest.fixture(autouse=True)
 def own_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     """This file is its own package of architectures."""
-    monkeypatch.setattr("edgec.network.resolve_dotted", lambda name: build)
+    monkeypatch.setattr("edgec.core.network.resolve_dotted", lambda name: build)
 
 
 CONFIG = Train(epochs=3, batch=4, lr=0.05)

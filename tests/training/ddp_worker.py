@@ -14,8 +14,8 @@ import torch.distributed as dist
 from tiny_task import StopAt, loss, make_env, make_net
 from torch import Tensor, nn
 
+from edgec.core.events import EpochEnded, Event, Note
 from edgec.env import World
-from edgec.events import EpochEnded, Event, Note
 from edgec.recipe import Train
 from edgec.training.distributed import average, barrier, init_from_environment
 from edgec.training.fit import fit

@@ -16,8 +16,8 @@ import torch
 from tiny_task import Stop, StopAt, loss, make_env, make_net, notes, same
 from torch import Tensor, nn
 
-from edgec.errors import StorageError
-from edgec.events import Event
+from edgec.core.errors import StorageError
+from edgec.core.events import Event
 from edgec.recipe import Train
 from edgec.training import checkpoint
 from edgec.training.checkpoint import State
@@ -267,7 +267,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", counted)
-        patch.setattr("edgec.files.os.fsync", full)
+        patch.setattr("edgec.core.files.os.fsync", full)
         with pytest.raises(StorageError, match=r"epoch-000002\.safetensors: no space left.*resumes"):
             train(tmp_path)
     assert not [p for p in (tmp_path / "scratch").iterdir() if p.name.startswith(".")], "no half file is left"

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgec.core.errors import StageError
+from edgec.core.events import Events, Note
+from edgec.core.network import Network
 from edgec.env import Env
-from edgec.errors import StageError
-from edgec.events import Events, Note
-from edgec.network import Network
 from edgec.recipe import Sparsify, Train
 from edgec.training.ema import Ema
 from edgec.training.fit import fit, make_optimizer

@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_task import STEPS, Stop, StopAt, Task, finite, loss, make_env, make_net, same
 from torch import Tensor, nn
 
+from edgec.core.events import EpochEnded, Event, Step
 from edgec.env import Env
-from edgec.events import EpochEnded, Event, Step
 from edgec.recipe import Train
 from edgec.training.fit import choose_precision, fit, make_optimizer
 from edgec.training.soap import Soap
@@ -72,7 +72,7 @@ def test_the_result_holds_the_averages_and_they_are_what_is_evaluated(tmp_path: 
 
 
 def predictor(net: nn.Module) -> Any:
-    from edgec.env import torch_predictor
+    from edgec.tasks.predictor import torch_predictor
 
     return torch_predictor(net, Task())  # type: ignore[arg-type]
 

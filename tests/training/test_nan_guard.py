@@ -11,8 +11,8 @@ import torch
 from tiny_task import finite, loss, make_env, make_net, notes, same
 from torch import Tensor, nn
 
-from edgec.errors import StageError
-from edgec.events import Event
+from edgec.core.errors import StageError
+from edgec.core.events import Event
 from edgec.recipe import Train
 from edgec.training.ema import Ema
 from edgec.training.fit import fit, make_optimizer

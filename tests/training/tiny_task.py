@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Env, Predictor, World
-from edgec.events import Event, Events, Note
-from edgec.network import Network
+from edgec.core.events import Event, Events, Note
+from edgec.core.network import Network
+from edgec.core.predictor import Predictor
+from edgec.env import Env, World
 from edgec.training.schedules import Position
 
 STEPS = 4  # in an epoch

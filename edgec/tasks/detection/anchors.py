@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgec.errors import DataError, Problem
+from edgec.core.errors import DataError, Problem
 
 ROUNDS = 200
 

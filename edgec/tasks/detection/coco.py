@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgec.errors import DataError, Problem
+from edgec.core.errors import DataError, Problem
+from edgec.images.reading import inside
 from edgec.tasks.detection.samples import Object, Raw
-from edgec.tasks.images import inside
 
 MAX_BYTES = 1 << 30
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from edgec.errors import NetworkError
+from edgec.core.errors import NetworkError
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.errors import DataError, Problem
-from edgec.tasks.images import read_image
+from edgec.core.errors import DataError, Problem
+from edgec.images.reading import read_image
 
 
 @dataclass(frozen=True)

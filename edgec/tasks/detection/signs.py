@@ -9,9 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from edgec.images.reading import photograph
 from edgec.tasks.detection.samples import Sample
 from edgec.tasks.detection.signs_draw import SIGNS, draw_sign
-from edgec.tasks.images import photograph
 
 VERSION = 1  # raise it when an image of the set changes
 CLASSES = tuple(SIGNS)

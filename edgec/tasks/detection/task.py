@@ -15,10 +15,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Metric, Picture, Predictor, Split
-from edgec.errors import DataError, Problem
-from edgec.events import Events, Progress
-from edgec.files import sha256_of
+from edgec.core.errors import DataError, Problem
+from edgec.core.events import Events, Progress
+from edgec.core.files import sha256_of
+from edgec.core.metric import Metric
+from edgec.core.predictor import Predictor
 from edgec.recipe import (
     CocoData,
     CocoSplit,
@@ -46,6 +47,7 @@ from edgec.tasks.detection.metrics import Truth, evaluate_detections
 from edgec.tasks.detection.samples import Raw, Sample, check
 from edgec.tasks.detection.voc import read_voc
 from edgec.tasks.detection.yolo import read_yolo
+from edgec.tasks.protocol import Picture, Split
 
 ANCHORS_EACH = 3  # per head, when they come from the data
 STRIDES = {"yolov4_tiny": [32, 16], "yolov4": [8, 16, 32]}

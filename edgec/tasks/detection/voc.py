@@ -9,9 +9,9 @@ from xml.etree.ElementTree import ParseError
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
-from edgec.errors import DataError, Problem
+from edgec.core.errors import DataError, Problem
+from edgec.images.reading import inside
 from edgec.tasks.detection.samples import Object, Raw
-from edgec.tasks.images import inside
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgec.errors import DataError, Problem
+from edgec.core.errors import DataError, Problem
+from edgec.images.reading import inside, read_image
 from edgec.tasks.detection.samples import Object, Raw
-from edgec.tasks.images import inside, read_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from edgec.tasks.superres.crops import Plan
 from edgec.tasks.superres.metrics import luma, psnr_y
+from edgec.tiles.crops import Plan
 
 SIDE = 196  # pixels of a panel: six fit into the report's page without resizing
 HEAD, FOOT = 22, 20  # pixels above and below it

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from edgec.errors import NetworkError
+from edgec.core.errors import NetworkError
 
 BEST_PSNR = 100.0  # dB, told for equal images, whose ratio is infinite
 SSIM_WINDOW = 11  # pixels, of the Gaussian

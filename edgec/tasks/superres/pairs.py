@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.errors import DataError, Problem
+from edgec.core.errors import DataError, Problem
+from edgec.images.bicubic import bicubic_down, cropped
+from edgec.images.reading import SUFFIXES, inside, read_image
 from edgec.recipe import ImageSet
-from edgec.tasks.images import inside, read_image
-from edgec.tasks.superres.degrade import bicubic_down, cropped
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 LEAST = 8  # pixels of a low-resolution side
 
 

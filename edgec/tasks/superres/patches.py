@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from edgec.recipe import ImagesBase
 from edgec.tasks.batches import Batch, KeyedBatches
-from edgec.tasks.superres.contract import prepare
 from edgec.tasks.superres.pairs import Pair
+from edgec.tiles.contract import prepare
 
 CACHE_BYTES = 1 << 30  # images kept in memory
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgec.tasks.images import photograph
+from edgec.images.reading import photograph
 
 VERSION = 1  # raise it when an image of the set changes
 TRAINING = (

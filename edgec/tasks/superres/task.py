@@ -13,19 +13,21 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from edgec.env import Metric, Picture, Predictor, Split
-from edgec.errors import DataError, NetworkError, Problem
-from edgec.events import Events, Progress
-from edgec.files import sha256_of
+from edgec.core.errors import DataError, NetworkError, Problem
+from edgec.core.events import Events, Progress
+from edgec.core.files import sha256_of
+from edgec.core.metric import Metric
+from edgec.core.predictor import Predictor
+from edgec.images.bicubic import bicubic_up
 from edgec.recipe import Export, FolderData, NetworkSource, PhotographsData
 from edgec.tasks.batches import KeyedBatches
+from edgec.tasks.protocol import Picture, Split
 from edgec.tasks.superres import photographs
-from edgec.tasks.superres.contract import Prepared, prepare, tiles_of, upscaled
-from edgec.tasks.superres.degrade import bicubic_up
 from edgec.tasks.superres.draw import compared, encode_png, joints_of, panels_in_a_row
 from edgec.tasks.superres.metrics import Score, score, summary
 from edgec.tasks.superres.pairs import Pair, built_in, pairs_of
 from edgec.tasks.superres.patches import Opened, mirrored, superres_batches
+from edgec.tiles.contract import Prepared, prepare, tiles_of, upscaled
 
 
 class SuperResolution:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgec.errors import DataError
+from edgec.core.errors import DataError
 from edgec.tasks.detection.anchors import anchors_for_heads, kmeans_anchors, shape_iou
 
 CENTRES = np.array([[10, 14], [30, 20], [33, 61], [62, 45], [59, 119], [116, 90]], np.float32)

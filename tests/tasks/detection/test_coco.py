@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgec.errors import DataError, Problem
+from edgec.core.errors import DataError, Problem
 from edgec.tasks.detection.coco import coco_classes, read_coco
 from edgec.tasks.detection.samples import Sample, check
 

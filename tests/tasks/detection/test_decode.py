@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgec.runtimes.onnx_export import to_onnx
+from edgec.onnx.export import to_onnx
 from edgec.tasks.detection.decode import decode, decode_map, detections, split_map
 from edgec.tasks.detection.heads import Head
 

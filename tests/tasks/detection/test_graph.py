@@ -9,11 +9,11 @@ import onnx
 import pytest
 import torch
 
-from edgec.network import Network
-from edgec.quantization.qdq import insert, place
-from edgec.quantization.ranges import calibrate
-from edgec.runtimes.onnx_export import check, to_fp16, to_onnx
-from edgec.runtimes.onnxruntime import OnnxSession
+from edgec.core.network import Network
+from edgec.onnx.export import check, to_fp16, to_onnx
+from edgec.onnx.session import OnnxSession
+from edgec.quantization.calibration import calibrate
+from edgec.quantization.placement import insert, place
 from edgec.tasks.detection.contract import detect_batch
 from edgec.tasks.detection.decode import Detections, decode, detections
 from edgec.tasks.detection.graph import BOXES, SCORES, append_nms, decoder

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from edgec.errors import NetworkError
+from edgec.core.errors import NetworkError
 from edgec.tasks.detection.heads import Head, head_of, heads_of
 
 TREE: dict[str, Any] = {"anchors": [[10, 14], [23, 27]], "stride": 16, "scale_xy": 1.05, "classes": 3}

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgec.errors import DataError
+from edgec.core.errors import DataError
+from edgec.images.reading import MAX_PIXELS, decode_image, read_image
 from edgec.tasks.detection.images import PAD_VALUE, fit_image, fit_mapping
-from edgec.tasks.images import MAX_PIXELS, decode_image, read_image
 
 
 def encoded(image: np.ndarray, kind: str = "PNG", **options: object) -> bytes:

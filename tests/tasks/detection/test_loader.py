@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgec.errors import DataError
+from edgec.core.errors import DataError
 from edgec.recipe import Augment
 from edgec.tasks.batches import Batch, KeyedBatches
 from edgec.tasks.detection.batch import collate

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.errors import DataError
+from edgec.core.errors import DataError
+from edgec.images.reading import inside
 from edgec.tasks.detection.samples import Object, Raw, Sample, check
-from edgec.tasks.images import inside
 
 Write = Callable[..., Path]
 

@@ -16,12 +16,13 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.env import Predictor, Task
-from edgec.errors import DataError
-from edgec.events import Event, Events, Note
+from edgec.core.errors import DataError
+from edgec.core.events import Event, Events, Note
+from edgec.core.predictor import Predictor
 from edgec.recipe import Augment, CocoData, CocoSplit, Loss, NetworkSource, SignsData, VocData, YoloData
 from edgec.tasks.detection import signs
 from edgec.tasks.detection.task import Detection
+from edgec.tasks.protocol import Task
 
 Write = Callable[..., Path]
 SIGNS = SignsData(format="signs", train=12, val=7, test=3, photograph_size=96, input=(96, 96))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.errors import DataError, Problem
+from edgec.core.errors import DataError, Problem
 from edgec.tasks.detection.samples import Sample, check
 from edgec.tasks.detection.voc import read_voc
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from edgec.tasks.superres import draw
-from edgec.tasks.superres.crops import plan
 from edgec.tasks.superres.draw import HEAD, SIDE, Panel, compared, encode_png, panels_in_a_row
 from edgec.tasks.superres.metrics import psnr_y
+from edgec.tiles.crops import plan
 
 BLACK, HOTTEST = (0, 0, 4), (252, 255, 164)  # the ends of the colour scale
 

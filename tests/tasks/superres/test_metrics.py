@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.errors import NetworkError
-from edgec.tasks.images import read_image
-from edgec.tasks.superres.degrade import bicubic_up, cropped
+from edgec.core.errors import NetworkError
+from edgec.images.bicubic import bicubic_up, cropped
+from edgec.images.reading import read_image
 from edgec.tasks.superres.metrics import BEST_PSNR, luma, psnr_y, score, shaved, ssim, ssim_y, summary
 
 # bicubic interpolation on Set5, as published with every method since SRCNN

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgec.errors import DataError
+from edgec.core.errors import DataError
+from edgec.images.bicubic import bicubic_down
 from edgec.recipe import FolderData, ImageSet, PhotographsData
-from edgec.tasks.superres.degrade import bicubic_down
 from edgec.tasks.superres.pairs import pairs_of
 from edgec.tasks.superres.task import SuperResolution
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgec.images.bicubic import bicubic_up
 from edgec.recipe import PhotographsData
-from edgec.tasks.superres.degrade import bicubic_up
 from edgec.tasks.superres.pairs import built_in
 from edgec.tasks.superres.patches import Opened, cut, superres_batches, turned
 

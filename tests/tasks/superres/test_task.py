@@ -12,19 +12,20 @@ import torch
 from PIL import Image
 from torch import nn
 
-from edgec.code import code_version
-from edgec.env import Predictor, torch_predictor
-from edgec.errors import DataError, NetworkError
-from edgec.events import Event, Events, Progress
-from edgec.network import Network, load_into
-from edgec.pipeline import key_parts, make_task
+from edgec.core.errors import DataError, NetworkError
+from edgec.core.events import Event, Events, Progress
+from edgec.core.network import Network, load_into
+from edgec.core.predictor import Predictor
+from edgec.images.bicubic import bicubic_up
+from edgec.onnx.export import to_onnx
 from edgec.recipe import Export, NetworkSource, load
+from edgec.run.code_version import code_version
+from edgec.run.initial_network import own_names, read_weights
+from edgec.run.pipeline import key_parts, make_task
 from edgec.runtimes.artifact import predictor, write_artifact
-from edgec.runtimes.onnx_export import to_onnx
-from edgec.source import own_names, read_weights
-from edgec.tasks.superres.contract import upscaled
-from edgec.tasks.superres.degrade import bicubic_up
+from edgec.tasks.predictor import torch_predictor
 from edgec.tasks.superres.task import SuperResolution
+from edgec.tiles.contract import upscaled
 
 
 class Enlarge(nn.Module):
@@ -159,13 +160,13 @@ def test_keys_hold_the_code_of_the_task(folder: Path, monkeypatch: pytest.Monkey
     task = make(folder)
     seen: list[str] = []
     monkeypatch.setattr(
-        "edgec.pipeline.code_version", lambda modules: seen.extend(modules) or code_version(modules)
+        "edgec.run.pipeline.code_version", lambda modules: seen.extend(modules) or code_version(modules)
     )
     tree = {"name": "t", "task": "superres", "data": {"format": "photographs"}, "network": {"arch": "imdn"}}
     recipe = load(tree | {"stages": {"export": {}}})
     network = Network("imdn", {"scale": 2})
     from edgec.env import World
-    from edgec.pipeline import Line
+    from edgec.run.pipeline import Line
 
     key_parts(recipe.stages["export"], recipe, task, Line(network, network), "cpu", World())
     assert "edgec.tasks.superres.task" in seen and "edgec.models.imdn" in seen

@@ -1,0 +1,1 @@
+"""Latency: interleaved rounds, statistics, conversions, operators."""

@@ -1,0 +1,1 @@
+"""What all rooms speak of: errors, events, files, a network at rest."""

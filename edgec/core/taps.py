@@ -1,0 +1,43 @@
+"""Reading features from named modules, only while a block runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from edgec.core.errors import NetworkError
+
+
+@contextmanager
+def tapped(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """The outputs of the named modules, filled anew by every forward pass inside the block.
+
+    Raises NetworkError for a name that is not there, or a module whose output is not one tensor.
+    """
+    modules = dict(net.named_modules())
+    features: dict[str, Tensor] = {}
+    handles = []
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        if name not in modules or not name:
+            close = difflib.get_close_matches(name, [n for n in modules if n], 3, cutoff=0.4)
+            hint = f"did you mean {' or '.join(close)}?" if close else "list them with net.named_modules()"
+            raise NetworkError(f"tap {name!r} is no module of {type(net).__name__}; {hint}")
+
+    def keep(name: str, output: object) -> None:
+        if not isinstance(output, Tensor):
+            raise NetworkError(
+                f"tap {name!r} gives {type(output).__name__}, not one tensor; tap a module inside it"
+            )
+        features[name] = output
+
+    try:
+        for name in wanted:
+            handles.append(modules[name].register_forward_hook(lambda m, i, o, name=name: keep(name, o)))
+        yield features
+    finally:
+        for handle in handles:
+            handle.remove()

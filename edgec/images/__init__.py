@@ -1,0 +1,1 @@
+"""Image files: reading, inputs of a command, MATLAB's bicubic."""

@@ -1,0 +1,1 @@
+"""ONNX graphs: export, sessions, comparison, torch modules."""

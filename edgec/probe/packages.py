@@ -1,0 +1,106 @@
+"""What other runtimes than onnxruntime need beside their files: `package.json`, and one way to open them.
+
+package.json: {"runtime", "file", "inputs": {name: shape}, "outputs": [names], "precision"}; shapes are those of the golden
+input. Opening gives a call that takes a dict of arrays and gives the outputs in the order of "outputs".
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if __package__:
+    from edgec.probe import (
+        executorch_session,
+        litert_session,
+        mnn_session,
+        ncnn_session,
+        openvino_session,
+    )
+    from edgec.probe.golden import Opened, arrays_of
+    from edgec.probe.measure import ProbeError
+else:  # run as a folder, perhaps on a machine without edgec
+    import executorch_session  # pyright: ignore[reportMissingImports]
+    import litert_session  # pyright: ignore[reportMissingImports]
+    import mnn_session  # pyright: ignore[reportMissingImports]
+    import ncnn_session  # pyright: ignore[reportMissingImports]
+    import openvino_session  # pyright: ignore[reportMissingImports]
+    from golden import Opened, arrays_of  # pyright: ignore[reportMissingImports]
+    from measure import ProbeError  # pyright: ignore[reportMissingImports]
+
+Run = Callable[[Mapping[str, Any]], list[Any]]
+OPENERS: Mapping[str, Callable[[Path, int, Mapping[str, Any]], tuple[Run, str]]] = {
+    "openvino": openvino_session.open_model,
+    "ncnn": ncnn_session.open_model,
+    "mnn": mnn_session.open_model,
+    "litert": litert_session.open_model,
+    "executorch": executorch_session.open_model,
+}
+
+NAMES = {"litert": "ai-edge-litert"}  # on PyPI, where it is another
+
+
+def read_package(folder: Path) -> dict[str, Any]:
+    """The folder's package.json. Raises ProbeError when it is no package, or a file of it is not there."""
+    try:
+        told: dict[str, Any] = json.loads((folder / "package.json").read_text(encoding="utf-8"))
+        file = folder / told["file"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ProbeError("artifact", f"{folder}: holds no package ({error}); convert it again") from error
+    if not file.is_file():
+        raise ProbeError("artifact", f"{file}: not found; convert it again")
+    return told
+
+
+def open_package(folder: Path, runtime: str, threads: int) -> tuple[Run, dict[str, Any], dict[str, Any]]:
+    """(call, package.json, what is to be told of loading)."""
+    package = read_package(folder)
+    began = time.perf_counter_ns()
+    try:
+        run, version = OPENERS[runtime](folder / package["file"], threads, package)
+    except ImportError as error:
+        alone = f"on a board without edgec: pip install {NAMES.get(runtime, runtime)}"
+        raise ProbeError(
+            "missing", f"{runtime} cannot be imported ({error}); pip install 'edgec[{runtime}]', {alone}"
+        ) from error
+    load = time.perf_counter_ns() - began
+    told = {"load_ms": load / 1e6, "versions": {runtime: version, "numpy": np.__version__}}
+    return run, package, told
+
+
+def feeds_of(package: Mapping[str, Any], golden: Path | None, seed: int = 0) -> dict[str, Any]:
+    """The golden input, or numbers drawn uniformly from 0..1 where there is none."""
+    known = arrays_of(golden)
+    rng = np.random.default_rng(seed)
+    feeds: dict[str, Any] = {}
+    for name, shape in package["inputs"].items():
+        given = known.get(name)
+        fits = given is not None and list(given.shape) == list(shape)
+        feeds[name] = given if fits else rng.random(shape, dtype=np.float32)
+    return feeds
+
+
+def open_for_timing(folder: Path, runtime: str, threads: int, golden: Path | None) -> Opened:
+    """The package, ready to run on its golden input."""
+    run, package, told = open_package(folder, runtime, threads)
+    feeds = feeds_of(package, golden)
+    return Opened(lambda: run(feeds), feeds, package["outputs"], told | {"inputs": package["inputs"]})
+
+
+def operators(
+    folder: Path, runtime: str, threads: int, seconds: float, golden: Path | None
+) -> dict[str, Any]:
+    """What `edgec.probe.operators.table` gives, in the runtimes that tell."""
+    package = read_package(folder)
+    modules = {"openvino": openvino_session, "mnn": mnn_session}
+    if runtime not in modules:
+        raise ProbeError("artifact", f"{runtime} tells no times by operator")
+    found: dict[str, Any] = modules[runtime].operators(
+        folder / package["file"], threads, package, feeds_of(package, golden), seconds
+    )
+    return found

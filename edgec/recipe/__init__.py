@@ -1,0 +1,119 @@
+"""The recipe: the YAML schema, its parts in one file each. Never imports torch.
+
+A recipe is the task, its data, the network, the stages in order, and the gates. `yaml_source` reads the text strictly and
+knows the line of every key; the other files say what may stand there. All models are frozen and closed: an unknown key
+is an error, with the nearest known key named.
+"""
+
+from __future__ import annotations
+
+from edgec.recipe.base import (
+    CONVERTED,
+    INTEGERS,
+    Fraction,
+    Frozen,
+    Name,
+    NonNegative,
+    Precision,
+    Ratio,
+    RuntimeName,
+)
+from edgec.recipe.classes import check_unique_classes
+from edgec.recipe.compression import Decompose, Prune, Quantize
+from edgec.recipe.delivery import Export, Profile, TorchWays
+from edgec.recipe.detection import (
+    Augment,
+    CocoData,
+    CocoSplit,
+    DataBase,
+    DetectionData,
+    Loss,
+    SignsData,
+    VocData,
+    YoloData,
+)
+from edgec.recipe.knowledge import (
+    Boxes,
+    ChannelWise,
+    CustomTerm,
+    Distill,
+    Distiller,
+    FeatureAffinity,
+    FitNet,
+    Logits,
+    MeanSquared,
+    Output,
+    Pearson,
+    QuantizationAware,
+    SpatialAttention,
+    Tap,
+    TappedTerm,
+    Taught,
+    Term,
+)
+from edgec.recipe.network import NetworkSource
+from edgec.recipe.recipe import STAGE_KINDS, Custom, Data, Gates, Recipe, Stage, load
+from edgec.recipe.superres import FolderData, ImagesBase, ImageSet, PhotographsData, Sets, SuperresData
+from edgec.recipe.training import Sparsify, Train, Training
+
+__all__ = [
+    "CONVERTED",
+    "INTEGERS",
+    "STAGE_KINDS",
+    "Augment",
+    "Boxes",
+    "ChannelWise",
+    "CocoData",
+    "CocoSplit",
+    "Custom",
+    "CustomTerm",
+    "Data",
+    "DataBase",
+    "Decompose",
+    "DetectionData",
+    "Distill",
+    "Distiller",
+    "Export",
+    "FeatureAffinity",
+    "FitNet",
+    "FolderData",
+    "Fraction",
+    "Frozen",
+    "Gates",
+    "ImageSet",
+    "ImagesBase",
+    "Logits",
+    "Loss",
+    "MeanSquared",
+    "Name",
+    "NetworkSource",
+    "NonNegative",
+    "Output",
+    "Pearson",
+    "PhotographsData",
+    "Precision",
+    "Profile",
+    "Prune",
+    "QuantizationAware",
+    "Quantize",
+    "Ratio",
+    "Recipe",
+    "RuntimeName",
+    "Sets",
+    "SignsData",
+    "Sparsify",
+    "SpatialAttention",
+    "Stage",
+    "SuperresData",
+    "Tap",
+    "TappedTerm",
+    "Taught",
+    "Term",
+    "TorchWays",
+    "Train",
+    "Training",
+    "VocData",
+    "YoloData",
+    "check_unique_classes",
+    "load",
+]

@@ -1,0 +1,154 @@
+"""The whole recipe: task, data, network, stages in order, gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    JsonValue,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from edgec.core.errors import RecipeError
+from edgec.recipe.base import INTEGERS, Frozen, Name, NonNegative, Precision
+from edgec.recipe.compression import Decompose, Prune, Quantize
+from edgec.recipe.delivery import Export, Profile
+from edgec.recipe.detection import DetectionData, Loss
+from edgec.recipe.knowledge import Distill, QuantizationAware
+from edgec.recipe.network import NetworkSource
+from edgec.recipe.superres import ImagesBase, SuperresData
+from edgec.recipe.training import Sparsify, Train
+from edgec.recipe.yaml_source import Source, apply_overrides, find_recipe, parse, problems_of, resolve_paths
+
+Data = Annotated[DetectionData | SuperresData, Field(discriminator="format")]
+
+
+class Custom(Frozen):
+    """The user's own stage: `package.module:function`, behind --allow-code."""
+
+    kind: Literal["custom"]
+    function: str
+    options: dict[str, JsonValue] = {}
+
+
+Stage = Annotated[
+    Train | Sparsify | Prune | Decompose | Distill | Quantize | QuantizationAware | Export | Profile | Custom,
+    Field(discriminator="kind"),
+]
+STAGE_KINDS = (
+    "train",
+    "sparsify",
+    "prune",
+    "decompose",
+    "distill",
+    "quantize",
+    "qad",
+    "export",
+    "profile",
+    "custom",
+)
+
+
+class Gates(Frozen):
+    """Promises that the shipped artifact must keep against the dense fp32 artifact."""
+
+    artifact: Precision | None = None  # None: the smallest precision exported
+    split: Literal["val", "test"] = "val"
+    max_drop: NonNegative | None = None  # of the metric, in its unit (mAP: 0.01 = 1 point; PSNR: dB)
+    min_metric: NonNegative | None = None
+    min_speedup: PositiveFloat | None = None  # with 1 thread, in onnxruntime
+    max_latency_ms: PositiveFloat | None = None
+    max_bytes: PositiveInt | None = None
+    max_params: PositiveInt | None = None
+
+
+class Recipe(Frozen):
+    """One recipe, checked."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]
+    task: Literal["detection", "superres"]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: Data
+    network: NetworkSource
+    loss: Loss = Loss()
+    stages: dict[Name, Stage] = Field(min_length=1, max_length=32)
+    gates: Gates = Gates()
+    pictures: Annotated[int, Field(ge=0, le=32)] = 4  # images drawn in the report
+
+    @model_validator(mode="after")
+    def _data_of_the_task(self) -> Self:
+        detection = not isinstance(self.data, ImagesBase)
+        if detection != (self.task == "detection"):
+            formats = "signs, voc, coco, yolo" if self.task == "detection" else "photographs, images"
+            raise ValueError(f"task {self.task} takes data.format {formats}, not {self.data.format}")
+        if self.task == "superres" and self.loss != Loss():
+            raise ValueError("loss has the terms of detection; super-resolution trains on L1 alone")
+        return self
+
+    @model_validator(mode="after")
+    def _integers_in_order(self) -> Self:
+        """What stages need of those before them, told before anything is trained."""
+        problems: list[str] = []
+        quantize: Quantize | None = None
+        for name, stage in self.stages.items():
+            match stage:
+                case Quantize():
+                    quantize = stage
+                case QuantizationAware() if quantize is None and self.network.weights is None:
+                    problems.append(f"stages.{name}: put a quantize stage before it")
+                case Export() if quantize is not None:
+                    integers = [p for p in stage.precisions if p in INTEGERS]
+                    if integers and quantize.activation_bits != 8:
+                        remedy = f"set activation_bits: 8, or take {' and '.join(integers)} off precisions"
+                        problems.append(f"stages.{name}: no runtime here has 4-bit activations; {remedy}")
+                    if "int8" in integers and quantize.weights_only:
+                        problems.append(
+                            f"stages.{name}: weights_only leaves nothing that runs in integers: take codebook, not int8"
+                        )
+                    if "codebook" in integers and quantize.weight_bits > 4 and not quantize.weights_only:
+                        problems.append(
+                            f"stages.{name}: codebook needs weight_bits of 4 or fewer in the quantize stage"
+                        )
+                case _:
+                    pass
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _kind_from_name(cls, stages: Any) -> Any:
+        """A stage whose name is a kind needs no `kind:` key."""
+        if not isinstance(stages, Mapping):
+            return stages
+        filled: dict[Any, Any] = {}
+        for name, body in stages.items():
+            body = {} if body is None else body
+            if isinstance(body, Mapping) and "kind" not in body and name in STAGE_KINDS:
+                body = {"kind": name, **body}
+            filled[name] = body
+        return filled
+
+
+def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | Sequence[str] = ()) -> Recipe:
+    """Read, override and check a recipe.
+
+    `source` is a path, the name of a shipped recipe (`detector.yaml` or `detector`), or a mapping.
+    `overrides` are `key=value` texts with dotted paths, or a mapping of dotted path to value.
+    Raises RecipeError with every problem at once, each with file, line, value and remedy.
+    """
+    text = Source({}, {}, "recipe", None) if isinstance(source, Mapping) else parse(find_recipe(source))
+    tree: Any = dict(source) if isinstance(source, Mapping) else text.tree
+    tree, text = apply_overrides(tree, text, overrides)
+    tree = resolve_paths(tree, text)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(problems_of(error, text, Recipe)) from None

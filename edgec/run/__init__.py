@@ -1,0 +1,1 @@
+"""One run: the loop over the stages, the store of results, the run's folder, gates."""

@@ -1,0 +1,1 @@
+"""One file a runtime that takes files of its own."""

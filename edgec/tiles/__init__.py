@@ -1,0 +1,1 @@
+"""Large images through a network in tiles."""

@@ -1,0 +1,166 @@
+"""The network that training with quantization sees is the int8 graph."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgec.core.errors import StageError
+from edgec.core.norms import fold_norms
+from edgec.core.taps import tapped
+from edgec.onnx.export import with_fast_mish
+from edgec.onnx.parity import snr_db
+from edgec.quantization.placement import insert
+from edgec.quantization.qat.network import FusedNetwork, fuse, tap_name, write_back
+from edgec.quantization.weights.codebook import first_points
+from edgec.quantization.weights.formats import UNIT, WeightFormat
+
+Run = Callable[..., list[np.ndarray]]
+EXAMPLE = torch.zeros(1, 3, 64, 64)
+
+
+class Block(nn.Module):
+    """A user's network with what is hard about placement: activations, gates, pooling, resizing, a shortcut."""
+
+    def __init__(self, act: str) -> None:
+        super().__init__()
+        kinds = {
+            "relu": nn.ReLU(),
+            "leaky": nn.LeakyReLU(0.1),
+            "silu": nn.SiLU(),
+            "hard": nn.Hardswish(),
+            "mish": nn.Mish(),
+        }
+        self.act = kinds[act]
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, stride=2)
+        self.norm = nn.BatchNorm2d(8)
+        self.c, self.d = nn.Conv2d(8, 8, 1), nn.Conv2d(16, 12, 3, padding=1)
+        self.squeeze, self.gate = nn.Conv2d(12, 4, 1), nn.Conv2d(4, 12, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.act(self.a(x))
+        b = self.act(self.norm(self.b(a)))
+        b = self.c(b) + b
+        up = nn.functional.interpolate(b, scale_factor=2.0, mode="nearest")
+        d = self.d(torch.cat([up, a], 1))
+        gate = torch.sigmoid(self.gate(nn.functional.relu(self.squeeze(d.mean((2, 3), keepdim=True)))))
+        return nn.functional.pixel_shuffle(d * gate, 2)
+
+
+def prepared(net: nn.Module) -> nn.Module:
+    return with_fast_mish(fold_norms(net.eval(), EXAMPLE))
+
+
+def rounded_alike(fused: FusedNetwork, graph: Any, images: np.ndarray, run: Run) -> float:
+    """dB between the fused network and the int8 graph as written."""
+    with torch.no_grad():
+        outputs = fused(torch.from_numpy(images))
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    pairs = zip(outputs, run(graph, images, False), strict=True)
+    return min(snr_db(b, a.numpy()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("act", ["relu", "leaky", "silu", "hard", "mish"])
+def test_it_computes_what_the_int8_graph_computes(act: str, exported: Callable[..., Any], run: Run) -> None:
+    torch.manual_seed(3)
+    net = Block(act)
+    made = exported(net)
+    fused = fuse(prepared(net), made.model, made.ranges, (), EXAMPLE, formats={}, ranges="fixed").eval()
+    assert fused.unseen == []
+    graph = insert(made.model, made.ranges)
+    with torch.no_grad():
+        noise = snr_db(net(torch.from_numpy(made.images)).numpy(), run(graph, made.images, False)[0])
+    assert rounded_alike(fused, graph, made.images, run) > noise + 10
+
+
+def test_detector_with_all_its_quantizers(tiny: Any, tiny_net: nn.Module, run: Run) -> None:
+    net = prepared(tiny_net)
+    fused = fuse(net, tiny.model, tiny.ranges, ("head32",), EXAMPLE, formats={}, ranges="fixed").eval()
+    weights = dict(fused.weights())
+    assert len(weights) == 23
+    assert "head32" not in weights
+    assert {k for k, _ in fused.activations()} <= set(tiny.ranges)
+    assert rounded_alike(fused, insert(tiny.model, tiny.ranges, ("head32",)), tiny.images, run) > 45
+
+
+def test_a_skip_in_float_is_not_rounded(skip: nn.Module, exported: Callable[..., Any], run: Run) -> None:
+    made = exported(skip)
+    in_float = ("head", "tail")
+    fused = fuse(
+        prepared(skip), made.model, made.ranges, in_float, EXAMPLE, formats={}, ranges="fixed"
+    ).eval()
+    graph = insert(made.model, made.ranges, in_float)
+    assert rounded_alike(fused, graph, made.images, run) > 60
+    nodes = {node.name: node for node in fused.graph.graph.nodes}
+    (head,) = (n for n in nodes.values() if "head.weight" in {str(a.target) for a in n.all_input_nodes})
+    assert sorted(user.op for user in head.users) == ["call_function", "call_module"]
+
+
+def test_it_answers_for_its_network_trains_and_copies(tiny: Any, tiny_net: nn.Module) -> None:
+    net = prepared(tiny_net)
+    fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats={})
+    assert fused.heads == net.heads
+    with pytest.raises(AttributeError):
+        _ = fused.nothing_of_this_name
+    again = copy.deepcopy(fused).train()
+    outputs = again(torch.from_numpy(tiny.images))
+    assert isinstance(outputs, list)
+    sum(o.square().mean() for o in outputs).backward()
+    for name, parameter in again.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+    assert all(p.grad is None for p in fused.parameters())
+
+
+def test_taps_read_what_the_module_gives_without_the_factors(tiny: Any, tiny_net: nn.Module) -> None:
+    net = prepared(tiny_net)
+    factors = torch.full((16,), 4.0)
+    taps = {"backbone.down1": factors, "head16_conv": None}
+    fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats={}, taps=taps).eval()
+    x = torch.from_numpy(tiny.images)
+    inside = [f"graph.{tap_name(name)}" for name in taps]
+    with torch.no_grad(), tapped(net, list(taps)) as plain, tapped(fused, inside) as rounded:
+        net(x)
+        fused(x)
+    first, second = (rounded[name] for name in inside)
+    assert snr_db(plain["backbone.down1"].numpy(), 4 * first.numpy()) > 25
+    assert snr_db(plain["head16_conv"].numpy(), second.numpy()) > 20
+
+
+def test_what_is_trained_is_written_back(tiny: Any, tiny_net: nn.Module) -> None:
+    net = prepared(tiny_net)
+    layer = "backbone.down1.conv"
+    points = first_points(net.get_submodule(layer).weight, 16, "kmeans")  # type: ignore[arg-type]
+    forms = {layer: WeightFormat(4, tuple(round(float(p) * UNIT) for p in points)), "head16": WeightFormat(6)}
+    fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats=forms)
+    optimizer = torch.optim.SGD([p for p in fused.parameters() if p.requires_grad], lr=0.01)
+    sum(o.square().mean() for o in fused(torch.from_numpy(tiny.images))).backward()
+    optimizer.step()
+    target = copy.deepcopy(net)
+    ranges, formats = write_back(fused, target)
+    assert set(formats) == set(dict(fused.weights()))
+    assert formats[layer].points is not None
+    assert formats["head16"].bits == 6
+    assert formats["head16"].steps is not None
+    assert not torch.equal(target.head16.weight, tiny_net.head16.weight)  # type: ignore[union-attr, arg-type]
+    moved = [k for k, (low, high) in ranges.items() if abs(high - tiny.ranges[k][1]) > 1e-6]
+    assert moved
+
+
+def test_control_flow_on_tensors_is_refused(tiny: Any) -> None:
+    class Fork(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x) if x.sum() > 0 else self.conv(-x)
+
+    with pytest.raises(StageError, match=r"cannot be traced.*control flow"):
+        fuse(Fork().eval(), tiny.model, tiny.ranges, (), EXAMPLE, formats={})
