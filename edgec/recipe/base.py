@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from edgec.core.frozen import Frozen
 
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -28,6 +30,14 @@ CONVERTED: tuple[RuntimeName, ...] = (
 )  # those that take files of their own
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
 
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=4096)
+__all__ = [
+    "CONVERTED",
+    "INTEGERS",
+    "Fraction",
+    "Frozen",
+    "Name",
+    "NonNegative",
+    "Precision",
+    "Ratio",
+    "RuntimeName",
+]

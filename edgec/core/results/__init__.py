@@ -1,0 +1,1 @@
+"""What stages hand back, as typed records: one module a kind of stage, and what they share."""

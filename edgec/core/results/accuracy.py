@@ -1,0 +1,62 @@
+"""An accuracy: what `Task.evaluate` measured, over all images, by named set, by class and by image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, model_serializer, model_validator
+
+from edgec.core.frozen import Frozen
+
+Values = dict[str, float]
+NOT_METRICS = ("images", "objects")  # counts that stand beside the metrics
+
+
+class Accuracy(Frozen):
+    """Metrics by name. In JSON it is flat: "map50", "ap50/stop" (class), "psnr/set5" (set), "psnr/set5/baby" (image)."""
+
+    values: Values = Field(default_factory=dict)  # over all images
+    counts: dict[str, int] = Field(default_factory=dict)  # what was measured on: "images", "objects"
+    by_class: dict[str, Values] = Field(default_factory=dict)  # metric -> class -> value
+    by_set: dict[str, Values] = Field(default_factory=dict)  # metric -> set -> value
+    by_image: dict[str, dict[str, Values]] = Field(default_factory=dict)  # metric -> set -> image -> value
+
+    def __getitem__(self, metric: str) -> float:
+        return self.values[metric]
+
+    def get(self, metric: str) -> float | None:
+        return self.values.get(metric)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_flat(cls, given: Any) -> Any:
+        """Read the flat form. A part behind a metric that also stands alone is a set, else a class."""
+        if not isinstance(given, Mapping) or set(given) <= set(cls.model_fields):
+            return given
+        read: dict[str, Any] = {"values": {}, "counts": {}, "by_class": {}, "by_set": {}, "by_image": {}}
+        for key, value in given.items():
+            metric, *parts = str(key).split("/", 2)
+            if key in NOT_METRICS:
+                read["counts"][key] = int(value)
+            elif not parts:
+                read["values"][key] = value
+            elif len(parts) == 2:
+                read["by_image"].setdefault(metric, {}).setdefault(parts[0], {})[parts[1]] = value
+            else:
+                kind = "by_set" if metric in given else "by_class"
+                read[kind].setdefault(metric, {})[parts[0]] = value
+        return read
+
+    @model_serializer
+    def flat(self) -> dict[str, float | int]:
+        """The flat form that reports and stored results hold."""
+        told: dict[str, float | int] = {**self.values, **self.counts}
+        for parts in (self.by_class, self.by_set):
+            told |= {
+                f"{metric}/{part}": value for metric, each in parts.items() for part, value in each.items()
+            }
+        for metric, sets in self.by_image.items():
+            for name, images in sets.items():
+                told |= {f"{metric}/{name}/{image}": value for image, value in images.items()}
+        return told
