@@ -1,8 +1,12 @@
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS_VENV ?= .venv-extras
 BIN = $(VENV)/bin
+EXTRAS = dev,openvino,ncnn,mnn,litert,executorch
+# tests that open a real runtime or run a real converter; the others need none
+RUNTIME_TESTS = tests/runtimes tests/bench tests/onnx tests/stages/test_profile.py
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-runtimes lint clean
 
 demo: $(VENV)/ready
 	$(BIN)/edgec compress detector.yaml
@@ -10,8 +14,12 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -q
 
+test-runtimes: $(EXTRAS_VENV)/ready
+	$(EXTRAS_VENV)/bin/python -m pytest -q $(RUNTIME_TESTS)
+
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
@@ -22,5 +30,13 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
+# the runtimes and their converters need gigabytes, and releases of packages that the first environment must not have
+$(EXTRAS_VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(EXTRAS_VENV)
+	$(EXTRAS_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(EXTRAS_VENV)/bin/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(EXTRAS_VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(EXTRAS_VENV) build dist *.egg-info

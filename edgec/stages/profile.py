@@ -269,7 +269,7 @@ def _fusions(subjects: Sequence[Subject], measured: Sequence[str]) -> dict[str, 
             or subject.artifact not in measured
         ):
             continue
-        told = fusion(onnx.load(str(subject.place)), ()).to_json()
+        told = fusion(onnx.load(str(subject.place)), ()).model_dump(mode="json")
         modules = _modules_beside(subject.place)
         for left in told["left_float"]:
             left["layer"] = modules.get(layer_name(left["node"]), left["layer"])
