@@ -2,9 +2,9 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRAS_VENV ?= .venv-extras
 BIN = $(VENV)/bin
-EXTRAS = dev,openvino,ncnn,mnn,litert,executorch
-# tests that open a real runtime or run a real converter; the others need none
-RUNTIME_TESTS = tests/runtimes tests/bench tests/onnx tests/stages/test_profile.py
+EXTRAS = dev,openvino,ncnn,mnn,litert,executorch,neural-compressor
+# where `edgec doctor --install litert-converter` puts LiteRT's converter
+export EDGEC_CONVERTERS ?= $(HOME)/.cache/edgec/converters
 
 .PHONY: demo test test-runtimes lint clean
 
@@ -14,8 +14,8 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -q
 
-test-runtimes: $(EXTRAS_VENV)/ready
-	$(EXTRAS_VENV)/bin/python -m pytest -q $(RUNTIME_TESTS)
+test-runtimes: $(EXTRAS_VENV)/ready $(EDGEC_CONVERTERS)/litert/complete.json
+	EDGEC_REQUIRE_RUNTIMES=1 $(EXTRAS_VENV)/bin/python -m pytest -q -m runtimes
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -45,6 +45,9 @@ $(EXTRAS_VENV)/ready: pyproject.toml constraints.txt
 	$(EXTRAS_VENV)/bin/python -m pip install --quiet -c constraints.txt torch==2.13.0
 	$(EXTRAS_VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
+
+$(EDGEC_CONVERTERS)/litert/complete.json: | $(EXTRAS_VENV)/ready
+	$(EXTRAS_VENV)/bin/edgec doctor --install litert-converter > /dev/null
 
 clean:
 	rm -rf $(VENV) $(EXTRAS_VENV) build dist *.egg-info

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +52,12 @@ def tiny_onnx(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where the extras are installed on purpose (EDGEC_REQUIRE_RUNTIMES), a real runtime that is missing is a failure."""
+    report = yield
+    if report.skipped and item.get_closest_marker("runtimes") and os.environ.get("EDGEC_REQUIRE_RUNTIMES"):
+        report.outcome = "failed"
+    return report
