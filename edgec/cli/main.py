@@ -241,11 +241,12 @@ def profile(
     else:
         names = _parts(runtimes)
     with live(err) as listener:
-        figures = edgec.profile(
+        result = edgec.profile(
             artifacts, threads=_counts(threads, "--threads"), runtimes=names, against=against,
             devices=_parts(devices), batches=_counts(batches, "--batches") or (1,), shapes=_shapes(shape or ()),
             listeners=[listener],
         )  # fmt: skip
+    figures = result.model_dump(mode="json")
     if json_out:
         import json
 

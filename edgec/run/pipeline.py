@@ -295,7 +295,8 @@ def apply(config: Stage, network: Network, env: Env) -> StageResult:
         case Profile():
             from edgec.stages.profile import profile
 
-            return profile(config, network, env)
+            same, figures = profile(config, network, env)
+            return same, figures.model_dump(mode="json")
         case Custom():
             if not env.allow_code:
                 raise RecipeError(
