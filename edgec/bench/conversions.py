@@ -15,22 +15,18 @@ import onnx
 
 from edgec.core.errors import EdgecError, Missing, StageError
 from edgec.core.events import Events, Progress
+from edgec.core.runtimes import RUNTIMES
 from edgec.devices.subprocess_session import ServedSession
 from edgec.env import Env
 from edgec.onnx.files import files_of
 from edgec.onnx.parity import LEAST_DB, snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import predictor, predictor_of
-from edgec.runtimes.convert import Precision, Source, package
+from edgec.runtimes.convert import package
+from edgec.runtimes.source import Precision, Source
 
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
 CALIBRATION_IMAGES = 64  # for converters that take no scales
-ASIDE = (
-    "package.json",
-    "layout.json",
-    "any.tflite",
-    "any.pte",
-)  # files of a package that are not the artifact's weights
 EDGE = 64  # of a golden input that is drawn, where sizes are open
 
 
@@ -68,7 +64,11 @@ def conversions(
         str, tuple[Mapping[str, Any], float]
     ] = {}  # contract and metric in onnxruntime, by artifact
     found: list[Conversion] = []
-    calibrating = env is not None and "litert" in runtimes and "int8" in precisions.values()
+    calibrating = (
+        env is not None
+        and any(RUNTIMES.row(r).calibrates for r in runtimes)
+        and "int8" in precisions.values()
+    )
     images = env.task.images("train", CALIBRATION_IMAGES) if env is not None and calibrating else None
     for index, (name, runtime) in enumerate(pairs):
         events.emit(Progress(f"{name} for {runtime}", index, len(pairs)))
@@ -78,7 +78,8 @@ def conversions(
         found.append(made)
         try:
             package(runtime, _source(path, made.precision, golden, images), made.folder)
-            made.bytes = sum(f.stat().st_size for f in made.folder.iterdir() if f.name not in ASIDE)
+            beside = {"package.json", *RUNTIMES.row(runtime).beside}
+            made.bytes = sum(f.stat().st_size for f in made.folder.iterdir() if f.name not in beside)
             with ServedSession(made.folder, runtime) as session:
                 _compare(made, session)
                 if env is not None:

@@ -13,13 +13,13 @@ from edgec.bench import statistics
 from edgec.bench.operators import dearer
 from edgec.core.errors import EdgecError, Missing, StageError
 from edgec.core.events import Events, Progress
+from edgec.core.runtimes import tells_operators
 from edgec.devices.device import Device, DeviceLost
 from edgec.onnx.parity import LEAST_DB
 from edgec.recipe import Profile
 
 DENSE = "dense.fp32"
 SLOWER = 0.97  # a ratio below it, or an interval wholly below 1, names an artifact as slower
-TELL_OPERATORS = ("onnxruntime", "openvino", "mnn")
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ def operators_of(
     device: Device, cells: Sequence[Cell], config: Profile, events: Events, stage: str
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Time by operator with one thread, each artifact in one more process; one that fails is left out."""
-    subjects = {c.key[:2]: c.subject for c in cells if c.subject.runtime in TELL_OPERATORS}
+    subjects = {c.key[:2]: c.subject for c in cells if tells_operators(c.subject.runtime)}
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for index, (key, subject) in enumerate(subjects.items()):
         events.emit(Progress(f"operators of {subject.artifact}", index, len(subjects)))

@@ -17,11 +17,12 @@ from edgec.bench.rounds import DENSE, Subject, measure_on, raise_first
 from edgec.core.errors import EdgecError, Missing, StageError
 from edgec.core.events import Events
 from edgec.core.network import Network
+from edgec.core.runtimes import RUNTIMES
 from edgec.devices.inventory import open_devices
 from edgec.env import Env
 from edgec.onnx.files import read_graph
 from edgec.quantization.integer_check import fusion
-from edgec.recipe import CONVERTED, Profile, TorchWays
+from edgec.recipe import Profile, TorchWays
 from edgec.tasks.predictor import torch_predictor
 
 INTEGER_OPERATORS = ("QuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
@@ -81,8 +82,8 @@ def file_subjects(
     extra: Mapping[str, Any] | None = None, env: Env | None = None,
 ) -> tuple[list[Subject], list[Conversion]]:  # fmt: skip
     """The subjects of ONNX files in all runtimes; for those with files of their own, converted and checked in `out`."""
-    own = [name for name in runtimes if name in CONVERTED]
-    others = [name for name in runtimes if name not in CONVERTED]
+    own = [name for name in runtimes if RUNTIMES.row(name).converted]
+    others = [name for name in runtimes if not RUNTIMES.row(name).converted]
     plain = subjects_of(paths, others or ["onnxruntime"], extra)
     if not own:
         return plain, []
@@ -91,7 +92,13 @@ def file_subjects(
     precisions = {name: s.precision for name, s in there.items()}
     made = conversions(places, precisions, own, out, events, env, (extra or {}).get("shapes"))
     subjects = [
-        Subject(m.artifact, m.runtime, m.precision, m.folder, extra={"golden": str(m.golden)})
+        Subject(
+            m.artifact,
+            m.runtime,
+            m.precision,
+            m.folder,
+            extra={"golden": str(m.golden), **RUNTIMES.row(m.runtime).job()},
+        )
         for m in made
         if not m.reason
     ]

@@ -63,13 +63,13 @@ def make_env(tmp_path: Path, heard: list[Any]) -> Callable[..., Env]:
 
 
 def test_the_figures_of_an_export_folder(
-    tmp_path: Path, make_env: Callable[..., Env], heard: list[Any]
+    tmp_path: Path, null_runtime: str, make_env: Callable[..., Env], heard: list[Any]
 ) -> None:
     folder = tmp_path / "export"
     for name in ("model.int8", "model.fp32", "dense.fp32"):
         save(folder / f"{name}.onnx")
     network = Network("none")
-    config = Profile(runtimes=("null",), threads=(1,), processes=2, **QUICK)
+    config = Profile(runtimes=(null_runtime,), threads=(1,), processes=2, **QUICK)
     same, metrics = profile(config, network, make_env(network, folder))
     assert same is network
     assert [c["artifact"] for c in metrics["cells"]] == ["dense.fp32", "model.fp32", "model.int8"]
@@ -93,7 +93,7 @@ def test_the_figures_of_an_export_folder(
 
 
 def test_a_round_visits_every_artifact_before_the_next_begins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, null_runtime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visited: list[str] = []
 
@@ -107,7 +107,7 @@ def test_a_round_visits_every_artifact_before_the_next_begins(
     monkeypatch.setattr(local, "probe", ask)
     paths = [save(tmp_path / f"{name}.onnx") for name in "ab"]
     figures = profile_artifacts(
-        paths, Profile(runtimes=("null",), threads=(1,), processes=3, **QUICK), Events()
+        paths, Profile(runtimes=(null_runtime,), threads=(1,), processes=3, **QUICK), Events()
     )
     assert visited == ["a", "b"] * 3
     assert figures["speedups"][0]["ratio"] == 1.0
