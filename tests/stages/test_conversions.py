@@ -68,6 +68,7 @@ def run(artifacts: dict[str, Path], tmp_path: Path) -> Callable[..., Any]:
     return go
 
 
+@pytest.mark.runtimes
 @pytest.mark.parametrize("runtime", list(NEEDS))
 def test_real_runtimes_give_the_artifacts_outputs(
     run: Callable[..., Any], runtime: str, nearness: Callable[..., Any], detector: Network, tmp_path: Path
@@ -110,6 +111,7 @@ def lying(factor: float) -> Callable[..., Any]:
     return convert
 
 
+@pytest.mark.runtimes
 def test_a_converter_that_succeeds_with_wrong_numbers_has_failed(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
