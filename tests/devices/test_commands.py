@@ -68,7 +68,7 @@ def test_wrong_words(run: Callable[..., tuple[int, str, str]], tiny_onnx: Callab
         (("--batches", "x"), "--batches: 'x' is not a list of counts"),
         (("--shape", "images"), "--shape: 'images'; write images=1,3,320,320"),
         (("--shape", "images=1,0"), "--shape: '1,0' is not a list of counts"),
-        (("--runtimes", "tvm"), "--runtimes: 'tvm'; give of onnxruntime"),
+        (("--runtimes", "tvm"), "--runtimes: 'tvm'; choose from onnxruntime"),
         (("--runtimes", ","), "--runtimes: names none"),
         (("--devices", "pi"), "device 'pi': is unknown; write it into devices.yaml"),
         (("--devices", "ssh://-oProxyCommand=x"), "is no address of a machine"),
