@@ -8,7 +8,7 @@
     |- Missing                 4   a runtime, device or dependency is missing
     |  `- ExtensionError       4   what an installed package brings cannot be used
     |- DataError               5   bad data; holds all problems at once
-    |- StorageError            1   disk full, store damaged
+    |- StorageError            7   disk full or read-only, a stored file damaged
     `- Interrupted           130   stopped by the user; the same command resumes
 
 A message names the place, the value that was found, and the remedy.
@@ -92,7 +92,7 @@ class DataError(ProblemsError):
 class StorageError(EdgecError):
     """A result cannot be written, or was damaged on disk."""
 
-    exit_code = 1
+    exit_code = 7
 
 
 class Interrupted(EdgecError):

@@ -32,10 +32,6 @@ class RuntimeSpec:
     takes_networks: bool = False  # runs networks at rest, not artifacts
     provider: str = ""  # the execution provider, where the runtime is onnxruntime with another one
 
-    def job(self) -> dict[str, str]:
-        """What a job of edgec.probe for it says beside its name: how files are opened, where the probe does not know."""
-        return {"opener": self.opener} if self.opener else {}
-
     @property
     def converted(self) -> bool:
         """Whether it takes files of its own."""
@@ -125,6 +121,12 @@ def tells_operators(runtime: str) -> bool:
     """Whether a runtime tells times by operator; torch's ways, which are no rows of the table, don't."""
     row = RUNTIMES.find(runtime)
     return row is not None and row.tells_operators
+
+
+def opener_of(runtime: str) -> str:
+    """What a job of edgec.probe names beside the runtime: how its files are opened, "" where the probe knows."""
+    row = RUNTIMES.find(runtime)
+    return "" if row is None else row.opener
 
 
 def converted_runtimes() -> list[str]:

@@ -45,6 +45,9 @@ class Case(Frozen):
     threads: int
     batch: int = 1
 
+    def __hash__(self) -> int:
+        return hash((self.artifact, self.runtime, self.threads, self.batch))
+
     @property
     def case(self) -> Case:
         return Case(artifact=self.artifact, runtime=self.runtime, threads=self.threads, batch=self.batch)
