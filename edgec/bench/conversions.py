@@ -26,7 +26,8 @@ from edgec.onnx.files import files_of
 from edgec.onnx.parity import LEAST_DB, snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import predictor, predictor_of
-from edgec.runtimes.convert import Precision, Source, package
+from edgec.runtimes.convert import package
+from edgec.runtimes.source import Precision, Source
 
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
 CALIBRATION_IMAGES = 64  # for converters that take no scales

@@ -11,7 +11,7 @@ import pytest
 from boards import Board
 
 from edgec.cli.main import main
-from edgec.runtimes import convert as package
+from edgec.core import runtimes
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_sizes_that_a_file_leaves_open(
 def test_all_runtimes_are_those_installed(
     run: Callable[..., tuple[int, str, str]], tiny_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(package, "find_spec", lambda module: None)
+    monkeypatch.setattr(runtimes, "find_spec", lambda module: None)
     code, out, err = run("profile", tiny_onnx(), "--runtimes", "all", "--threads", "1")
     assert code == 0
     assert "onnxruntime" in out
