@@ -18,7 +18,7 @@ from edgec.core.events import Events, Progress
 from edgec.devices.subprocess_session import ServedSession
 from edgec.env import Env
 from edgec.onnx.files import files_of
-from edgec.onnx.parity import LEAST_DB, snr_db
+from edgec.onnx.parity import LEAST_DB_TO_GOLDEN, snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import predictor, predictor_of
 from edgec.runtimes.convert import Precision, Source, package
@@ -148,10 +148,10 @@ def _compare(made: Conversion, session: ServedSession) -> None:
             )
     made.snr_db = round(min(snr_db(w, r) for w, r in zip(expected, outputs, strict=True)), 2)
     made.max_abs_error = max(float(np.abs(w - r).max()) for w, r in zip(expected, outputs, strict=True))
-    if not made.snr_db >= LEAST_DB[made.precision]:  # not a number is too little
+    if not made.snr_db >= LEAST_DB_TO_GOLDEN[made.precision]:  # not a number is too little
         raise StageError(
             f"its outputs are {made.snr_db:.1f} dB from onnxruntime's (largest error {made.max_abs_error:.3g}), less than "
-            f"{LEAST_DB[made.precision]:g}: the conversion is wrong"
+            f"{LEAST_DB_TO_GOLDEN[made.precision]:g}: the conversion is wrong"
         )
 
 

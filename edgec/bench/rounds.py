@@ -14,7 +14,7 @@ from edgec.bench.operators import dearer
 from edgec.core.errors import EdgecError, Missing, StageError
 from edgec.core.events import Events, Progress
 from edgec.devices.device import Device, DeviceLost
-from edgec.onnx.parity import LEAST_DB
+from edgec.onnx.parity import LEAST_DB_TO_GOLDEN
 from edgec.recipe import Profile
 
 DENSE = "dense.fp32"
@@ -207,7 +207,10 @@ def measure_rounds(
 
 def _check_numbers(cell: Cell, answer: Answer, device: str) -> None:
     """Raises StageError when the outputs on the device are not those of the golden file."""
-    reached, least = answer.get("snr_db"), LEAST_DB.get(cell.subject.precision, min(LEAST_DB.values()))
+    reached, least = (
+        answer.get("snr_db"),
+        LEAST_DB_TO_GOLDEN.get(cell.subject.precision, min(LEAST_DB_TO_GOLDEN.values())),
+    )
     if reached is not None and not reached >= least:
         raise StageError(
             f"{cell.subject.artifact} in {cell.subject.runtime} on {device}: its outputs are {reached:.1f} dB from the golden "

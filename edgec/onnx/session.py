@@ -10,7 +10,7 @@ import numpy as np
 
 from edgec.core.errors import Missing, StageError
 from edgec.core.session import Array, RuntimeInfo
-from edgec.probe.sums import make_exact
+from edgec.probe.session_options import session_options
 
 
 class OnnxRuntime:
@@ -46,11 +46,7 @@ class OnnxSession:
     ) -> None:
         import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        make_exact(options)
+        options = session_options(threads)
         options.enable_mem_pattern = not small_memory
         options.graph_optimization_level = (
             ort.GraphOptimizationLevel.ORT_DISABLE_ALL

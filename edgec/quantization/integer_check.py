@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from edgec.onnx.export import layer_of, users_of
+from edgec.onnx.graph import layer_of, users
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.placement import on_a_pixel, quantizable
 
@@ -63,10 +63,10 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
 
 def _readers(graph: onnx.GraphProto, alone: Sequence[onnx.NodeProto]) -> Iterator[dict[str, str]]:
     """{"tensor", "reason"} of each DequantizeLinear that another operator reads; those of outputs have to be there."""
-    users = users_of(graph)
+    takers = users(graph)
     stored = {item.name for item in graph.initializer}
     for node in alone:
-        kinds = sorted({user.op_type for user in users.get(node.output[0], [])})
+        kinds = sorted({user.op_type for user in takers.get(node.output[0], [])})
         if kinds and node.input[0] not in stored:
             yield {"tensor": node.input[0], "reason": f"read by {', '.join(kinds)}, in float"}
 
