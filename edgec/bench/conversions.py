@@ -23,7 +23,7 @@ from edgec.core.session import Array
 from edgec.devices.subprocess_session import ServedSession
 from edgec.env import Env
 from edgec.onnx.files import files_of
-from edgec.onnx.parity import LEAST_DB, snr_db
+from edgec.onnx.parity import LEAST_DB_TO_GOLDEN, snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import predictor, predictor_of
 from edgec.runtimes.convert import package
@@ -187,10 +187,10 @@ def _compared(session: ServedSession, golden: Path) -> Parity:
 
 def _check_parity(parity: Parity, precision: str) -> None:
     """Raises StageError when outputs are too far from the golden ones."""
-    if not parity.snr_db >= LEAST_DB[precision]:  # not a number is too little
+    if not parity.snr_db >= LEAST_DB_TO_GOLDEN[precision]:  # not a number is too little
         raise StageError(
             f"its outputs are {parity.snr_db:.1f} dB from onnxruntime's (largest error {parity.max_abs_error:.3g}), less than "
-            f"{LEAST_DB[precision]:g}: the conversion is wrong"
+            f"{LEAST_DB_TO_GOLDEN[precision]:g}: the conversion is wrong"
         )
 
 

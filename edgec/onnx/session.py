@@ -10,7 +10,7 @@ import numpy as np
 
 from edgec.core.errors import Missing, StageError
 from edgec.core.session import Array
-from edgec.probe.sums import make_exact
+from edgec.probe.session_options import session_options
 
 
 class OnnxSession:
@@ -35,11 +35,7 @@ class OnnxSession:
         except ImportError:
             raise Missing("onnxruntime is not installed; pip install onnxruntime") from None
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        make_exact(options)
+        options = session_options(threads)
         options.enable_mem_pattern = not small_memory
         options.graph_optimization_level = (
             ort.GraphOptimizationLevel.ORT_DISABLE_ALL
