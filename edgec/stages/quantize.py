@@ -97,7 +97,7 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     metrics = measured(best.found, model, contract, reference, env, best.reached)
     if not best.kept:
         env.events.note(
-            f"{env.stage}: int8 loses {metrics['drop']:.4f} {env.task.metric}, more than max_drop {config.max_drop}, with "
+            f"{env.stage}: int8 loses {metrics['drop']:.4f} {env.task.metric}, more than max_drop {max_drop_of(config, env)}, with "
             f"{len(tried) - 1} layers tried; raise max_float_layers, or train with quantization (a qad stage)",
             "warning", env.stage,
         )  # fmt: skip
@@ -194,6 +194,11 @@ def by_worth(table: Mapping[str, float], costs: Mapping[str, float]) -> list[str
     return sorted(table, key=lambda name: -(10 ** (-table[name] / 10)) / max(costs[name], 1))
 
 
+def max_drop_of(config: Quantize, env: Env) -> float:
+    """What the headline metric may lose, in its unit: the recipe's, or what is little for this task."""
+    return env.task.metrics[0].small_drop if config.max_drop is None else config.max_drop
+
+
 @dataclass(frozen=True)
 class _Tried:
     found: Quantization
@@ -215,7 +220,7 @@ def _return_layers(
         elif layer is not None:
             found = replace(found, float_layers=(*found.float_layers, layer))
         reached = env.task.evaluate(_predictor(found.graph(model), contract), "val")
-        kept = reference[env.task.metric] - reached[env.task.metric] <= config.max_drop
+        kept = reference[env.task.metric] - reached[env.task.metric] <= max_drop_of(config, env)
         tried.append(_Tried(found, layer, reached, kept))
         if kept:
             break
@@ -285,7 +290,9 @@ def _tuned(
 
     multiple = _multiple(contract, env)
     folded = with_fast_mish(fold_norms(net, example))
-    return tuned(folded, model, tensors, images, example, evaluate, config.max_drop, multiple, config.batch)
+    return tuned(
+        folded, model, tensors, images, example, evaluate, max_drop_of(config, env), multiple, config.batch
+    )
 
 
 def _formats(
