@@ -266,7 +266,8 @@ def scale_groups(
 ) -> dict[str, str]:
     """The scale group of each coupling group, by its first convolution; `named` gives patterns of module names.
 
-    Raises StageError for a pattern that matches nothing, which names `place` of the recipe. Couplings that no pattern matches form "other".
+    Raises StageError for a pattern that matches nothing, which names `place` of the recipe. Couplings that no pattern
+    matches form "other".
     """
     if named == "auto":
         scales = scale_of(net, example)

@@ -96,8 +96,9 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     best = tried[-1] if tried[-1].kept else max(tried, key=lambda t: t.reached[env.task.metric])
     metrics = measured(best.found, model, contract, reference, env, best.reached)
     if not best.kept:
+        limit = max_drop_of(config, env)
         env.events.note(
-            f"{env.stage}: int8 loses {metrics['drop']:.4f} {env.task.metric}, more than max_drop {max_drop_of(config, env)}, with "
+            f"{env.stage}: int8 loses {metrics['drop']:.4f} {env.task.metric}, more than max_drop {limit}, with "
             f"{len(tried) - 1} layers tried; raise max_float_layers, or train with quantization (a qad stage)",
             "warning", env.stage,
         )  # fmt: skip
