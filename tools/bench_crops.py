@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import add_write, data_folder, finish
+from results_schema import Figure
 
-DATA = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+DATA = data_folder()
 BUDGET = "256MB"
 WAYS = (
     "torch whole",
@@ -28,6 +29,12 @@ WAYS = (
     "tiles, local",
     "tiles, exact",
 )
+ROWS = {
+    "torch whole": "torch, whole", "onnxruntime whole": "onnxruntime, whole",
+    "four crops, one batch": "four crops as one batch (the paper's)", "four crops, in turn": "four crops in turn",
+    "tiles, local": f"`--tile-memory {BUDGET}`", "tiles, exact": f"`--tile-memory {BUDGET} --attention exact`",
+}  # fmt: skip
+PAGE_SIDE = "1000"  # the size that the results page shows
 LEFT_OUT = ("torch whole", "onnxruntime whole", "four crops, one batch")
 
 
@@ -164,6 +171,25 @@ def all_ways(path: Path, folder: Path, side: int, threads: int, skip_whole: bool
     return found
 
 
+def figures_of(results: dict[str, Any]) -> list[Figure]:
+    """The cells of the results page."""
+    found: list[Figure] = []
+    for way, m in results["sides"].get(PAGE_SIDE, {}).items():
+        if "failed" in m:
+            continue
+        found.append(
+            Figure(row=ROWS[way], column="growth of the peak memory", value=m["growth_mb"], unit="MB")
+        )
+        found.append(Figure(row=ROWS[way], column="seconds", value=round(m["seconds"], 1), digits=1))
+        if "largest_difference" in m:
+            column = "largest difference from the whole, grey levels"
+            found.append(Figure(row=ROWS[way], column=column, value=m["largest_difference"]))
+    for way, psnr in results.get("set14_psnr", {}).items():
+        title = "Set14 in tiles of a small budget"
+        found.append(Figure(table=title, row=way, column="PSNR, dB", value=round(psnr, 3), digits=3))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -174,6 +200,7 @@ def main() -> None:
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--side", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_write(parser)
     options = parser.parse_args()
     if options.way:
         print(json.dumps(one_way(options.way, options.folder, options.side, options.threads)))
@@ -188,7 +215,7 @@ def main() -> None:
         }
         if (DATA / "sr" / "eval" / "Set14").is_dir():
             results["set14_psnr"] = on_set14(path, options.threads)
-    print(json.dumps(results))
+    finish("crops", figures_of(results), options.write, results)
 
 
 if __name__ == "__main__":

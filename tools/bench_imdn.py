@@ -6,14 +6,15 @@ of IMDN_AS against padding. Data and weights from $EDGEC_DATA.
 
 from __future__ import annotations
 
-import json
-import os
+import argparse
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import add_write, data_folder, finish
+from results_schema import Figure
 
 from edgec.core.network import Network
 from edgec.onnx.export import to_onnx
@@ -26,7 +27,7 @@ from edgec.tasks.superres.task import SuperResolution
 from edgec.tiles.contract import as_bytes, prepare
 from edgec.tiles.crops import four_crops
 
-DATA = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+DATA = data_folder()
 # file, scale, arguments, peak, enlarged
 NETWORKS: dict[str, tuple[str, int, dict[str, Any], int, bool]] = {
     "imdn_x2": ("IMDN_x2.pth", 2, {}, 1, False),
@@ -36,6 +37,11 @@ NETWORKS: dict[str, tuple[str, int, dict[str, Any], int, bool]] = {
     "imdn_rtc": ("model_RTC.pth", 2, {"variant": "rtc"}, 1, False),
     "imdn_rte": ("model_RTE.pth", 2, {"variant": "rte"}, 255, False),
 }
+ROWS = {
+    "imdn_x2": "IMDN x2", "imdn_x3": "IMDN x3", "imdn_x4": "IMDN x4", "imdn_rtc": "IMDN_RTC x2",
+    "imdn_rte": "IMDN_RTE x2 (0..255)", "imdn_as": "IMDN_AS (x4, enlarged by bicubic first)",
+}  # fmt: skip
+CROPPING = "IMDN_AS on Set14 images whose sides are no multiples of 4 (two pixels less)"
 
 
 def task_of(scale: int, peak: int, enlarged: bool) -> SuperResolution:
@@ -76,7 +82,28 @@ def cropping(task: SuperResolution, path: Path) -> dict[str, Any]:
     return {name: round(float(np.mean(values)), 3) for name, values in scores.items()}
 
 
+def figures_of(measured: dict[str, dict[str, Any]]) -> list[Figure]:
+    """The cells of the results page: accuracy in onnxruntime."""
+    found: list[Figure] = []
+    for name, m in measured.items():
+        found.append(Figure(row=ROWS[name], column="parameters", value=m["parameters"]))
+        for key, title in (("set5", "Set5"), ("set14", "Set14")):
+            psnr, ssim = map(float, m["onnxruntime"][key].split("/"))
+            found.append(Figure(row=ROWS[name], column=f"{title}, PSNR", value=psnr, digits=3))
+            found.append(Figure(row=ROWS[name], column=f"{title}, SSIM", value=ssim, digits=4))
+        for key, row in (("four_crops", "four crops, as in the paper"), ("padding", "padding to a multiple")):
+            if "no_multiple_of_4" in m:
+                value = m["no_multiple_of_4"][key]
+                found.append(Figure(table=CROPPING, row=row, column="PSNR, dB", value=value, digits=3))
+    return found
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_write(parser)
+    options = parser.parse_args()
     if not (DATA / "weights" / "imdn").is_dir():
         sys.exit(f"no weights at {DATA / 'weights' / 'imdn'}; set EDGEC_DATA")
     results: dict[str, Any] = {}
@@ -98,7 +125,7 @@ def main() -> None:
             if name == "imdn_as":
                 results[name]["no_multiple_of_4"] = cropping(task, path)
             print(name, results[name], flush=True)
-    print(json.dumps(results))
+    finish("imdn", figures_of(results), options.write, results)
 
 
 if __name__ == "__main__":
