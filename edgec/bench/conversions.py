@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from edgec.core.contract.base import Contract
 from edgec.core.errors import EdgecError, Missing, StageError
 from edgec.core.events import Events, Progress
 from edgec.devices.subprocess_session import ServedSession
@@ -64,9 +65,7 @@ def conversions(
     `paths` and `precisions` are by artifact name. Codebooks are a way to store int8 in ONNX, and are left out.
     """
     pairs = [(name, runtime) for name in paths for runtime in runtimes if not name.endswith("codebook")]
-    reference: dict[
-        str, tuple[Mapping[str, Any], float]
-    ] = {}  # contract and metric in onnxruntime, by artifact
+    reference: dict[str, tuple[Contract, float]] = {}  # contract and metric in onnxruntime, by artifact
     found: list[Conversion] = []
     calibrating = env is not None and "litert" in runtimes and "int8" in precisions.values()
     images = env.task.images("train", CALIBRATION_IMAGES) if env is not None and calibrating else None
@@ -156,7 +155,7 @@ def _compare(made: Conversion, session: ServedSession) -> None:
 
 
 def _evaluate(
-    made: Conversion, session: ServedSession, env: Env, contract: Mapping[str, Any], reference: float
+    made: Conversion, session: ServedSession, env: Env, contract: Contract, reference: float
 ) -> None:
     """The metric in the runtime. Raises StageError when it is far below the artifact's own in onnxruntime."""
     model = predictor_of(session, contract, f"{made.artifact} in {made.runtime}")
