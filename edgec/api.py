@@ -11,6 +11,7 @@ from edgec.core.errors import DataError, EdgecError, Problem, RecipeError
 from edgec.core.events import Events, Listener
 from edgec.core.files import write_atomic
 from edgec.core.network import Network
+from edgec.core.results.profile import ProfileResult
 from edgec.recipe import Profile, RuntimeName, load
 from edgec.run.pipeline import make_task
 from edgec.tasks.predictor import torch_predictor
@@ -124,16 +125,16 @@ def profile(
     shapes: Mapping[str, Sequence[int]] | None = None,
     config: Profile | None = None,
     listeners: Sequence[Listener] = (),
-) -> dict[str, Any]:
+) -> ProfileResult:
     """Latency figures of .onnx files (any, also ones that edgec did not make), measured side by side.
 
     `runtimes` other than onnxruntime get files of their own, which are checked against onnxruntime's outputs first.
     Sizes that a file leaves open are those of its golden input, or of `shapes` (by input), or 1. Ratios are to `against` where
     it is given, else to the dense artifact, else to the first. `devices`: see `edgec.devices.inventory`; figures of the second
-    and later ones are under "others". What could not be measured is told under "failures"; Missing or StageError is raised
-    when that is everything.
+    and later ones are `others`. What could not be measured is in `failures`; Missing or StageError is raised when that is
+    everything.
     """
-    from edgec.stages.profile import profile_artifacts
+    from edgec.bench.files import profile_artifacts
 
     given = [artifacts] if isinstance(artifacts, str | Path) else list(artifacts)
     given = given if against is None else [against, *given]

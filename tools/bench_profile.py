@@ -25,14 +25,16 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.bench import statistics
+from edgec.bench.files import profile_artifacts
 from edgec.core.events import Events
 from edgec.core.network import Network
+from edgec.core.results.profile import ProfileResult
 from edgec.devices import local
 from edgec.env import Env
 from edgec.recipe import Profile, TorchWays, load
 from edgec.run.pipeline import compress, make_task
 from edgec.runtimes.convert import installed
-from edgec.stages.profile import profile, profile_artifacts
+from edgec.stages.profile import profile
 
 ROUNDS = 6
 REPEATS = 5
@@ -95,7 +97,7 @@ def trust() -> dict[str, Any]:
         first, second = Path(folder) / "a.onnx", Path(folder) / "b.onnx"
         conv_net(first)
         second.write_bytes(first.read_bytes())
-        figures = profile_artifacts([first, second], config, Events())
+        figures = profile_artifacts([first, second], config, Events()).first
         harness: list[list[float]] = []
         bare: list[list[float]] = []
         for _ in range(ROUNDS):
@@ -104,20 +106,20 @@ def trust() -> dict[str, Any]:
             bare.append(
                 json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
             )
-        again = [profile_artifacts([first], config, Events()) for _ in range(REPEATS)]
-    same = figures["speedups"][0]
-    medians = [each["cells"][0]["median_ms"] for each in again]
+        again = [profile_artifacts([first], config, Events()).first for _ in range(REPEATS)]
+    same = figures.speedups[0]
+    medians = [each.cells[0].median_ms for each in again]
     bias, low, high = statistics.ratio_interval(harness, bare)
     return {
-        "verdict": figures["verdict"],
-        "reasons": figures["reasons"],
-        "median_ms": figures["cells"][0]["median_ms"],
-        "aa_ratio": [same["ratio"], same["ci_low"], same["ci_high"]],
-        "aa_contains_1": same["ci_low"] <= 1 <= same["ci_high"],
+        "verdict": figures.verdict,
+        "reasons": figures.reasons,
+        "median_ms": figures.cells[0].median_ms,
+        "aa_ratio": [same.ratio, same.ci_low, same.ci_high],
+        "aa_contains_1": same.ci_low <= 1 <= same.ci_high,
         "harness_by_bare_loop": [bias, low, high],
         "repeated_medians_ms": medians,
         "repeated_spread": max(medians) / min(medians) - 1,
-        "repeated_verdicts": [each["verdict"] for each in again],
+        "repeated_verdicts": [each.verdict for each in again],
         "rounds": ROUNDS,
     }
 
@@ -145,43 +147,44 @@ def matrix(run: Path, threads: Sequence[int], out: Path) -> dict[str, Any]:
                 for place in (f"{name}.onnx", f"{name}.contract.json", f"golden/{name}.npz"):
                     (inputs / place).symlink_to((made / place).absolute())
         env = Env(task, "profile", Events(listeners=(tell,)), network, scratch, files, inputs)
-        _, figures = profile(config, network, env)
+        _, result = profile(config, network, env)
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{recipe.name}.json").write_text(json.dumps(figures), encoding="utf-8")
+    (out / f"{recipe.name}.json").write_text(result.model_dump_json(), encoding="utf-8")
     return {
-        "verdict": figures["verdict"],
-        "reasons": figures["reasons"],
-        "rows": rows(figures, known, task.metric),
+        "verdict": result.first.verdict,
+        "reasons": result.first.reasons,
+        "rows": rows(result, known, task.metric),
     }
 
 
-def rows(figures: Mapping[str, Any], known: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
-    """A line for each cell, and for each conversion that was refused."""
-    made = {(c["artifact"], c["runtime"]): c for c in figures["conversions"]}
-    ratios = {(r["artifact"], r["runtime"], r["threads"]): r for r in figures["across"]}
-    found: list[dict[str, Any]] = []
-    for cell in figures["cells"]:
-        key = cell["artifact"], cell["runtime"]
-        conversion = made.get(key, {})
-        file: Mapping[str, Any] = known[cell["artifact"]]
-        metrics = conversion.get("metrics") or file["val"]
-        drop = (
-            (file.get("drop_from_torch") or 0.0)
-            if cell["runtime"].startswith("torch") and key not in made
-            else 0.0
-        )
-        ratio = ratios.get((*key, cell["threads"]))
-        found.append(
+def rows(result: ProfileResult, known: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
+    """A line for each case, and for each conversion that was refused."""
+    conversions = {(c.artifact, c.runtime): c for c in result.conversions}
+    lines: list[dict[str, Any]] = []
+    for cell in result.first.cells:
+        conversion = conversions.get((cell.artifact, cell.runtime))
+        file: Mapping[str, Any] = known[cell.artifact.name]
+        reached = conversion.metrics.get(metric) if conversion is not None else None
+        if reached is None:
+            reached = file["val"][metric]
+            if conversion is None and cell.runtime.startswith("torch"):
+                reached += file.get("drop_from_torch") or 0.0
+        ratio = result.first.across_of(cell.artifact, cell.runtime, cell.threads, cell.batch)
+        lines.append(
             {
-                "artifact": cell["artifact"], "runtime": cell["runtime"], "threads": cell["threads"],
-                "ms": round(cell["median_ms"], 3), "interval": [round(cell["ci_low_ms"], 3), round(cell["ci_high_ms"], 3)],
-                "times_dense": [round(ratio[k], 3) for k in ("ratio", "ci_low", "ci_high")] if ratio else None,
-                metric: round(metrics[metric] + drop, 4), "db": conversion.get("snr_db"),
-                "bytes": conversion.get("bytes") or file["bytes"], "peak_mb": round((cell["peak_rss_bytes"] or 0) / 1e6, 1),
+                "artifact": cell.artifact.name, "runtime": cell.runtime, "threads": cell.threads,
+                "ms": round(cell.median_ms, 3), "interval": [round(cell.ci_low_ms, 3), round(cell.ci_high_ms, 3)],
+                "times_dense": [round(r, 3) for r in (ratio.ratio, ratio.ci_low, ratio.ci_high)] if ratio else None,
+                metric: round(reached, 4), "db": conversion.snr_db if conversion is not None else None,
+                "bytes": (conversion.bytes if conversion is not None else 0) or file["bytes"],
+                "peak_mb": round((cell.peak_rss_bytes or 0) / 1e6, 1),
             }
         )  # fmt: skip
-    refused = [c for c in figures["conversions"] if c["reason"]]
-    return found + [{k: c[k] for k in ("artifact", "runtime", "snr_db", "reason")} for c in refused]
+    refused = [c for c in result.conversions if not c.passed]
+    return lines + [
+        {"artifact": c.artifact.name, "runtime": c.runtime, "snr_db": c.snr_db, "reason": c.reason}
+        for c in refused
+    ]
 
 
 def tell(event: Any) -> None:

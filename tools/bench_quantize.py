@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from edgec import compress
+from edgec.bench.files import profile_artifacts
 from edgec.core.events import Events
 from edgec.core.predictor import Predictor
+from edgec.core.results.artifact_id import artifact_named
 from edgec.onnx.session import OnnxSession
 from edgec.recipe import Profile, load
 from edgec.run.pipeline import make_task
 from edgec.runtimes.artifact import predictor
-from edgec.stages.profile import profile_artifacts
 
 DATA = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
 CALIBRATION_IMAGES = 64
@@ -177,13 +178,14 @@ def measure(name: str, networks: Mapping[str, Path | None], out: Path, threads: 
         linked[-1].write_bytes(files[label].read_bytes())
     config = Profile(runtimes=("onnxruntime",), threads=tuple(threads), processes=5)
     shape = {"images": list(task.example().shape)}  # sizes that an artifact leaves open
-    profile = profile_artifacts(linked, config, Events(listeners=()), shape)
+    profile = profile_artifacts(linked, config, Events(listeners=()), shape).first
     for label, path in zip(timed, linked, strict=True):
-        for ratio in profile["speedups"]:
-            if ratio["artifact"] == path.stem and ratio["against"] == "fp32":
-                told = [round(ratio[k], 2) for k in ("ratio", "ci_low", "ci_high")]
-                found[label][f"speed_{ratio['threads']}"] = told
-    return {"machine": profile["verdict"], "routes": found}
+        for count in threads:
+            ratio = profile.speedup_of(artifact_named(path.stem), artifact_named("fp32"), threads=count)
+            if ratio is not None:
+                interval = [round(r, 2) for r in (ratio.ratio, ratio.ci_low, ratio.ci_high)]
+                found[label][f"speed_{count}"] = interval
+    return {"machine": profile.verdict, "routes": found}
 
 
 def _slug(label: str) -> str:

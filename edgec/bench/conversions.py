@@ -6,16 +6,19 @@ A converter that succeeds may have written something else than it was given, so 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 
-from edgec.core.contract.base import Contract
+from edgec.bench.candidate import Candidate, fp32_beside
 from edgec.core.errors import EdgecError, Missing, StageError
 from edgec.core.events import Events, Progress
+from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
+from edgec.core.results.profile import Conversion
+from edgec.core.session import Array
 from edgec.devices.subprocess_session import ServedSession
 from edgec.env import Env
 from edgec.onnx.files import files_of
@@ -26,71 +29,98 @@ from edgec.runtimes.convert import Precision, Source, package
 
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
 CALIBRATION_IMAGES = 64  # for converters that take no scales
-ASIDE = (
-    "package.json",
-    "layout.json",
-    "any.tflite",
-    "any.pte",
-)  # files of a package that are not the artifact's weights
+ASIDE = ("package.json", "layout.json", "any.tflite", "any.pte")  # of a package, not the artifact's weights
 EDGE = 64  # of a golden input that is drawn, where sizes are open
+CONVERTIBLE: Mapping[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
 
 
-@dataclass
-class Conversion:
-    """One artifact in one runtime; `reason` says why it was refused."""
+@dataclass(frozen=True)
+class Converted:
+    """A conversion, with the package's folder and the golden file that it was checked with."""
 
-    artifact: str
-    runtime: str
-    precision: str
+    result: Conversion
+    candidate: Candidate  # what was converted
     folder: Path
     golden: Path
-    bytes: int = 0
-    snr_db: float | None = None
-    max_abs_error: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict[str, float])
-    kind: str = ""  # missing or failed
-    reason: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        told = {k: v for k, v in vars(self).items() if k not in ("folder", "golden")}
-        return told | {"passed": not self.reason}
+
+@dataclass(frozen=True)
+class Parity:
+    """Outputs against the golden ones: the lowest signal-to-noise ratio, the largest error."""
+
+    snr_db: float
+    max_abs_error: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An artifact in onnxruntime: its predictor, and the metric that it reaches."""
+
+    model: Predictor
+    metric: float
 
 
 def conversions(
-    paths: Mapping[str, Path], precisions: Mapping[str, str], runtimes: Sequence[str], out: Path, events: Events,
-    env: Env | None = None, shapes: Mapping[str, Sequence[int]] | None = None,
-) -> list[Conversion]:  # fmt: skip
-    """Every artifact in every runtime, in `out`/<runtime>/<artifact>. With `env`, the accuracy of each on its val split too.
-
-    `paths` and `precisions` are by artifact name. Codebooks are a way to store int8 in ONNX, and are left out.
+    candidates: Sequence[Candidate], runtimes: Sequence[str], out: Path, events: Events, env: Env | None = None
+) -> list[Converted]:  # fmt: skip
+    """Every .onnx file of `candidates` in every runtime, in `out`/<runtime>/<artifact>; with `env`, also the accuracy of each
+    on its val split. What fails has the reason in its result.
     """
-    pairs = [(name, runtime) for name in paths for runtime in runtimes if not name.endswith("codebook")]
-    reference: dict[str, tuple[Contract, float]] = {}  # contract and metric in onnxruntime, by artifact
-    found: list[Conversion] = []
-    calibrating = env is not None and "litert" in runtimes and "int8" in precisions.values()
+    pairs = [(candidate, runtime) for candidate in candidates for runtime in runtimes]
+    calibrating = "litert" in runtimes and any(c.precision == "int8" for c in candidates)
     images = env.task.images("train", CALIBRATION_IMAGES) if env is not None and calibrating else None
-    for index, (name, runtime) in enumerate(pairs):
-        events.emit(Progress(f"{name} for {runtime}", index, len(pairs)))
-        path = paths[name]
-        golden = golden_of(path, out / "golden", shapes or {})
-        made = Conversion(name, runtime, precisions[name], out / runtime / path.stem, golden)
-        found.append(made)
-        try:
-            package(runtime, _source(path, made.precision, golden, images), made.folder)
-            made.bytes = sum(f.stat().st_size for f in made.folder.iterdir() if f.name not in ASIDE)
-            with ServedSession(made.folder, runtime) as session:
-                _compare(made, session)
-                if env is not None:
-                    if name not in reference:
-                        model = predictor(path)
-                        metric = env.task.evaluate(model, "val")[env.task.metric]
-                        reference[name] = model.contract, metric
-                    _evaluate(made, session, env, *reference[name])
-        except EdgecError as error:
-            made.kind = "missing" if isinstance(error, Missing) else "failed"
-            made.reason = str(error).removeprefix(f"{path.name} for {runtime}: ")  # which is told beside it
-            events.note(f"{name} for {runtime}: {made.reason}", "error", "profile")
-    return found
+    references: dict[Path, Reference] = {}
+    results: list[Converted] = []
+    for index, (candidate, runtime) in enumerate(pairs):
+        events.emit(Progress(f"{candidate.artifact} for {runtime}", index, len(pairs)))
+        golden = golden_of(candidate.path, out / "golden", candidate.shapes)
+        folder = out / runtime / candidate.path.stem
+        result = _convert(candidate, runtime, folder, golden, images, env, references)
+        if result.reason:
+            events.note(f"{candidate.artifact} for {runtime}: {result.reason}", "error", "profile")
+        results.append(Converted(result, candidate, folder, golden))
+    return results
+
+
+def _convert(
+    candidate: Candidate, runtime: str, folder: Path, golden: Path, images: Array | None, env: Env | None,
+    references: dict[Path, Reference],
+) -> Conversion:  # fmt: skip
+    """Convert one artifact and check what came out. `references` holds those made so far, by file, and grows."""
+    done = Conversion(artifact=candidate.artifact, runtime=runtime, precision=candidate.precision)
+    path = candidate.path
+    try:
+        package(runtime, _source(path, candidate.precision, golden, images), folder)
+        size = sum(f.stat().st_size for f in folder.iterdir() if f.name not in ASIDE)
+        done = done.model_copy(update={"bytes": size})
+        with ServedSession(folder, runtime) as session:
+            parity = _compared(session, golden)
+            done = done.model_copy(
+                update={"snr_db": _finite(parity.snr_db), "max_abs_error": _finite(parity.max_abs_error)}
+            )
+            _check_parity(parity, candidate.precision)
+            if env is not None:
+                if path not in references:
+                    model = predictor(path)
+                    references[path] = Reference(model, _accuracy(model, env)[env.task.metric])
+                reference = references[path]
+                place = f"{candidate.artifact} in {runtime}"
+                accuracy = _accuracy(predictor_of(session, reference.model.contract, place), env)
+                done = done.model_copy(update={"metrics": accuracy})
+                _check_accuracy(accuracy, reference.metric, env)
+    except EdgecError as error:
+        kind = "missing" if isinstance(error, Missing) else "failed"
+        reason = str(error).removeprefix(f"{path.name} for {runtime}: ")  # which stands beside it
+        return done.model_copy(update={"kind": kind, "reason": reason})
+    return done
+
+
+def _accuracy(model: Predictor, env: Env) -> Accuracy:
+    return Accuracy.model_validate(env.task.evaluate(model, "val"))
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def golden_of(path: Path, folder: Path, shapes: Mapping[str, Sequence[int]]) -> Path:
@@ -115,55 +145,57 @@ def golden_of(path: Path, folder: Path, shapes: Mapping[str, Sequence[int]]) -> 
     return made
 
 
-def _source(path: Path, precision: str, golden: Path, images: np.ndarray | None) -> Source:
-    """What is converted. Raises StageError for fp16 without its fp32 file beside it, and for what is no network of ours."""
-    if precision not in ("fp32", "fp16", "int8"):
+def _source(path: Path, precision: str, golden: Path, images: Array | None) -> Source:
+    """What is converted. Raises StageError for fp16 without its fp32 file beside it, and for precisions without converters."""
+    if precision not in CONVERTIBLE:
         raise StageError(f"{path}: its precision is {precision}; other runtimes take fp32, fp16 and int8")
-    given = path
+    source = path
     if precision == "fp16":  # converters make their own halves
-        given = path.with_name(path.name.replace("fp16", "fp32"))
-        if "fp16" not in path.name or not given.is_file():
-            raise StageError(f"{path}: is converted from its fp32 file; put {given.name} beside it")
-    files_of(given)  # for its errors
-    model = onnx.load(str(given))
+        source = fp32_beside(path)
+        if source == path or not source.is_file():
+            raise StageError(f"{path}: is converted from its fp32 file; put {source.name} beside it")
+    files_of(source)  # for its errors
+    model = onnx.load(str(source))  # pyright: ignore[reportUnknownMemberType]
     inputs = {v.name: v for v in model.graph.input}
     with np.load(golden, allow_pickle=False) as arrays:
         shapes = {name: list(arrays[name].shape) for name in inputs}
     declared = [d.dim_value for v in inputs.values() for d in v.type.tensor_type.shape.dim[2:]]
-    made: Precision = precision  # type: ignore[assignment]
-    return Source(path, model, made, shapes, any(side == 0 for side in declared), golden, images)
+    open_sizes = any(side == 0 for side in declared)
+    return Source(path, model, CONVERTIBLE[precision], shapes, open_sizes, golden, images)
 
 
-def _compare(made: Conversion, session: ServedSession) -> None:
-    """Outputs for the golden input against the golden outputs. Raises StageError when they are too far away."""
-    with np.load(made.golden, allow_pickle=False) as arrays:
-        golden = {name: arrays[name] for name in arrays.files}
-    outputs = session.run({name: golden[name].astype(np.float32) for name in session.inputs})
-    expected = [value for name, value in golden.items() if name not in session.inputs]
+def _compared(session: ServedSession, golden: Path) -> Parity:
+    """Outputs for the golden input against the golden outputs. Raises StageError when they have other shapes."""
+    with np.load(golden, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    outputs = session.run({name: arrays[name].astype(np.float32) for name in session.inputs})
+    expected = [value for name, value in arrays.items() if name not in session.inputs]
     for index, (reached, wanted) in enumerate(zip(outputs, expected, strict=True)):
         if reached.shape != wanted.shape:
             raise StageError(
                 f"output {index} has shape {list(reached.shape)} instead of {list(wanted.shape)}: the conversion is wrong"
             )
-    made.snr_db = round(min(snr_db(w, r) for w, r in zip(expected, outputs, strict=True)), 2)
-    made.max_abs_error = max(float(np.abs(w - r).max()) for w, r in zip(expected, outputs, strict=True))
-    if not made.snr_db >= LEAST_DB[made.precision]:  # not a number is too little
+    return Parity(
+        round(min(snr_db(w, r) for w, r in zip(expected, outputs, strict=True)), 2),
+        max(float(np.abs(w - r).max()) for w, r in zip(expected, outputs, strict=True)),
+    )
+
+
+def _check_parity(parity: Parity, precision: str) -> None:
+    """Raises StageError when outputs are too far from the golden ones."""
+    if not parity.snr_db >= LEAST_DB[precision]:  # not a number is too little
         raise StageError(
-            f"its outputs are {made.snr_db:.1f} dB from onnxruntime's (largest error {made.max_abs_error:.3g}), less than "
-            f"{LEAST_DB[made.precision]:g}: the conversion is wrong"
+            f"its outputs are {parity.snr_db:.1f} dB from onnxruntime's (largest error {parity.max_abs_error:.3g}), less than "
+            f"{LEAST_DB[precision]:g}: the conversion is wrong"
         )
 
 
-def _evaluate(
-    made: Conversion, session: ServedSession, env: Env, contract: Contract, reference: float
-) -> None:
-    """The metric in the runtime. Raises StageError when it is far below the artifact's own in onnxruntime."""
-    model = predictor_of(session, contract, f"{made.artifact} in {made.runtime}")
-    made.metrics = env.task.evaluate(model, "val")
+def _check_accuracy(accuracy: Accuracy, reference: float, env: Env) -> None:
+    """Raises StageError when the metric is far below the artifact's own in onnxruntime."""
     headline = env.task.metrics[0]
-    drop = reference - made.metrics[headline.name]
-    if not drop <= LARGEST_DROP[headline.share]:
+    reached = accuracy[headline.name]
+    if not reference - reached <= LARGEST_DROP[headline.share]:
         raise StageError(
-            f"{headline.title} is {made.metrics[headline.name]:.{headline.digits}f} instead of "
-            f"{reference:.{headline.digits}f} in onnxruntime: the conversion is wrong"
+            f"{headline.title} is {reached:.{headline.digits}f} instead of {reference:.{headline.digits}f} in onnxruntime: "
+            "the conversion is wrong"
         )

@@ -6,14 +6,13 @@ processes and the samples inside each, and widened where the processes are few.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
 Samples = Sequence[Sequence[float]]  # milliseconds, [process][run]
-Verdict = Literal["quiet", "busy: ratios only", "unusable"]
 
 RESAMPLES = 2000
 KEPT_SAMPLES = 200
@@ -23,13 +22,6 @@ KEPT_SAMPLES = 200
 # Biometrika 34, 1947, table of u: 6.353, 1.304, 0.717, 0.507), as multiples of half the range. One process
 # says nothing about the spread between processes, so its interval is that of its samples.
 SMALL_SAMPLE = {2: 12.7, 3: 2.61, 4: 1.43, 5: 1.02}
-
-# Signs of a busy machine.
-BUSY_SHARE = 0.3  # of the cores that others keep at work
-LOAD_SHARE = 1.25  # load average, as a multiple of the cores: what ran before the measurement counts too
-PREEMPTED_PER_SECOND = 30.0  # involuntary context switches
-WALL_CPU_BUSY = 1.1  # wall time by CPU time, with one thread
-WALL_CPU_UNUSABLE = 2.0
 
 
 def median_interval(processes: Samples, seed: int = 0) -> tuple[float, float, float]:
@@ -114,41 +106,3 @@ def thinned(processes: Samples, limit: int = KEPT_SAMPLES) -> list[float]:
     if len(pooled) <= limit:
         return pooled
     return [pooled[int(index)] for index in np.linspace(0, len(pooled) - 1, limit)]
-
-
-def judge(
-    figures: Sequence[Mapping[str, Any]], busy_before: float | None, load_before: float | None, cores: int
-) -> tuple[Verdict, list[str]]:
-    """How far to trust the times, and why not.
-
-    `figures` are the answers of the measuring processes; `busy_before` the cores at work before the first of them,
-    `load_before` the load average, which is asked where cores are not told. Ratios of interleaved processes survive
-    a busy machine; times do not.
-    """
-    if not figures:
-        return "unusable", ["nothing was measured"]
-    reasons: list[str] = []
-    on_cpu = [f for f in figures if f.get("device", "cpu") == "cpu"]
-    watched = [f for f in figures if f.get("involuntary_switches") is not None]
-    single = [
-        f["wall_cpu_ratio"] for f in on_cpu if f.get("threads") == 1 and f.get("wall_cpu_ratio") is not None
-    ]
-    waiting = float(np.median(single)) if single else 1.0
-    rates = [f["involuntary_switches"] / max(f["measured_seconds"], 1e-3) for f in watched]
-    rate = float(np.median(rates)) if rates else 0.0
-    if busy_before is not None:
-        if busy_before > BUSY_SHARE * cores:
-            reasons.append(f"{busy_before:.1f} of {cores} cores at work before the measurement")
-    elif load_before is not None and load_before > LOAD_SHARE * cores:
-        reasons.append(f"load average {load_before:.1f} on {cores} cores before the measurement")
-    if rate > PREEMPTED_PER_SECOND:
-        reasons.append(f"{rate:.0f} involuntary context switches a second")
-    if waiting > WALL_CPU_BUSY:
-        reasons.append(f"wall time is {waiting:.2f} times the CPU time with one thread")
-    if len(watched) < len(figures):
-        reasons.append(
-            "a benchmark program tells neither CPU time nor context switches, so nothing says that it ran alone"
-        )
-    if waiting > WALL_CPU_UNUSABLE:
-        return "unusable", reasons
-    return ("busy: ratios only" if reasons else "quiet"), reasons

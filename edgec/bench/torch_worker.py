@@ -42,19 +42,20 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     if device == "cuda" and not torch.cuda.is_available():
         raise Missing("cuda is not available to torch; use --device cpu, or install a CUDA build of torch")
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[
         job.get("precision", "fp32")
     ]
     layout = torch.channels_last if job.get("layout") == "channels_last" else torch.contiguous_format
     began = time.perf_counter_ns()
-    module = Network.load(Path(job["artifact"]), bool(job.get("allow_code"))).build().to(device, dtype)
-    module = module.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    network = Network.load(Path(job["artifact"]), bool(job.get("allow_code")))
+    module: Any = network.build().to(device, dtype)  # torch has no type for what its compiler gives
+    module = module.to(memory_format=layout)
     load = time.perf_counter_ns() - began
     shape = [int(job.get("batch", 1)), *job["shape"][1:]]
     image = torch.rand(*shape, device=device, dtype=dtype).to(memory_format=layout)
     if mode == "compiled":
-        module = torch.compile(module)
+        module = torch.compile(module)  # pyright: ignore[reportUnknownMemberType]
 
     @torch.inference_mode()
     def eager() -> None:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgec.core.errors import EdgecError, ProblemsError
+from edgec.core.files import disk_error
 
 app = typer.Typer(
     add_completion=False,
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Compress a trained vision network for an edge device, and prove it on the artifact.",
     epilog="Exit codes: 0 done, 1 a bug, 2 recipe or usage, 3 a gate broken, 4 something is missing, "
-    "5 bad data, 130 interrupted (the same command resumes).",
+    "5 bad data, 7 storage (disk full, read-only or damaged), 130 interrupted (the same command resumes).",
 )
 INTERRUPTED = 130
 out = Console()
@@ -50,6 +51,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if (storage := disk_error(error)) is None:
+            raise
+        show_error(storage)
+        sys.exit(storage.exit_code)
     except Exception as error:
         if _is_usage_error(error):
             error.show()  # type: ignore[attr-defined]
@@ -235,11 +241,12 @@ def profile(
     else:
         names = _parts(runtimes)
     with live(err) as listener:
-        figures = edgec.profile(
+        result = edgec.profile(
             artifacts, threads=_counts(threads, "--threads"), runtimes=names, against=against,
             devices=_parts(devices), batches=_counts(batches, "--batches") or (1,), shapes=_shapes(shape or ()),
             listeners=[listener],
         )  # fmt: skip
+    figures = result.model_dump(mode="json")
     if json_out:
         import json
 

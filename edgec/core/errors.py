@@ -7,7 +7,7 @@
     |- GateBroken              3   an artifact broke a promise of the recipe
     |- Missing                 4   a runtime, device or dependency is missing
     |- DataError               5   bad data; holds all problems at once
-    |- StorageError            1   disk full, store damaged
+    |- StorageError            7   disk full or read-only, a stored file damaged
     `- Interrupted           130   stopped by the user; the same command resumes
 
 A message names the place, the value that was found, and the remedy.
@@ -87,7 +87,7 @@ class DataError(ProblemsError):
 class StorageError(EdgecError):
     """A result cannot be written, or was damaged on disk."""
 
-    exit_code = 1
+    exit_code = 7
 
 
 class Interrupted(EdgecError):

@@ -6,9 +6,12 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, ClassVar
+
+from edgec.core.files import storage_error
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,20 @@ class Events:
     def emit(self, event: Event) -> None:
         with self._lock:
             if self._file and not isinstance(event, LIVE_ONLY):
-                self._file.write(json.dumps(event.to_json(), default=str) + "\n")
-                self._file.flush()
+                self._write(self._file, json.dumps(event.to_json(), default=str) + "\n")
         for listener in self._listeners:
             listener(event)
+
+    def _write(self, file: IO[str], line: str) -> None:
+        """Raises StorageError, once: later events go to the listeners alone."""
+        try:
+            file.write(line)
+            file.flush()
+        except OSError as error:
+            self._file = None
+            with suppress(OSError):
+                file.close()  # it tries to write once more
+            raise storage_error(Path(file.name), error) from error
 
     def note(self, message: str, level: str = "info", stage: str = "") -> None:
         self.emit(Note(level, message, stage))

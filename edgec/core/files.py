@@ -10,6 +10,8 @@ from pathlib import Path
 
 from edgec.core.errors import StorageError
 
+FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path`: temporary file in the same folder, fsync, rename, fsync of the folder.
@@ -35,7 +37,9 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` durable."""
+    """Make renames inside `folder` durable, where the system lets a folder be opened (Windows does not)."""
+    if os.name == "nt":
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -43,14 +47,25 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def storage_error(path: Path, error: BaseException) -> StorageError:
-    """The error of a write that failed, with the remedy for a full disk."""
+def storage_error(
+    path: Path, error: BaseException, remedy: str = "check the folder's permissions"
+) -> StorageError:
+    """The error of a write that failed, with the remedy: for a full disk its own, else the caller's."""
     number = getattr(error, "errno", None) or getattr(error.__context__, "errno", None)
-    if number == errno.ENOSPC:
+    if number in FULL:
         return StorageError(
             f"{path}: no space left on the disk; free some and run the same command, it resumes"
         )
-    return StorageError(f"{path}: cannot be written ({error}); check the folder's permissions")
+    if number == errno.EROFS:
+        return StorageError(f"{path}: the disk is read-only; {remedy}")
+    return StorageError(f"{path}: cannot be written ({error}); {remedy}")
+
+
+def disk_error(error: OSError) -> StorageError | None:
+    """What to raise for an error of the system that comes of the disk itself: full, or read-only. None for any other."""
+    if error.errno not in (*FULL, errno.EROFS):
+        return None
+    return storage_error(Path(str(error.filename or "the disk")), error, "write to another folder")
 
 
 def sha256_of(path: Path) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from edgec.core.errors import Missing
 from edgec.core.events import Events
+from edgec.core.results.profile import DeviceEnvironment
+from edgec.devices.probe_answer import LatencyAnswer, OperatorsAnswer, read_answer, subject_of
+from edgec.devices.probe_job import ProbeJob
 
 SAFE = re.compile(r"[A-Za-z0-9_./+~-]+")  # what may stand in a command of sh without quotes
 
@@ -28,10 +31,10 @@ class Device(Protocol):
         ...
 
     def environment(self) -> dict[str, Any]:
-        """`edgec.probe.describe.environment` of the device. Raises Missing (DeviceLost) when it cannot be told."""
+        """`edgec.probe.describe.environment` of the device. Raises Missing (DeviceLost) when it does not answer."""
         ...
 
-    def probe(self, job: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, Any]:
+    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
         """Run a job of `edgec.probe` in a fresh process there, with the files that it names.
 
         Raises DeviceLost when the device does not answer, Missing when the runtime is not there, StageError when the
@@ -42,6 +45,21 @@ class Device(Protocol):
     def close(self) -> None:
         """Remove what was copied, end connections. Never raises."""
         ...
+
+
+def latency_on(device: Device, job: ProbeJob) -> LatencyAnswer:
+    """The figures of one measuring process on a device. Raises what `Device.probe` raises."""
+    return read_answer(LatencyAnswer, device.probe(job), f"{subject_of(job)} on {device.name}")
+
+
+def operators_on(device: Device, job: ProbeJob) -> OperatorsAnswer:
+    """Time by operator on a device. Raises what `Device.probe` raises."""
+    return read_answer(OperatorsAnswer, device.probe(job), f"{subject_of(job)} on {device.name}")
+
+
+def environment_of(device: Device) -> DeviceEnvironment:
+    """What a device says of itself. Raises what `Device.environment` raises."""
+    return read_answer(DeviceEnvironment, device.environment(), device.name)
 
 
 def waiting_for(name: str, events: Events) -> Callable[[], None]:

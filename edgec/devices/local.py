@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from edgec.core.errors import StageError
 from edgec.core.events import Events
 from edgec.devices.device import waiting_for
 from edgec.devices.probe_answer import answer_of, default_deadline, late, subject_of
+from edgec.devices.probe_job import ProbeJob
 from edgec.onnx.files import files_of
 from edgec.probe.describe import allowed_cores, cpu_flags, cpu_name, environment
 from edgec.probe.lease import held
@@ -36,7 +36,7 @@ class Local:
     def environment(self) -> dict[str, Any]:
         return environment()
 
-    def probe(self, job: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, Any]:
+    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
         if job["runtime"] != "null" and str(job["artifact"]).endswith(".onnx"):
             files_of(Path(str(job["artifact"])))  # for its errors
         ask = torch_worker if str(job["runtime"]).startswith("torch") else probe
@@ -46,7 +46,7 @@ class Local:
         pass
 
 
-def probe(job: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, Any]:
+def probe(job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
     """Run a job of `edgec.probe` in a fresh process and give its answer.
 
     Raises Missing when the runtime is not there, StageError when the artifact cannot be measured, the process
@@ -55,12 +55,12 @@ def probe(job: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, 
     return _ask([sys.executable, str(PROBE)], job, deadline_s)
 
 
-def torch_worker(job: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, Any]:
+def torch_worker(job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
     """Run a job of `edgec.bench.torch_worker` in a fresh process and give its answer."""
     return _ask([sys.executable, "-P", "-m", "edgec.bench.torch_worker"], job, deadline_s)
 
 
-def _ask(command: list[str], job: Mapping[str, Any], deadline_s: float | None) -> dict[str, Any]:
+def _ask(command: list[str], job: ProbeJob, deadline_s: float | None) -> dict[str, Any]:
     what = subject_of(job)
     limit = deadline_s if deadline_s is not None else default_deadline(job)
     try:

@@ -6,42 +6,104 @@ import json
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgec.core.errors import EdgecError, Missing, StageError
+from edgec.core.frozen import json_object
+from edgec.core.results.profile import OperatorTime
+from edgec.devices.probe_job import ProbeJob
 
 COMPILE_SECONDS = 900.0  # instead, where torch compiles the network first
 SPARE_SECONDS = 120.0  # for starting Python, importing a runtime and loading a large file
 
 
-def subject_of(job: Mapping[str, Any]) -> str:
+class Answer(BaseModel):
+    """What bench reads of an answer; other keys are left alone. A device may report infinity and NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class LatencyAnswer(Answer):
+    """The figures of one measuring process, see `edgec.probe.measure`. None is what the device does not report."""
+
+    samples_ms: tuple[float, ...] = Field(min_length=1)
+    averages: bool = False  # samples are averages over many runs
+    runs: int | None = None  # where they are not one for each sample
+    inputs: dict[str, tuple[int, ...]] = Field(default_factory=dict[str, tuple[int, ...]])
+    versions: dict[str, str] = Field(default_factory=dict[str, str])
+    pinned: tuple[int, ...] = ()
+    first_ms: float | None = None
+    load_ms: float | None = None
+    min_cpu_ms: float | None = None
+    wall_cpu_ratio: float | None = None
+    involuntary_switches: int | None = None
+    measured_seconds: float = 0.0
+    drift: float | None = None
+    peak_rss_bytes: int | None = None
+    energy_mj: float | None = None
+    temperature_c: float | None = None
+    snr_db: float | None = None
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """Height and width of the inputs that were run; latencies on other sizes are not comparable."""
+        return tuple(shape[2:] for shape in self.inputs.values())
+
+
+class OperatorsAnswer(Answer):
+    """Time by operator, see `edgec.probe.operators`."""
+
+    operators: tuple[OperatorTime, ...] = ()
+    types: dict[str, float] = Field(default_factory=dict[str, float])
+    total_ms: float = 0.0
+
+
+A = TypeVar("A", bound=BaseModel)
+
+
+def read_answer(kind: type[A], answer: Mapping[str, Any], what: str) -> A:
+    """An answer, checked. Raises StageError that names what is wrong with it."""
+    try:
+        return kind.model_validate(answer)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise StageError(
+            f"{what}: the answer of the measuring process has no usable {place!r} ({first['msg']}); "
+            "is another edgec's probe on the device?"
+        ) from None
+
+
+def subject_of(job: ProbeJob) -> str:
     """What a job measures, for messages."""
     return f"{Path(str(job['artifact'])).name} in {job['runtime']} with {job['threads']} thread(s)"
 
 
-def default_deadline(job: Mapping[str, Any]) -> float:
+def default_deadline(job: ProbeJob) -> float:
     """Seconds after which a measuring process counts as hung."""
     spare = COMPILE_SECONDS if job.get("mode") == "compiled" else SPARE_SECONDS
-    return spare + 10 * (float(job.get("warmup_seconds", 0.0)) + float(job["max_seconds"]))
+    return spare + 10 * (job.get("warmup_seconds", 0.0) + job.get("max_seconds", 0.0))
 
 
 def answer_of(stdout: str, stderr: str, code: int, what: str) -> dict[str, Any]:
-    """The last line of `stdout`. Raises Missing or StageError when it tells an error, or there is no answer."""
+    """The last line of `stdout`. Raises Missing or StageError when it is an error, or there is no answer."""
     lines = [line for line in stdout.splitlines() if line.strip()]
     try:
-        answer: Any = json.loads(lines[-1]) if lines else None
+        answer = json_object(json.loads(lines[-1])) if lines else None
     except ValueError:
         answer = None
-    if isinstance(answer, dict) and "error" in answer:
+    if answer is not None and "error" in answer:
         raise_error(answer, what)
-    if code != 0 or not isinstance(answer, dict):
+    if code != 0 or answer is None:
         tail = " | ".join(stderr.strip().splitlines()[-3:]) or "no message"
         raise StageError(f"{what}: the measuring process {ending(code)}: {tail}")
     return answer
 
 
 def raise_error(answer: Mapping[str, Any], what: str) -> NoReturn:
-    """The error that a measuring process told."""
+    """The error that a measuring process answered."""
     error: dict[str, str] = answer["error"]
     kind: type[EdgecError] = Missing if error["kind"] == "missing" else StageError
     raise kind(f"{what}: {error['message']}")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgec.core.errors import StageError
 from edgec.devices.device import SAFE
+from edgec.devices.probe_job import ProbeJob
 
 ARTIFACT = "artifact.onnx"  # the name of an .onnx file on a device
 RUNS, WARMUPS = 50, 10
@@ -28,7 +28,7 @@ class Benchmark:
     runtime: str  # ncnn, mnn, litert, onnxruntime
     program: str
 
-    def script(self, folder: str, artifact: Path, job: Mapping[str, Any]) -> str:
+    def script(self, folder: str, artifact: Path, job: ProbeJob) -> str:
         """The command, for files that lie in `folder` there. Raises StageError for a name that sh may take apart."""
         threads = int(job["threads"])
         package = _package(artifact)

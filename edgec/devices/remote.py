@@ -22,6 +22,7 @@ from edgec.core.events import Events
 from edgec.devices.device import SAFE, DeviceLost, waiting_for
 from edgec.devices.local import PROBE, THREAD_VARIABLES
 from edgec.devices.probe_answer import answer_of, default_deadline, ending, late, subject_of
+from edgec.devices.probe_job import ProbeJob
 from edgec.devices.programs import ARTIFACT, Benchmark
 from edgec.onnx.files import files_of
 from edgec.probe.lease import held
@@ -136,7 +137,7 @@ class Remote:
             self._raise(done.returncode, _text(done.stderr), self.name)
         return answer_of(_text(done.stdout), _text(done.stderr), 0, self.name)
 
-    def probe(self, job: Mapping[str, Any], deadline_s: float | None = None) -> dict[str, Any]:
+    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
         runtime = str(job["runtime"])
         what = f"{subject_of(job)} on {self.name}"
         limit = deadline_s if deadline_s is not None else default_deadline(job)
@@ -155,15 +156,14 @@ class Remote:
         if golden and Path(golden).is_file():
             files.append(Copied(Path(golden), "golden.npz"))
         folder = self._copy(files)
-        there = {
-            "artifact": folder if artifact.is_dir() else f"{folder}/{ARTIFACT}",
-            "golden": f"{folder}/golden.npz" if golden else None,
-            "limit_s": limit,
-        }
-        return self._ask_probe({**job, **there}, int(job["threads"]), what, limit)
+        there = job.copy()
+        there["artifact"] = folder if artifact.is_dir() else f"{folder}/{ARTIFACT}"
+        there["golden"] = f"{folder}/golden.npz" if golden else None
+        there["limit_s"] = limit
+        return self._ask_probe(there, job["threads"], what, limit)
 
     def _by_benchmark(
-        self, benchmark: Benchmark, job: Mapping[str, Any], folder: str, limit: float, what: str
+        self, benchmark: Benchmark, job: ProbeJob, folder: str, limit: float, what: str
     ) -> dict[str, Any]:
         if job["what"] != "latency":
             raise Missing(f"{what}: benchmark programs tell no times by operator")
@@ -192,7 +192,7 @@ class Remote:
 
     # --- the probe -------------------------------------------------------------------------------------
 
-    def _ask_probe(self, job: Mapping[str, Any], threads: int, what: str, limit: float) -> dict[str, Any]:
+    def _ask_probe(self, job: ProbeJob, threads: int, what: str, limit: float) -> dict[str, Any]:
         given = json.dumps(job).encode() + b"\n"
         done = self._run(self._probe_script(threads), given, limit + CALL_SECONDS, what)
         if done.returncode not in (0, 3):

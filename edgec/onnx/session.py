@@ -74,7 +74,7 @@ class OnnxSession:
             i.name: tuple(d if isinstance(d, int) else None for d in i.shape)
             for i in self._session.get_inputs()
         }
-        self.outputs = [o.name for o in self._session.get_outputs()]
+        self.outputs: list[str] = [o.name for o in self._session.get_outputs()]
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:

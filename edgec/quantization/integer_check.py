@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 
+from edgec.core.results.fusion import Cause, Fusion, LeftFloat, LoneDequantize
 from edgec.onnx.export import layer_of, users_of
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.placement import on_a_pixel, quantizable
 
 INTEGER = ("QLinearConv", "ConvInteger")
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """Counts of the optimised graph, and the layers that were left in float with the reason."""
-
-    integer: int
-    left_float: tuple[dict[str, str], ...]
-    dequantize: int  # DequantizeLinear nodes that stayed by themselves
-    lone: tuple[dict[str, str], ...] = ()  # those of activations that an operator in float reads, by tensor
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "integer": self.integer,
-            "left_float": list(self.left_float),
-            "dequantize": self.dequantize,
-            "lone": list(self.lone),
-        }
+REASONS: dict[Cause, str] = {
+    "kept": "kept in float by the recipe or its sensitivity",
+    "single_pixel": "kept in float: it works on a single pixel",
+    "not_fused": "its input or output has no pair",
+}
 
 
 def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
@@ -43,32 +29,32 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
         optimised = onnx.load(path)
     nodes = list(optimised.graph.node)
     integer = sum(n.op_type in INTEGER for n in nodes)
-    left: list[dict[str, str]] = []
+    left: list[LeftFloat] = []
     pixels = on_a_pixel(model)
     for node in nodes:
         if node.op_type not in ("Conv", "FusedConv"):
             continue
         layer = layer_of(node).removesuffix("_dq").removesuffix(".weight")
-        reason = (
-            "kept in float by the recipe or its sensitivity"
-            if layer in set(asked_float)
-            else "kept in float: it works on a single pixel"
-            if layer in pixels
-            else "its input or output has no pair"
-        )
-        left.append({"layer": layer, "node": node.name, "reason": reason})
+        cause: Cause = "kept" if layer in asked_float else "single_pixel" if layer in pixels else "not_fused"
+        left.append(LeftFloat(layer=layer, node=node.name, reason=REASONS[cause], cause=cause))
     alone = [n for n in nodes if n.op_type == "DequantizeLinear"]
-    return Fusion(integer, tuple(left), len(alone), tuple(_readers(optimised.graph, alone)))
+    return Fusion(
+        integer=integer,
+        left_float=tuple(left),
+        dequantize=len(alone),
+        lone=tuple(_readers(optimised.graph, alone)),
+    )
 
 
-def _readers(graph: onnx.GraphProto, alone: Sequence[onnx.NodeProto]) -> Iterator[dict[str, str]]:
-    """{"tensor", "reason"} of each DequantizeLinear that another operator reads; those of outputs have to be there."""
+def _readers(graph: onnx.GraphProto, alone: Sequence[onnx.NodeProto]) -> Iterator[LoneDequantize]:
+    """Each DequantizeLinear that another operator reads; those of outputs have to be there."""
     users = users_of(graph)
     stored = {item.name for item in graph.initializer}
     for node in alone:
         kinds = sorted({user.op_type for user in users.get(node.output[0], [])})
         if kinds and node.input[0] not in stored:
-            yield {"tensor": node.input[0], "reason": f"read by {', '.join(kinds)}, in float"}
+            reason = f"read by {', '.join(kinds)}, in float"
+            yield LoneDequantize(tensor=node.input[0], reason=reason)
 
 
 def wanted(model: onnx.ModelProto, asked_float: Collection[str]) -> int:

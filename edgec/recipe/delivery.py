@@ -13,26 +13,53 @@ class Export(Frozen):
     """ONNX artifacts with their contract and golden files."""
 
     kind: Literal["export"] = "export"
-    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-    output: Literal["raw", "boxes"] = "raw"  # head maps, or decoded boxes after NMS inside the graph
-    dynamic_batch: bool = False
-    dynamic_size: bool = False  # any height and width
-    # also a graph of this fixed height and width: *.tile.onnx
-    tile: tuple[PositiveInt, PositiveInt] | None = None
-    opset: Annotated[int, Field(ge=18, le=23)] = 18
-    score_threshold: Fraction = 0.25  # boxes: what the graph keeps
-    iou_threshold: Fraction = 0.45
-    max_detections: PositiveInt = 300
-    dense: bool = True  # also export the network before compression, to compare with
+    precisions: tuple[Precision, ...] = Field(
+        default=("fp32", "fp16", "int8"),
+        description="One artifact per precision. int8 and codebook need a quantize stage before.",
+    )
+    output: Literal["raw", "boxes"] = Field(
+        default="raw",
+        description="Detection. raw: the maps of the heads, decoded by the program that runs the artifact. boxes: decoding "
+        "and non-maximum suppression (NMS) inside the graph.",
+    )
+    dynamic_batch: bool = Field(default=False, description="The graph takes any batch size.")
+    dynamic_size: bool = Field(
+        default=False,
+        description="The graph takes any height and width, in the multiples that its contract names.",
+    )
+    tile: tuple[PositiveInt, PositiveInt] | None = Field(
+        default=None,
+        description="Super-resolution: also a graph of this fixed height and width in pixels (`*.tile.onnx`), for images "
+        "processed in tiles.",
+    )
+    opset: Annotated[int, Field(ge=18, le=23)] = Field(default=18, description="ONNX operator set version.")
+    score_threshold: Fraction = Field(
+        default=0.25, description="`output: boxes`: the graph keeps boxes with at least this score."
+    )
+    iou_threshold: Fraction = Field(
+        default=0.45,
+        description="`output: boxes`: NMS removes boxes that overlap a better one by more than this IoU.",
+    )
+    max_detections: PositiveInt = Field(
+        default=300, description="`output: boxes`: at most this many per image."
+    )
+    dense: bool = Field(
+        default=True,
+        description="Also export the network before compression: the baseline of accuracy and speed-up.",
+    )
 
 
 class TorchWays(Frozen):
     """How networks run in torch: every mode in every precision and layout."""
 
-    modes: Annotated[tuple[Literal["eager", "compiled", "cuda_graph"], ...], Field(min_length=1)] = ("eager",)
-    precisions: Annotated[tuple[Literal["fp32", "fp16", "bf16"], ...], Field(min_length=1)] = ("fp32",)
-    layouts: Annotated[tuple[Literal["channels_first", "channels_last"], ...], Field(min_length=1)] = (
-        "channels_first",
+    modes: Annotated[tuple[Literal["eager", "compiled", "cuda_graph"], ...], Field(min_length=1)] = Field(
+        default=("eager",), description="eager, torch.compile, or CUDA graphs."
+    )
+    precisions: Annotated[tuple[Literal["fp32", "fp16", "bf16"], ...], Field(min_length=1)] = Field(
+        default=("fp32",), description="Floating-point formats."
+    )
+    layouts: Annotated[tuple[Literal["channels_first", "channels_last"], ...], Field(min_length=1)] = Field(
+        default=("channels_first",), description="Memory layouts of activations: NCHW or NHWC."
     )
 
 
@@ -40,15 +67,33 @@ class Profile(Frozen):
     """Latency of every artifact, interleaved, in fresh processes."""
 
     kind: Literal["profile"] = "profile"
-    runtimes: tuple[RuntimeName, ...] = ("onnxruntime", "torch")
-    devices: Annotated[tuple[str, ...], Field(min_length=1)] = (
-        "local",
-    )  # or ssh://, adb://, names of devices.yaml
-    threads: tuple[PositiveInt, ...] = ()  # empty: 1 and the number of cores
-    torch: TorchWays = TorchWays()
-    batches: tuple[PositiveInt, ...] = (1,)  # others need an export with dynamic_batch
-    processes: PositiveInt = 5
-    warmup_seconds: NonNegative = 0.3
-    min_seconds: PositiveFloat = 0.5  # a process and artifact
-    max_seconds: PositiveFloat = 3.0
-    interval: Ratio = 0.05  # stop when the 95 % interval of the median is this narrow (share of the median)
+    runtimes: tuple[RuntimeName, ...] = Field(
+        default=("onnxruntime", "torch"),
+        description="Runtimes to measure; converted artifacts are made for those that need it.",
+    )
+    devices: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        default=("local",),
+        description="Where to measure: local, ssh://user@host, adb://serial, or names from devices.yaml. Gates read the first.",
+    )
+    threads: tuple[PositiveInt, ...] = Field(
+        default=(), description="Thread counts. Empty: 1 and the number of cores."
+    )
+    torch: TorchWays = Field(default=TorchWays(), description="How networks run in torch.")
+    batches: tuple[PositiveInt, ...] = Field(
+        default=(1,), description="Batch sizes. Others than 1 need an export with `dynamic_batch`."
+    )
+    processes: PositiveInt = Field(
+        default=5,
+        description="Fresh processes per artifact: latency differs between processes more than within one.",
+    )
+    warmup_seconds: NonNegative = Field(default=0.3, description="Warm-up of each process, seconds.")
+    min_seconds: PositiveFloat = Field(
+        default=0.5, description="Least measuring time per process and artifact, seconds."
+    )
+    max_seconds: PositiveFloat = Field(
+        default=3.0, description="Longest measuring time per process and artifact, seconds."
+    )
+    interval: Ratio = Field(
+        default=0.05,
+        description="A process stops early when the 95 % interval of its median is this narrow, as a share of the median.",
+    )

@@ -34,8 +34,12 @@ class Custom(Frozen):
     """The user's own stage: `package.module:function`, behind --allow-code."""
 
     kind: Literal["custom"]
-    function: str
-    options: dict[str, JsonValue] = {}
+    function: str = Field(
+        description="`package.module:function`; takes (config, network, env), returns the network and metrics."
+    )
+    options: dict[str, JsonValue] = Field(
+        default={}, description="Options of the function, which reads them from `config.options`."
+    )
 
 
 Stage = Annotated[
@@ -59,28 +63,51 @@ STAGE_KINDS = (
 class Gates(Frozen):
     """Promises that the shipped artifact must keep against the dense fp32 artifact."""
 
-    artifact: Precision | None = None  # None: the smallest precision exported
-    split: Literal["val", "test"] = "val"
-    max_drop: NonNegative | None = None  # of the metric, in its unit (mAP: 0.01 = 1 point; PSNR: dB)
-    min_metric: NonNegative | None = None
-    min_speedup: PositiveFloat | None = None  # with 1 thread, in onnxruntime
-    max_latency_ms: PositiveFloat | None = None
-    max_bytes: PositiveInt | None = None
-    max_params: PositiveInt | None = None
+    artifact: Precision | None = Field(
+        default=None,
+        description="Precision of the artifact that the gates judge. None: the smallest one exported.",
+    )
+    split: Literal["val", "test"] = Field(default="val", description="Split on which accuracy is judged.")
+    max_drop: NonNegative | None = Field(
+        default=None,
+        description="Accuracy that may be lost, in the metric's unit (mAP50: 0.01 = 1 point; PSNR: dB).",
+    )
+    min_metric: NonNegative | None = Field(default=None, description="Least accuracy, in the metric's unit.")
+    min_speedup: PositiveFloat | None = Field(
+        default=None,
+        description="Least speed-up over the dense fp32 artifact, in onnxruntime with 1 thread and batch 1.",
+    )
+    max_latency_ms: PositiveFloat | None = Field(
+        default=None,
+        description="Largest median latency in milliseconds, in onnxruntime with 1 thread and batch 1.",
+    )
+    max_bytes: PositiveInt | None = Field(
+        default=None, description="Largest size of the artifact's file in bytes."
+    )
+    max_params: PositiveInt | None = Field(default=None, description="Most parameters of the network.")
 
 
 class Recipe(Frozen):
     """One recipe, checked."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]
-    task: Literal["detection", "superres"]
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    data: Data
-    network: NetworkSource
-    loss: Loss = Loss()
-    stages: dict[Name, Stage] = Field(min_length=1, max_length=32)
-    gates: Gates = Gates()
-    pictures: Annotated[int, Field(ge=0, le=32)] = 4  # images drawn in the report
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")] = Field(
+        description="Name of the recipe; runs are called NAME-1, NAME-2 and so on."
+    )
+    task: Literal["detection", "superres"] = Field(description="What the network is for.")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        default=0,
+        description="Seed of all random numbers; the same seed gives the same result on one machine.",
+    )
+    data: Data = Field(description="The data set; `format` selects how it is read.")
+    network: NetworkSource = Field(description="Where the network comes from.")
+    loss: Loss = Field(default=Loss(), description="Weights of the detection loss.")
+    stages: dict[Name, Stage] = Field(
+        min_length=1,
+        max_length=32,
+        description="The steps in order: name -> stage. A stage whose name is a kind needs no `kind` key.",
+    )
+    gates: Gates = Field(default=Gates(), description="Promises that the shipped artifact must keep.")
+    pictures: Annotated[int, Field(ge=0, le=32)] = Field(default=4, description="Images drawn in the report.")
 
     @model_validator(mode="after")
     def _data_of_the_task(self) -> Self:

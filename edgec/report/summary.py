@@ -175,7 +175,7 @@ def flags(
     if metrics.get("max_drop_kept") is False:
         lost = f"{metrics['drop']:.{headline.digits}f} {headline.unit}".rstrip()
         found.append(f"int8 loses {lost} of {headline.title}, more than max_drop")
-    left = [f for f in (metrics.get("fusion") or {}).get("left_float", []) if f["reason"].startswith("its ")]
+    left = [f for f in (metrics.get("fusion") or {}).get("left_float", []) if f.get("cause") == "not_fused"]
     if left:
         found.append(f"{len(left)} convolutions stay in float though int8 was asked")
     made_by = {

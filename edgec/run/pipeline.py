@@ -20,8 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, assert_never
 
-from edgec.core.errors import EdgecError, GateBroken, Interrupted, RecipeError, StorageError
+from edgec.core.errors import EdgecError, GateBroken, Interrupted, RecipeError
 from edgec.core.events import Events, Listener, RunEnded, RunStarted, StageEnded, StageStarted
+from edgec.core.files import disk_error
 from edgec.core.network import Network, resolve_dotted
 from edgec.core.version import __version__
 from edgec.devices.inventory import reach
@@ -54,7 +55,8 @@ from edgec.run.gates import check as check_gates
 from edgec.run.initial_network import check, initial_network
 from edgec.run.machine import choose_device, environment
 from edgec.run.rundir import RunDir
-from edgec.run.store import Result, Store, damaged, key_of
+from edgec.run.sharing import run_number, shared, stored
+from edgec.run.store import Result, Store, key_of
 from edgec.tasks.predictor import torch_predictor
 from edgec.tasks.protocol import Task
 
@@ -97,6 +99,7 @@ class Line:
     files: Path | None = None  # of the last export
     files_key: str = ""
     packages: Path | None = None  # what the last profile stage made for other runtimes
+    run: int = 0  # stands for the run's folder: what is measured is this run's own
 
 
 def compress(
@@ -134,7 +137,10 @@ def compress(
                 events.emit(RunStarted(checked.name, command, environment()))
             task = make_task(checked, events)
             store = Store(store_root())
-            line = _walk(checked, task, store, events, chosen, world, fresh, allow_code)
+            if folder and (note := store.begin()):
+                events.note(note, level="warning")
+            number = run_number(folder.folder if folder else None, world)
+            line = _walk(checked, task, store, events, chosen, world, fresh, allow_code, number)
             if folder is None:
                 return Run(store.root, checked, line.network, line.stages, (), time.monotonic() - started)
             finished = _finish(checked, task, folder, line, events, chosen, command, started)
@@ -152,6 +158,11 @@ def compress(
     except (KeyboardInterrupt, Interrupted):
         status = "interrupted"
         raise Interrupted("interrupted; the same command goes on where it was") from None
+    except OSError as error:
+        storage = disk_error(error)
+        if storage is None:
+            raise
+        raise storage from error
     finally:
         events.emit(RunEnded(status, {}))
         events.close()
@@ -168,10 +179,11 @@ def _walk(
     world: World,
     fresh: bool,
     allow_code: bool,
+    run: int,
 ) -> Line:
     """All stages in order."""
     network = initial_network(recipe, task, allow_code)
-    line = Line(network, network)
+    line = Line(network, network, run=run)
     _measure_input(recipe, task, store, events, line, device, world)
     leading = True  # still before the first compressing stage
     for name, config in recipe.stages.items():
@@ -179,15 +191,18 @@ def _walk(
             leading, line.dense = False, line.network
         parts = key_parts(config, recipe, task, line, device, world)
         key = key_of(parts)
-        result = _cached(store, key, config, fresh, events, allow_code)
-        reason = "" if result else store.explain(f"{recipe.name}-{name}", parts) if world.rank == 0 else ""
-        events.emit(StageStarted(name, key, result is not None, reason))
-        began = time.monotonic()
-        cached = result is not None
-        if result is None:
-            result = _apply_and_store(
-                config, name, recipe, task, store, key, parts, line, events, device, world
-            )
+        anew = fresh or isinstance(config, Profile)  # latency is never taken from the store
+        with stored(store, key, name, events, allow_code, world, anew) as result:
+            cached = result is not None
+            reason = "" if cached or world.rank else store.why(f"{recipe.name}-{name}", parts)
+            events.emit(StageStarted(name, key, cached, reason))
+            began = time.monotonic()
+            if result is None:
+                if world.rank == 0:
+                    store.remember(f"{recipe.name}-{name}", parts)
+                result = _apply_and_store(
+                    config, name, recipe, task, store, key, parts, line, events, device, world, anew
+                )
         line.network = replace(result.network, allow_code=allow_code)
         line.stages[name] = {"kind": config.kind, "cached": cached, **result.metrics}
         if isinstance(config, Export):
@@ -199,20 +214,6 @@ def _walk(
         shown = dict(result.metrics.get("final", {}))
         events.emit(StageEnded(name, time.monotonic() - began, cached, shown))
     return line
-
-
-def _cached(
-    store: Store, key: str, config: Stage, fresh: bool, events: Events, allow_code: bool
-) -> Result | None:
-    """The stored result, unless it is damaged or must be made anew. Latency is never taken from the store."""
-    if fresh or isinstance(config, Profile):
-        return None
-    try:
-        return store.get(key, allow_code)
-    except StorageError as error:
-        events.note(damaged(error), level="warning")
-        store.drop(key)
-        return None
 
 
 def _apply_and_store(
@@ -227,6 +228,7 @@ def _apply_and_store(
     events: Events,
     device: str,
     world: World,
+    replace_stored: bool,
 ) -> Result:
     """Apply a stage and put its result into the store; ranks other than 0 take it from there."""
     from edgec.pruning.cost import cost_of
@@ -250,14 +252,9 @@ def _apply_and_store(
             "cost": {"params": cost.params, "macs": cost.macs, "padded_macs": cost.padded_macs},
         }
         if world.rank == 0:
-            store.put(key, parts, Result(network, metrics, env.out))
+            store.put(key, parts, Result(network, metrics, env.out), replace_stored)
     barrier(world)
-    result = store.get(key, line.network.allow_code)
-    if result is None:
-        raise StorageError(
-            f"{store.root / key}: not there after the stage; is the store shared by all ranks?"
-        )
-    return result
+    return shared(store, key, line.network.allow_code)
 
 
 def apply(config: Stage, network: Network, env: Env) -> StageResult:
@@ -298,7 +295,8 @@ def apply(config: Stage, network: Network, env: Env) -> StageResult:
         case Profile():
             from edgec.stages.profile import profile
 
-            return profile(config, network, env)
+            same, figures = profile(config, network, env)
+            return same, figures.model_dump(mode="json")
         case Custom():
             if not env.allow_code:
                 raise RecipeError(
@@ -341,6 +339,7 @@ def key_parts(
         parts["onnxruntime"] = version("onnxruntime")
     if isinstance(config, Profile):
         parts["artifacts"] = line.files_key
+        parts["run"] = line.run
     return parts
 
 
@@ -358,20 +357,21 @@ def _measure_input(
         "code": code_version(modules),
         "device": device,
     }
-    key = key_of(parts)
-    if world.rank == 0 and _cached(store, key, Export(), False, events, line.network.allow_code) is None:
-        module = line.network.build()
-        cost = cost_of(module, task.example())
-        metrics: dict[str, Any] = {
-            "cost": {"params": cost.params, "macs": cost.macs, "padded_macs": cost.padded_macs},
-            "final": {},
-        }
-        if recipe.network.weights is not None:
-            metrics["final"] = task.evaluate(torch_predictor(module, task, device), "val")
-        store.put(key, parts, Result(line.network, metrics, store.work(key)))
-    barrier(world)
-    found = store.get(key, line.network.allow_code)
-    line.stages["input"] = {"kind": "input", "cached": True, **(found.metrics if found else {})}
+    key, allow_code = key_of(parts), line.network.allow_code
+    with stored(store, key, "input", events, allow_code, world) as found:
+        if found is None and world.rank == 0:
+            module = line.network.build()
+            cost = cost_of(module, task.example())
+            metrics: dict[str, Any] = {
+                "cost": {"params": cost.params, "macs": cost.macs, "padded_macs": cost.padded_macs},
+                "final": {},
+            }
+            if recipe.network.weights is not None:
+                metrics["final"] = task.evaluate(torch_predictor(module, task, device), "val")
+            found = store.put(key, parts, Result(line.network, metrics, store.work(key)))
+        barrier(world)
+    found = found or shared(store, key, allow_code)
+    line.stages["input"] = {"kind": "input", "cached": True, **found.metrics}
 
 
 def _finish(

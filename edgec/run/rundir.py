@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from edgec.core.errors import Problem, RecipeError
 from edgec.core.files import sha256_of, storage_error, write_atomic
 from edgec.recipe import Recipe
 
 MANIFEST = "manifest.json"
+LOCK, HOLDER = ".lock", ".holder"
+UNHASHED = (MANIFEST, LOCK, HOLDER)  # the manifest cannot hold its own sha256; the others say who works here
+
+
+class InUse(RecipeError):
+    """Another process works in a run's folder."""
 
 
 class RunDir:
     """One folder with everything that one `compress` made, held by one process at a time."""
 
     def __init__(self, folder: Path) -> None:
+        """Take a folder. Raises InUse, and StorageError when it cannot be written."""
         self.folder = folder
+        self._lock = FileLock(folder / LOCK)
+        self._manifest: Mapping[str, Any] | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("a+")
+            self._lock.acquire(blocking=False)
+            (folder / HOLDER).write_text(str(os.getpid()), encoding="utf-8")
+        except Timeout:
+            message = f"another run works in this folder (process {_holder(folder)})"
+            raise InUse([Problem(str(folder), message, "wait for it, or give another --run")]) from None
         except OSError as error:
             raise storage_error(folder, error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
-            self._lock.close()
-            message = f"another run works in this folder (process {holder})"
-            raise RecipeError([Problem(str(folder), message, "wait for it, or give another --run")]) from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
 
     @classmethod
     def choose(cls, recipe: Recipe, folder: Path | None) -> RunDir:
-        """The folder asked for, or the unfinished one of the same recipe, or the next free number under runs/."""
+        """The folder asked for, or an unfinished one of the same recipe in which nobody works, or the next number under runs/.
+
+        Raises InUse when another run works in the folder asked for.
+        """
         if folder is not None:
             if folder.exists() and not folder.is_dir():
                 raise RecipeError([Problem(str(folder), "is a file", "give a folder with --run")])
@@ -53,10 +59,37 @@ class RunDir:
         number = 1
         while (runs / f"{recipe.name}-{number}").exists():
             number += 1
-        last = runs / f"{recipe.name}-{number - 1}"
-        if number > 1 and not (last / MANIFEST).exists() and cls._recipe_text(last) == dump(recipe):
-            return cls(last)
-        return cls(runs / f"{recipe.name}-{number}")
+        return cls._unfinished(recipe, runs, number - 1) or cls._new(recipe, runs, number)
+
+    @classmethod
+    def _unfinished(cls, recipe: Recipe, runs: Path, last: int) -> RunDir | None:
+        """The last run, when it is an unfinished one of the same recipe; one in which a process works is passed over."""
+        for number in range(last, 0, -1):
+            folder = runs / f"{recipe.name}-{number}"
+            if (folder / MANIFEST).exists() or cls._recipe_text(folder) != dump(recipe):
+                return None
+            try:
+                run = cls(folder)
+            except InUse:
+                continue
+            if not (folder / MANIFEST).exists():
+                return run
+            run.close()  # it was finished in this moment
+            return None
+        return None
+
+    @classmethod
+    def _new(cls, recipe: Recipe, runs: Path, number: int) -> RunDir:
+        """A folder that this process makes: two runs that start at once get two numbers."""
+        while True:
+            folder = runs / f"{recipe.name}-{number}"
+            try:
+                folder.mkdir(parents=True)
+                return cls(folder)
+            except (FileExistsError, InUse):
+                number += 1
+            except OSError as error:
+                raise storage_error(folder, error) from error
 
     @classmethod
     def _refuse_others(cls, folder: Path, recipe: Recipe) -> None:
@@ -64,7 +97,7 @@ class RunDir:
         if not folder.exists() or not any(folder.iterdir()):
             return
         text = cls._recipe_text(folder)
-        if not text and not (folder / ".lock").exists():
+        if not text and not (folder / LOCK).exists():
             message = "is not empty, and not a run's folder: its artifacts/ and stages/ would be replaced"
         elif text and f"name: {recipe.name}" != text.splitlines()[0]:
             message = f"holds a run of another recipe ({text.splitlines()[0]})"
@@ -87,17 +120,32 @@ class RunDir:
         write_atomic(self.folder / "recipe.yaml", dump(recipe).encode())
 
     def finish(self, manifest: Mapping[str, Any]) -> None:
-        """Write manifest.json: what was promised and kept, and the sha256 of every file."""
-        files = {
-            str(path.relative_to(self.folder)): sha256_of(path)
-            for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and path.name not in (MANIFEST, ".lock", "events.jsonl")
-        }
-        text = json.dumps({**manifest, "files": files}, indent=1, default=str)
-        write_atomic(self.folder / MANIFEST, text.encode())
+        """The run is done: `manifest` says what was promised and kept. `close` writes it, after the last event."""
+        self._manifest = manifest
 
     def close(self) -> None:
-        self._lock.close()
+        """Write manifest.json, if the run is done, with the sha256 of each file but those UNHASHED; give the folder back."""
+        try:
+            if self._manifest is not None:
+                files = {
+                    path.relative_to(self.folder).as_posix(): sha256_of(path)
+                    for path in sorted(self.folder.rglob("*"))
+                    if path.is_file() and path.relative_to(self.folder).as_posix() not in UNHASHED
+                }
+                text = json.dumps({**self._manifest, "files": files}, indent=1, default=str)
+                write_atomic(self.folder / MANIFEST, text.encode())
+                self._manifest = None
+        finally:
+            with suppress(OSError):
+                (self.folder / HOLDER).unlink()
+            self._lock.release()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        return (folder / HOLDER).read_text(encoding="utf-8") or "unknown"
+    except OSError:
+        return "unknown"
 
 
 def dump(recipe: Recipe) -> str:

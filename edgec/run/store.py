@@ -1,28 +1,40 @@
-"""The content-addressed, crash-safe cache of stage results.
+"""The content-addressed cache of stage results, safe against crashes and shared by any number of processes.
 
-    <root>/<key>/           key = sha256 of everything that the result depends on
-        entry.json          sha256 of every file below, and the parts of the key
+    <root>/v2/<key>/          key = sha256 of everything that the result depends on
+        entry.json            sha256 of every file below, and the parts of the key
         network.json weights.safetensors metrics.json files/...
-    <root>/work/<key>/      checkpoints of a stage that is under way
-    <root>/last/<name>.json the parts of the last key of a stage, to say what changed
+    <root>/v2/locks/<key>.lock  held by the process that makes or replaces the result; the system frees it with the process
+    <root>/v2/work/<key>/     checkpoints of a stage under way; belongs to whoever holds the lock, so a killed one is resumed
+    <root>/v2/staging/<key>/  an entry being written, likewise
+    <root>/v2/last/<name>.json  the parts of the last key of a stage, to say what changed
 
-An entry appears whole, by one rename, and is verified before every use.
+An entry appears whole, by one rename, and is verified before every use. The first writer wins: a good entry is never
+replaced, unless the caller asks for it. Reading takes no lock, so it also works where nothing can be written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
-import tempfile
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from edgec.core.errors import EdgecError, StorageError
+from filelock import FileLock, Timeout
+
+from edgec.core.errors import NetworkError, StorageError
 from edgec.core.files import sha256_of, storage_error, sync_folder, write_atomic
 from edgec.core.network import Network
+
+LAYOUT = "v2"  # raised whenever this or an older edgec could not read what the other wrote
+POLL_SECONDS = 0.2
+REMEDY = "set EDGEC_STORE to a folder that can be written"
 
 
 @dataclass(frozen=True)
@@ -34,99 +46,243 @@ class Result:
     files: Path  # folder of the files that it wrote
 
 
+class Damaged(StorageError):
+    """An entry of the store is not what was written, and nobody is replacing it."""
+
+
 def key_of(parts: Mapping[str, Any]) -> str:
     """The full sha256 of the parts that a result depends on."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 class Store:
-    """A folder of stage results."""
+    """A folder of stage results. Nothing is written before `begin`, `making`, `put` or `remember`."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.place = root
+        self.root = root / LAYOUT
+        self._locks: dict[str, FileLock] = {}
+
+    def begin(self) -> str:
+        """Make the folder; in words what a person should know of it, or nothing.
+
+        Said are results of another edgec, once, by whoever makes the folder; and that nothing can be written, each time.
+        """
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True)
+        except FileExistsError:
+            return ""
         except OSError as error:
-            raise storage_error(root, error) from error
+            return f"{storage_error(self.root, error, REMEDY)}; what is there is read, but nothing new can be made"
+        if any(_is_entry(path) for path in self.place.iterdir()):
+            return (
+                f"{self.place}: results of another version of edgec are not used; "
+                f"delete all but {LAYOUT}/ there to free their space"
+            )
+        return ""
 
     def get(self, key: str, allow_code: bool = False) -> Result | None:
-        """The result of a key, verified; None when there is none. Raises StorageError when it is damaged."""
-        folder = self.root / key
-        if not (folder / "entry.json").is_file():
-            return None
-        try:
-            entry = json.loads((folder / "entry.json").read_bytes())
-            for name, expected in entry["files"].items():
-                if sha256_of(folder / name) != expected:
-                    raise StorageError(f"{folder / name}: damaged, its sha256 is not what was written")
-            metrics = json.loads((folder / "metrics.json").read_bytes())
-            return Result(Network.load(folder, allow_code), metrics, folder / "files")
-        except (OSError, ValueError, KeyError) as error:
-            raise StorageError(f"{folder}: damaged ({error})") from error
+        """The verified result of a key. None when there is none, or when another process is making it right now.
 
-    def put(self, key: str, parts: Mapping[str, Any], result: Result) -> Result:
-        """Store a result and give it back as stored."""
+        Raises Damaged when a file is not what was written, StorageError when one cannot be read.
+        """
         try:
-            staging = Path(tempfile.mkdtemp(dir=self.root, prefix=".staging-"))
+            return self._read(key, allow_code)
+        except Damaged:
+            # Perhaps it was being replaced. Only under the lock is damage a fact.
+            lock = self._lock(key)
             try:
-                result.network.save(staging)
-                write_atomic(
-                    staging / "metrics.json", json.dumps(result.metrics, allow_nan=False, indent=1).encode()
-                )
-                if result.files.is_dir():
-                    shutil.copytree(result.files, staging / "files")
-                (staging / "files").mkdir(exist_ok=True)
-                files = {
-                    str(p.relative_to(staging)): sha256_of(p)
-                    for p in sorted(staging.rglob("*"))
-                    if p.is_file()
-                }
-                entry = {"parts": parts, "files": files}
-                write_atomic(staging / "entry.json", json.dumps(entry, indent=1, default=str).encode())
-                self.drop(key)
-                staging.rename(self.root / key)
-                sync_folder(self.root)
+                lock.acquire(blocking=False)
+            except Timeout:
+                return None
+            except OSError:  # nothing can be written here, so nobody replaces it
+                return self._read(key, allow_code)
+            try:
+                return self._read(key, allow_code)
             finally:
-                shutil.rmtree(staging, ignore_errors=True)
-        except OSError as error:
-            raise storage_error(self.root / key, error) from error
-        shutil.rmtree(self.work(key), ignore_errors=True)
-        stored = self.get(key, result.network.allow_code)
-        if stored is None:
-            raise StorageError(f"{self.root / key}: vanished while it was written")
+                lock.release()
+
+    @contextmanager
+    def making(self, key: str, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+        """Be the one process that makes this result.
+
+        While another one does, wait, after one call of `waiting` with its name. Raises StorageError where nothing can
+        be written.
+        """
+        lock = self._lock(key)
+        holder = self.root / "locks" / f"{key}.holder"
+        with self._writing(key):
+            holder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                if waiting is not None:
+                    waiting(_text(holder) or "another process")
+                lock.acquire(poll_interval=POLL_SECONDS)
+        try:
+            with self._writing(key):
+                holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            yield
+        finally:
+            lock.release()
+
+    def put(self, key: str, parts: Mapping[str, Any], result: Result, replace: bool = False) -> Result:
+        """Store a result and give it back as stored. A good entry that is there already stays, unless `replace`.
+
+        Waits while another process makes the same result. Raises StorageError when it cannot be written: nothing is lost
+        then, neither an entry nor the checkpoints of the stage.
+        """
+        allow_code = result.network.allow_code
+        with self.making(key):
+            stored = None if replace else self._good(key, allow_code)
+            if stored is None:
+                with self._writing(key):
+                    self._write(key, parts, result)
+                stored = self._read(key, allow_code)
+            if stored is None:
+                raise StorageError(
+                    f"{self.root / key}: vanished while it was written; run the same command again"
+                )
+            shutil.rmtree(self.work(key), ignore_errors=True)
         return stored
 
-    def drop(self, key: str) -> None:
-        """Forget a result."""
-        shutil.rmtree(self.root / key, ignore_errors=True)
-
     def work(self, key: str) -> Path:
-        """The folder in which a stage under way keeps its checkpoints."""
+        """The folder in which a stage under way keeps its checkpoints; for the process that is `making` the result."""
         return self.root / "work" / key
 
-    def explain(self, name: str, parts: Mapping[str, Any]) -> str:
-        """Why the key of this stage is not the last one, in words; then remember these parts."""
-        path = self.root / "last" / f"{name}.json"
+    def why(self, name: str, parts: Mapping[str, Any]) -> str:
+        """Why the key of this stage is not the last one that was remembered, in words."""
         try:
-            before = json.loads(path.read_bytes())
+            before = cast(object, json.loads((self.root / "last" / f"{name}.json").read_bytes()))
         except (OSError, ValueError):
             before = None
-        now = json.loads(json.dumps(parts, default=str))
-        write_atomic(path, json.dumps(now).encode())
-        if before is None:
+        if not isinstance(before, dict):
             return "not run before"
-        changed = [part for part in now if before.get(part) != now[part]]
-        details: list[str] = []
-        for part in changed:
-            old, new = before.get(part), now[part]
-            if isinstance(old, dict) and isinstance(new, dict):
-                keys = [k for k in new if old.get(k) != new[k]]
-                details.append(f"{part} ({', '.join(f'{k}: {old.get(k)} -> {new[k]}' for k in keys[:3])})")
-            else:
-                details.append(part)
-        return "changed: " + "; ".join(details) if changed else "not finished before"
+        return _difference(cast(dict[str, Any], before), json.loads(json.dumps(parts, default=str)))
+
+    def remember(self, name: str, parts: Mapping[str, Any]) -> None:
+        """Keep the parts of a stage's key, so that `why` can say the next time what changed."""
+        write_atomic(self.root / "last" / f"{name}.json", json.dumps(parts, default=str).encode())
+
+    def _lock(self, key: str) -> FileLock:
+        """The lock of a key. The same object each time: whoever holds it may take it again."""
+        if key not in self._locks:
+            self._locks[key] = FileLock(self.root / "locks" / f"{key}.lock")
+        return self._locks[key]
+
+    @contextmanager
+    def _writing(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_error(self.root / key, error, REMEDY) from error
+
+    def _good(self, key: str, allow_code: bool) -> Result | None:
+        try:
+            return self._read(key, allow_code)
+        except Damaged:
+            return None
+
+    def _read(self, key: str, allow_code: bool) -> Result | None:
+        """The result of a key. Raises Damaged with the name of every file that is not what was written."""
+        folder = self.root / key
+        if not folder.is_dir():
+            return None
+        try:
+            files = _files_of(folder / "entry.json")
+            wrong = [name for name, expected in files.items() if not _same(folder / name, expected)]
+            if wrong:
+                raise Damaged(f"{folder}: damaged, not what was written: {', '.join(wrong)}")
+            metrics = json.loads((folder / "metrics.json").read_bytes())
+            return Result(Network.load(folder, allow_code), metrics, folder / "files")
+        except Damaged:
+            raise
+        except (FileNotFoundError, NotADirectoryError, ValueError, StorageError, NetworkError) as error:
+            raise Damaged(f"{folder}: damaged ({error})") from error
+        except OSError as error:  # a disk or a permission, which says nothing of the entry
+            raise StorageError(f"{folder}: cannot be read ({error}); nothing was changed there") from error
+
+    def _write(self, key: str, parts: Mapping[str, Any], result: Result) -> None:
+        """Write an entry beside its place and move it there. The caller holds the lock."""
+        staging = self.root / "staging" / key
+        old = staging.with_name(f"{key}.old")
+        target = self.root / key
+        for folder in (staging, old):  # of one that was killed
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            (staging / "files").mkdir(parents=True)
+            result.network.save(staging)
+            write_atomic(
+                staging / "metrics.json", json.dumps(result.metrics, allow_nan=False, indent=1).encode()
+            )
+            if result.files.is_dir():
+                shutil.copytree(result.files, staging / "files", dirs_exist_ok=True)
+            files = {
+                path.relative_to(staging).as_posix(): sha256_of(path)
+                for path in sorted(staging.rglob("*"))
+                if path.is_file()
+            }
+            entry = {"parts": json.loads(json.dumps(parts, default=str)), "files": files}
+            write_atomic(
+                staging / "entry.json", json.dumps(entry | {"itself": _digest(entry)}, indent=1).encode()
+            )
+            if target.exists():
+                target.rename(old)
+            staging.rename(target)
+            sync_folder(self.root)
+        finally:
+            for folder in (staging, old):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
-def damaged(error: EdgecError) -> str:
-    """What to tell of a damaged entry that is made again."""
-    return f"a cached result was damaged and is made again: {error}"
+def _is_entry(path: Path) -> bool:
+    """Whether a folder is a result, or the store of another layout."""
+    return (re.fullmatch(r"v\d+", path.name) is not None and path.name != LAYOUT) or (
+        path / "entry.json"
+    ).is_file()
+
+
+def _files_of(place: Path) -> dict[str, str]:
+    """sha256 by name of the files of an entry. Raises Damaged when the list itself is not what was written."""
+    try:
+        entry = cast(dict[str, Any], json.loads(place.read_bytes()))
+        whole = entry.pop("itself") == _digest(entry)
+    except (FileNotFoundError, ValueError, AttributeError, KeyError, TypeError):
+        whole, entry = False, {}
+    if not whole:
+        raise Damaged(f"{place.parent}: damaged, not what was written: {place.name}")
+    return entry["files"]
+
+
+def _digest(entry: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+
+
+def _same(path: Path, expected: str) -> bool:
+    try:
+        return sha256_of(path) == expected
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8").strip()
+    return ""
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What of a key changed, in words."""
+    details: list[str] = []
+    for part in now:
+        old, new = before.get(part), now[part]
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            was, became = cast(dict[str, Any], old), cast(dict[str, Any], new)
+            keys = [key for key in became if was.get(key) != became[key]]
+            changes = ", ".join(f"{key}: {was.get(key)} -> {became[key]}" for key in keys[:3])
+            details.append(f"{part} ({changes})")
+        else:
+            details.append(part)
+    return "changed: " + "; ".join(details) if details else "not finished before"

@@ -173,7 +173,7 @@ def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx
         graph = compact(packed(graph) if precision == "codebook" else graph)
         kept = list(quantization.float_layers)
         return graph, {
-            "fusion": fusion(graph, kept).to_json() | {"wanted": wanted(base, kept)},
+            "fusion": fusion(graph, kept).model_dump(mode="json") | {"wanted": wanted(base, kept)},
             "float_layers": kept,
         }
     return graph, {}

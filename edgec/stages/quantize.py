@@ -162,7 +162,8 @@ def measured(
         "graph_zipped_bytes": len(zlib.compress(small)),
         "float": dict(reference),
         "drop": reference[metric] - reached[metric],
-        "fusion": fusion(graph, found.float_layers).to_json() | {"wanted": wanted(model, found.float_layers)},
+        "fusion": fusion(graph, found.float_layers).model_dump(mode="json")
+        | {"wanted": wanted(model, found.float_layers)},
         "weights": _weights_told(model, found),
     }
 

@@ -29,6 +29,16 @@ def barrier(world: World) -> None:
         dist.barrier()
 
 
+def agreed(number: int, world: World) -> int:
+    """The number of rank 0, which all processes go by."""
+    if world.size == 1:
+        return number
+    tensor = torch.tensor(number, dtype=torch.int64)
+    tensor = tensor.cuda() if dist.get_backend() == "nccl" else tensor
+    dist.broadcast(tensor, 0)
+    return int(tensor.item())
+
+
 def average(values: list[float], world: World) -> list[float]:
     """Mean over the processes, element by element."""
     if world.size == 1:

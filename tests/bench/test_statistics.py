@@ -87,37 +87,6 @@ def test_percentiles_pool_and_thinning_keeps_the_order() -> None:
     assert statistics.thinned([[3.0, 1.0]]) == [3.0, 1.0]
 
 
-def answer(wall: float = 1.0, switches: int = 0, threads: int = 1) -> dict[str, float]:
-    return {
-        "wall_cpu_ratio": wall,
-        "involuntary_switches": switches,
-        "measured_seconds": 1.0,
-        "threads": threads,
-    }
-
-
-def test_verdicts() -> None:
-    assert statistics.judge([answer()] * 3, 0.5, 9.0, 2) == (
-        "quiet",
-        [],
-    )  # the load may be what we did ourselves
-    verdict, reasons = statistics.judge([answer()] * 3, 1.0, 0.0, 2)
-    assert verdict == "busy: ratios only"
-    assert "1.0 of 2 cores at work" in reasons[0]
-    assert statistics.judge([answer()] * 3, None, 0.5, 2) == ("quiet", [])
-    verdict, reasons = statistics.judge([answer()] * 3, None, 7.0, 2)
-    assert verdict == "busy: ratios only"
-    assert "7.0 on 2 cores" in reasons[0]
-    assert statistics.judge([answer(switches=300)] * 3, 0.0, 0.0, 2)[0] == "busy: ratios only"
-    assert statistics.judge([answer(wall=1.2)] * 3, None, None, 2)[0] == "busy: ratios only"
-    assert statistics.judge([answer(wall=3.0)] * 3, 0.0, 0.0, 2)[0] == "unusable"
-    assert statistics.judge([], 0.0, 0.0, 2)[0] == "unusable"
-
-
-def test_threads_that_wait_for_each_other_are_not_a_busy_machine() -> None:
-    assert statistics.judge([answer(), answer(wall=5.0, threads=4)], 0.0, 0.0, 4) == ("quiet", [])
-
-
 def test_cores_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of three CPUs are ours; one works all the time, one for half of it, a quarter of that for another machine."""
     given = iter(

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from edgec.bench.files import profile_artifacts
 from edgec.core.errors import Missing, RecipeError, StageError
 from edgec.core.events import Events
+from edgec.core.results.profile import ProfileResult
 from edgec.devices.device import DeviceLost
 from edgec.devices.inventory import open_devices
 from edgec.devices.programs import parse
 from edgec.recipe import Profile
-from edgec.stages.profile import profile_artifacts
 
 QUICK: dict[str, Any] = {"warmup_seconds": 0.01, "min_seconds": 0.03, "max_seconds": 0.1, "interval": 0.3}
 
@@ -88,16 +89,17 @@ def with_programs(phone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_phone_without_python(with_programs: Path, tiny_onnx: Callable[..., Path]) -> None:
     config = Profile(runtimes=("onnxruntime",), threads=(2,), processes=3, devices=("phone",), **QUICK)
-    figures = profile_artifacts([tiny_onnx("a.onnx"), tiny_onnx("b.onnx")], config, Events())
-    assert figures["device"] == "phone"
-    for cell in figures["cells"]:
-        assert cell["median_ms"] == pytest.approx(5.11)
-        assert (cell["processes"], cell["runs"], cell["p99_ms"], cell["min_cpu_ms"]) == (3, 150, None, None)
-    assert figures["speedups"][0]["ratio"] == pytest.approx(1.0)
-    assert figures["verdict"] == "busy: ratios only"
-    assert "nothing says that it ran alone" in figures["reasons"][-1]
-    assert figures["environment"]["cores"] >= 1
-    assert json.loads(json.dumps(figures)) == figures
+    result = profile_artifacts([tiny_onnx("a.onnx"), tiny_onnx("b.onnx")], config, Events())
+    figures = result.first
+    assert figures.device == "phone"
+    for cell in figures.cells:
+        assert cell.median_ms == pytest.approx(5.11)
+        assert (cell.processes, cell.runs, cell.p99_ms, cell.min_cpu_ms) == (3, 150, None, None)
+    assert figures.speedups[0].ratio == pytest.approx(1.0)
+    assert figures.verdict == "busy: ratios only"
+    assert "nothing says that it ran alone" in figures.reasons[-1]
+    assert figures.environment.cores >= 1
+    assert ProfileResult.model_validate_json(result.model_dump_json()) == result
     calls = (with_programs / "calls").read_text().splitlines()
     assert "-e cpu -m times -r 50 -x 2 -y 1 -I" in calls[0]
     assert list((with_programs / "edgec").iterdir()) == []
@@ -174,6 +176,6 @@ def test_a_phone_with_python_runs_the_probe(phone: Path, tiny_onnx: Callable[...
     path.write_text(f"board: {{address: 'adb://R58M123', python: {sys.executable}}}\n")
     monkeypatch.setenv("EDGEC_DEVICES", str(path))
     config = Profile(runtimes=("onnxruntime",), threads=(1,), processes=1, devices=("board",), **QUICK)
-    figures = profile_artifacts([tiny_onnx()], config, Events())
-    assert figures["cells"][0]["runs"] >= 3
+    figures = profile_artifacts([tiny_onnx()], config, Events()).first
+    assert figures.cells[0].runs >= 3
     assert list((phone / "edgec").iterdir()) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -17,13 +16,15 @@ import onnxruntime
 import pytest
 from boards import Board, keypair
 
+from edgec.bench.files import profile_artifacts
 from edgec.core.errors import Missing, RecipeError, StageError
 from edgec.core.events import Events, Note, Progress
+from edgec.core.results.artifact_id import artifact_named
+from edgec.core.results.profile import ProfileResult
 from edgec.devices.device import Device, DeviceLost
 from edgec.devices.inventory import open_devices
 from edgec.devices.ssh import Ssh, parsed
 from edgec.recipe import Profile
-from edgec.stages.profile import profile_artifacts
 
 QUICK: dict[str, Any] = {"warmup_seconds": 0.01, "min_seconds": 0.03, "max_seconds": 0.1, "interval": 0.3}
 
@@ -239,12 +240,12 @@ def test_measurements_before_the_board_disappears_are_kept(
     config = Profile(
         runtimes=("onnxruntime",), threads=(1,), processes=4, devices=("board", "local"), **QUICK
     )
-    figures = profile_artifacts(paths, config, Events(listeners=(pull_the_plug,)))
-    assert figures["device"] == "board"
-    assert [(c["artifact"], c["processes"]) for c in figures["cells"]] == [("a", 2), ("b", 1)]
-    (failure,) = figures["failures"]
-    assert failure["kind"] == "lost"
-    assert [(o["device"], len(o["cells"])) for o in figures["others"]] == [("local", 2)]
+    result = profile_artifacts(paths, config, Events(listeners=(pull_the_plug,)))
+    assert result.first.device == "board"
+    assert [(c.artifact.name, c.processes) for c in result.first.cells] == [("a", 2), ("b", 1)]
+    (failure,) = result.failures
+    assert failure.kind == "lost"
+    assert [(o.device, len(o.cells)) for o in result.others] == [("local", 2)]
     assert sum(isinstance(e, Note) and e.level == "error" for e in heard) == 1
 
 
@@ -256,11 +257,11 @@ def test_a_board_that_is_not_there_costs_the_others_nothing(tiny_onnx: Callable[
         devices=("ssh://nobody@127.0.0.1:9", "local"),
         **QUICK,
     )
-    figures = profile_artifacts([tiny_onnx()], config, Events())
-    assert (figures["device"], len(figures["cells"])) == ("local", 1)
-    (failure,) = figures["failures"]
-    assert (failure["device"], failure["kind"]) == ("ssh://nobody@127.0.0.1:9", "missing")
-    assert "nothing listens there" in failure["error"]
+    figures = profile_artifacts([tiny_onnx()], config, Events()).first
+    assert (figures.device, len(figures.cells)) == ("local", 1)
+    (failure,) = figures.failures
+    assert (failure.device, failure.kind) == ("ssh://nobody@127.0.0.1:9", "missing")
+    assert "nothing listens there" in failure.error
     alone = config.model_copy(update={"devices": ("ssh://nobody@127.0.0.1:9",)})
     with pytest.raises(Missing, match="nothing listens there"):
         profile_artifacts([tiny_onnx()], alone, Events())
@@ -360,8 +361,8 @@ def test_json_of_figures_on_a_board(
 ) -> None:
     open_board()
     config = Profile(runtimes=("onnxruntime",), threads=(1,), processes=2, devices=("board",), **QUICK)
-    figures = profile_artifacts([tiny_onnx()], config, Events())
-    assert json.loads(json.dumps(figures)) == figures
-    assert figures["environment"]["pinned"]
-    assert figures["environment"]["versions"]["onnxruntime"] == onnxruntime.__version__
-    assert figures["operators"]["tiny"]
+    result = profile_artifacts([tiny_onnx()], config, Events())
+    assert ProfileResult.model_validate_json(result.model_dump_json()) == result
+    assert result.first.environment.pinned
+    assert result.first.environment.versions["onnxruntime"] == onnxruntime.__version__
+    assert result.first.operators_of(artifact_named("tiny"))

@@ -43,9 +43,14 @@ def test_everything_comes_out_and_a_second_run_takes_it_from_the_cache(tiny: Tre
     run = edgec.compress(tiny)
     folder = run.folder
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    assert {"recipe.yaml", "report.html", "report.json", "report.md", "artifacts/model.int8.onnx"} <= set(
-        manifest["files"]
-    )
+    assert {
+        "recipe.yaml",
+        "report.html",
+        "report.json",
+        "report.md",
+        "artifacts/model.int8.onnx",
+        "events.jsonl",
+    } <= set(manifest["files"])
     for name, digest in manifest["files"].items():
         assert sha256_of(folder / name) == digest, name
 

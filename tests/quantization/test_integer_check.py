@@ -29,13 +29,20 @@ def test_every_convolution_runs_in_integers_with(exported: Callable[..., Any], a
     # swish and the rectifiers run in integers too; Mish has no integer kernel
     assert found.dequantize == (24 if activation == "mish" else 2)
     assert bool(found.lone) == (activation == "mish")
-    assert all("in float" in lone["reason"] for lone in found.lone)
+    assert all("in float" in lone.reason for lone in found.lone)
 
 
 def test_layers_kept_in_float_are_counted(tiny: Any) -> None:
     kept = ["backbone.csp1.conv1.conv", "head32"]
     found = fusion(insert(tiny.model, tiny.ranges, kept), kept)
     assert found.integer == wanted(tiny.model, kept) == 22
-    assert sorted(left["layer"] for left in found.left_float) == sorted(kept)
-    assert {left["reason"] for left in found.left_float} == {"kept in float by the recipe or its sensitivity"}
-    assert found.to_json()["integer"] == 22
+    assert sorted(left.layer for left in found.left_float) == sorted(kept)
+    assert {left.reason for left in found.left_float} == {"kept in float by the recipe or its sensitivity"}
+    assert {left.cause for left in found.left_float} == {"kept"} and found.unexpected == ()
+
+
+def test_a_convolution_without_pairs_is_left_in_float_though_nobody_asked(tiny: Any) -> None:
+    found = fusion(insert(tiny.model, tiny.ranges, ["head32"]), [])
+    (left,) = found.unexpected
+    assert (left.layer, left.cause) == ("head32", "not_fused")
+    assert found.model_dump(mode="json").keys() == {"integer", "left_float", "dequantize", "lone"}

@@ -29,6 +29,7 @@ def call(tiny: Any, net: torch.nn.Module, evaluate: Any) -> Any:
     return tuned(net, tiny.model, tensors, tiny.images, EXAMPLE, evaluate, 0.01, None, 2)
 
 
+@pytest.mark.runtimes
 @pytest.mark.skipif(not HERE, reason="neural-compressor is not installed")
 @pytest.mark.filterwarnings("ignore")
 def test_its_ranges_serve_the_int8_graph(tiny: Any) -> None:

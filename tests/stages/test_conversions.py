@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from edgec.bench.conversions import conversions
+from edgec.bench.files import candidates_of
 from edgec.core.errors import Missing, StageError
 from edgec.core.events import Events
 from edgec.core.network import Network
@@ -61,13 +62,13 @@ def artifacts(
 @pytest.fixture
 def run(artifacts: dict[str, Path], tmp_path: Path) -> Callable[..., Any]:
     def go(runtime: str, names: list[str], env: Any = None) -> Any:
-        paths = {name: artifacts[name] for name in names}
-        precisions = {name: name.rpartition(".")[2] for name in names}
-        return conversions(paths, precisions, [runtime], tmp_path / "out", Events(listeners=()), env)
+        candidates = candidates_of([artifacts[name] for name in names], ["onnxruntime"])
+        return conversions(candidates, [runtime], tmp_path / "out", Events(listeners=()), env)
 
     return go
 
 
+@pytest.mark.runtimes
 @pytest.mark.parametrize("runtime", list(NEEDS))
 def test_real_runtimes_give_the_artifacts_outputs(
     run: Callable[..., Any], runtime: str, nearness: Callable[..., Any], detector: Network, tmp_path: Path
@@ -79,7 +80,10 @@ def test_real_runtimes_give_the_artifacts_outputs(
     from edgec.env import Env
 
     env = Env(nearness(), "profile", Events(listeners=()), detector, tmp_path, tmp_path)
-    found = {c.artifact: c for c in run(runtime, ["model.fp32", "model.fp16", "model.int8"], env)}
+    converted = {
+        c.result.artifact.name: c for c in run(runtime, ["model.fp32", "model.fp16", "model.int8"], env)
+    }
+    found = {name: c.result for name, c in converted.items()}
     assert found["model.fp32"].reason == ""
     assert found["model.fp32"].snr_db > 80
     assert found["model.fp32"].metrics["map50"] > 0.99
@@ -89,7 +93,7 @@ def test_real_runtimes_give_the_artifacts_outputs(
     )  # its accuracy may be refused, honestly: noise is the metric here
     assert found["model.int8"].snr_db > 12
     assert found["model.int8"].bytes < 0.7 * found["model.fp32"].bytes
-    told = json.loads((found["model.fp32"].folder / "package.json").read_text())
+    told = json.loads((converted["model.fp32"].folder / "package.json").read_text())
     assert told["outputs"] == ["head0", "head1"]
 
 
@@ -110,6 +114,7 @@ def lying(factor: float) -> Callable[..., Any]:
     return convert
 
 
+@pytest.mark.runtimes
 def test_a_converter_that_succeeds_with_wrong_numbers_has_failed(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,12 +122,13 @@ def test_a_converter_that_succeeds_with_wrong_numbers_has_failed(
         pytest.skip("openvino is not installed")
     monkeypatch.setattr(packaging, "converter", lambda runtime: lying(1.0))
     (right,) = run("openvino", ["model.fp32"])
-    assert right.reason == ""
+    assert right.result.passed
     monkeypatch.setattr(packaging, "converter", lambda runtime: lying(1.1))
-    (wrong,) = run("openvino", ["model.fp32"])
+    (refused,) = run("openvino", ["model.fp32"])
+    wrong = refused.result
     assert wrong.kind == "failed"
     assert "dB from onnxruntime's" in wrong.reason and "the conversion is wrong" in wrong.reason
-    assert wrong.to_json()["passed"] is False and wrong.snr_db < 60
+    assert not wrong.passed and wrong.snr_db < 60
 
 
 def test_crashes_hangs_and_missing_programs_are_told(tmp_path: Path) -> None:

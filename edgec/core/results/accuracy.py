@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, model_serializer, model_validator
 
-from edgec.core.frozen import Frozen
+from edgec.core.frozen import Frozen, json_object
 
 Values = dict[str, float]
 NOT_METRICS = ("images", "objects")  # counts that stand beside the metrics
@@ -32,11 +31,12 @@ class Accuracy(Frozen):
     @classmethod
     def _of_flat(cls, given: Any) -> Any:
         """Read the flat form. A part behind a metric that also stands alone is a set, else a class."""
-        if not isinstance(given, Mapping) or set(given) <= set(cls.model_fields):
+        flat = json_object(given)
+        if flat is None or set(flat) <= set(cls.model_fields):
             return given
         read: dict[str, Any] = {"values": {}, "counts": {}, "by_class": {}, "by_set": {}, "by_image": {}}
-        for key, value in given.items():
-            metric, *parts = str(key).split("/", 2)
+        for key, value in flat.items():
+            metric, *parts = key.split("/", 2)
             if key in NOT_METRICS:
                 read["counts"][key] = int(value)
             elif not parts:
@@ -44,7 +44,7 @@ class Accuracy(Frozen):
             elif len(parts) == 2:
                 read["by_image"].setdefault(metric, {}).setdefault(parts[0], {})[parts[1]] = value
             else:
-                kind = "by_set" if metric in given else "by_class"
+                kind = "by_set" if metric in flat else "by_class"
                 read[kind].setdefault(metric, {})[parts[0]] = value
         return read
 

@@ -1,0 +1,72 @@
+"""Results that several runs, and the ranks of one run, take from one store: one makes, the others wait and take."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from edgec.core.errors import StorageError
+from edgec.core.events import Events
+from edgec.env import World
+from edgec.run.store import Damaged, Result, Store
+
+
+@contextmanager
+def stored(
+    store: Store, key: str, stage: str, events: Events, allow_code: bool, world: World, anew: bool = False
+) -> Iterator[Result | None]:
+    """The stored result of a key; or None, and inside the block this run is the only one that makes it.
+
+    Another run that makes it is waited for, and said. Rank 0 holds the lock and decides for all ranks. `anew` asks for
+    None in any case. Raises StorageError when the store cannot be read, or nothing can be written there.
+    """
+    from edgec.training.distributed import barrier
+
+    def waiting(holder: str) -> None:
+        events.note(f"waiting for {holder}, which makes this result", stage=stage)
+
+    found = None if anew else _found(store, key, events, allow_code, world, quiet=True)
+    if found is not None:
+        yield found
+        return
+    with store.making(key, waiting) if world.rank == 0 else nullcontext():
+        barrier(world)
+        yield None if anew else _found(store, key, events, allow_code, world)
+
+
+def shared(store: Store, key: str, allow_code: bool) -> Result:
+    """A result that rank 0 has seen or made. Raises StorageError when this rank does not see it."""
+    result = store.get(key, allow_code)
+    if result is None:
+        raise StorageError(
+            f"{store.root / key}: not found, though rank 0 has it; let EDGEC_STORE name one folder for all ranks"
+        )
+    return result
+
+
+def run_number(folder: Path | None, world: World) -> int:
+    """A number that stands for a run's folder, the same on all ranks; only rank 0 knows the folder."""
+    from edgec.training.distributed import agreed
+
+    own = hashlib.sha256(str(folder.absolute()).encode()).digest()[:7] if folder else b""
+    return agreed(int.from_bytes(own), world)
+
+
+def _found(
+    store: Store, key: str, events: Events, allow_code: bool, world: World, quiet: bool = False
+) -> Result | None:
+    """The stored result, for all ranks or for none; None when it is damaged, which is said unless `quiet`."""
+    from edgec.training.distributed import agreed
+
+    result: Result | None = None
+    if world.rank == 0:
+        try:
+            result = store.get(key, allow_code)
+        except Damaged as error:
+            if not quiet:
+                events.note(f"a cached result is made again: {error}", level="warning")
+    if not agreed(result is not None, world):
+        return None
+    return result or shared(store, key, allow_code)

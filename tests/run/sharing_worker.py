@@ -1,0 +1,53 @@
+"""One of the runs of a test: `python sharing_worker.py STORE OUT SECONDS`. Makes one result, or takes another run's."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from edgec.core.events import Event, Events
+from edgec.core.network import Network
+from edgec.run.pipeline import join_world
+from edgec.run.sharing import shared, stored
+from edgec.run.store import Result, Store, key_of
+from edgec.training.distributed import barrier
+
+PARTS = {"stage": 1}
+
+
+def main(place: Path, out: Path, seconds: float) -> None:
+    torch.set_num_threads(1)
+    world = join_world("cpu")
+    notes: list[str] = []
+
+    def hear(event: Event) -> None:
+        notes.append(getattr(event, "message", ""))
+        out.with_suffix(".heard").write_text("\n".join(notes), encoding="utf-8")
+
+    store, key = Store(place), key_of(PARTS)
+    with stored(store, key, "train", Events(listeners=(hear,)), False, world) as found:
+        resumed = ""
+        if found is None:
+            checkpoint = store.work(key) / "scratch" / "checkpoint"
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            if checkpoint.exists():
+                resumed = checkpoint.read_text(encoding="utf-8")
+            if world.rank == 0:
+                checkpoint.write_text(str(os.getpid()), encoding="utf-8")
+            time.sleep(seconds)
+            network = Network("tiny", weights={"w": torch.zeros(1)})
+            if world.rank == 0:
+                store.put(key, PARTS, Result(network, {"writer": os.getpid()}, store.work(key) / "out"))
+            barrier(world)
+            found = shared(store, key, False)
+    told = {"writer": found.metrics["writer"], "me": os.getpid(), "resumed": resumed, "notes": notes}
+    out.write_text(json.dumps(told), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
