@@ -151,7 +151,7 @@ def test_text_that_is_not_an_object_is_refused(text: str) -> None:
 def test_an_unknown_task_is_refused_by_name() -> None:
     said = message({"task": "depth"})
     assert "model.onnx: is an artifact for the task 'depth', which is unknown" in said
-    assert "install the package" in said and "detection, superres" in said
+    assert "install the package" in said and "known: detection" in said and "superres" in said
 
 
 class DepthContract(Contract, frozen=True):
