@@ -55,7 +55,7 @@ def artifact(folder: Path) -> Path:
     network.with_weights(net).save(folder / "network")
     task = SuperResolution(PhotographsData(format="photographs", scale=4), 0)
     graph = to_onnx(net, task.example(), ["image"], dynamic_batch=True, size_multiple=1)
-    contract = task.contract(net) | {"precision": "fp32", "dynamic_batch": True}
+    contract = task.contract(net).changed(dynamic_batch=True)
     write_artifact(folder / "x4.onnx", graph, contract)
     return folder / "x4.onnx"
 
@@ -82,6 +82,7 @@ def one_way(way: str, folder: Path, side: int, threads: int) -> dict[str, Any]:
     import psutil
     import torch
 
+    from edgec.core.contract.superres import SuperresContract
     from edgec.runtimes.artifact import predictor
     from edgec.tiles.contract import as_bytes, prepare
     from edgec.tiles.crops import four_crops
@@ -93,7 +94,7 @@ def one_way(way: str, folder: Path, side: int, threads: int) -> dict[str, Any]:
         from edgec.core.network import Network
 
         net = Network.load(folder / "network").build()
-        contract = predictor(path).contract
+        contract = SuperresContract.of(predictor(path).contract, str(path))
 
         def run(image: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
@@ -102,18 +103,20 @@ def one_way(way: str, folder: Path, side: int, threads: int) -> dict[str, Any]:
 
     elif way.startswith("four crops"):
         model = predictor(path, threads)
+        contract = SuperresContract.of(model.contract, str(path))
 
         def run(image: np.ndarray) -> np.ndarray:
-            x = prepare(image, model.contract)
+            x = prepare(image, contract)
             made = four_crops(lambda part: model.run(part)[0], x, 4, batch=way.endswith("batch"))
-            return as_bytes(made, model.contract).transpose(1, 2, 0)
+            return as_bytes(made, contract).transpose(1, 2, 0)
 
     elif way == "onnxruntime whole":
         model = predictor(path, threads)
+        contract = SuperresContract.of(model.contract, str(path))
 
         def run(image: np.ndarray) -> np.ndarray:
-            made = model.run(prepare(image, model.contract)[None])[0][0]
-            return as_bytes(made, model.contract).transpose(1, 2, 0)
+            made = model.run(prepare(image, contract)[None])[0][0]
+            return as_bytes(made, contract).transpose(1, 2, 0)
 
     else:
         run = Upscaler(path, BUDGET, "exact" if way.endswith("exact") else "local", threads=threads)

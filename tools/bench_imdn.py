@@ -16,6 +16,7 @@ import numpy as np
 from results_file import add_write, data_folder, finish
 from results_schema import Figure
 
+from edgec.core.contract.superres import SuperresContract
 from edgec.core.network import Network
 from edgec.onnx.export import to_onnx
 from edgec.recipe import FolderData
@@ -60,6 +61,7 @@ def figures(metrics: dict[str, float]) -> dict[str, str]:
 def cropping(task: SuperResolution, path: Path) -> dict[str, Any]:
     """IMDN_AS on ground truth of Set14 whose sides are no multiples of 4: the paper's four crops against padding."""
     model = predictor(path, 2)
+    contract = SuperresContract.of(model.contract, model.name)
 
     def run(part: np.ndarray) -> np.ndarray:
         return np.concatenate([model.run(one[None])[0] for one in part])
@@ -69,7 +71,7 @@ def cropping(task: SuperResolution, path: Path) -> dict[str, Any]:
     for index, pair in enumerate(opened.pairs):
         low, high = opened[index]
         low, high = low[:-1, :-1], high[:-4, :-4]
-        x = prepare(low, model.contract)[:, :-2, :-2]  # two pixels less: no multiple of 4
+        x = prepare(low, contract)[:, :-2, :-2]  # two pixels less: no multiple of 4
         high = high[:-2, :-2]
         padded = np.pad(x, ((0, 0), (0, 2), (0, 2)), mode="symmetric")
         ways = {
@@ -78,7 +80,7 @@ def cropping(task: SuperResolution, path: Path) -> dict[str, Any]:
         }
         if pair.set == "set14":
             for name, made in ways.items():
-                scores[name].append(psnr_y(as_bytes(made, model.contract).transpose(1, 2, 0), high, 4))
+                scores[name].append(psnr_y(as_bytes(made, contract).transpose(1, 2, 0), high, 4))
     return {name: round(float(np.mean(values)), 3) for name, values in scores.items()}
 
 
@@ -116,7 +118,7 @@ def main() -> None:
             task = task_of(scale, peak, enlarged)
             graph = to_onnx(net, task.example(), ["image"], size_multiple=int(net.multiple))  # type: ignore[arg-type]
             path = Path(scratch) / f"{name}.onnx"
-            write_artifact(path, graph, task.contract(net) | {"precision": "fp32", "dynamic_batch": False})
+            write_artifact(path, graph, task.contract(net))
             results[name] = {
                 "parameters": network.parameters,
                 "torch": figures(task.evaluate(torch_predictor(net, task), "val")),

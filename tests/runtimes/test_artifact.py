@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -12,18 +11,17 @@ import pytest
 import torch
 from torch import nn
 
+from edgec.core.contract.detection import DetectionContract, DetectionInput, Head
 from edgec.core.errors import RecipeError, StageError
 from edgec.onnx.export import to_onnx
-from edgec.onnx.session import OnnxRuntime, OnnxSession
-from edgec.runtimes.artifact import KEY, contract_of, open_runtime, predictor, write_artifact
-from edgec.runtimes.null import NullRuntime
+from edgec.onnx.session import OnnxSession
+from edgec.runtimes.artifact import KEY, contract_of, open_artifact, predictor, write_artifact
 
-CONTRACT: dict[str, Any] = {
-    "task": "detection",
-    "input": {"name": "images", "shape": [1, 3, 32, 32]},
-    "output": "raw",
-    "classes": ["straße"],
-}
+CONTRACT = DetectionContract(
+    input=DetectionInput(name="images", shape=(1, 3, 32, 32), scale=1 / 255, fit="letterbox", pad_value=114),
+    classes=("straße",),
+    heads=(Head(((8.0, 8.0),), 1, 1.0, 1),),
+)
 
 
 def model_of(dynamic: bool) -> onnx.ModelProto:
@@ -51,7 +49,7 @@ def images(count: int) -> np.ndarray:
 
 def test_contract_stands_inside_and_beside(artifact: Path) -> None:
     assert contract_of(OnnxSession(artifact), "here") == CONTRACT
-    assert json.loads((artifact.parent / "model.fp32.contract.json").read_text()) == CONTRACT
+    assert json.loads((artifact.parent / "model.fp32.contract.json").read_text()) == CONTRACT.to_json()
     model = onnx.load(artifact)
     assert [p.key for p in model.metadata_props] == [KEY]
     onnx.checker.check_model(model, full_check=True)
@@ -140,7 +138,7 @@ def test_external_data_outside_the_folder_is_refused(
 
 
 def test_wrong_shape_and_missing_input_say_what_is_wanted(artifact: Path) -> None:
-    session = OnnxRuntime().open(artifact)
+    session = OnnxSession(artifact)
     with pytest.raises(StageError, match="1 x 3 x 16 x 32, the artifact takes 1 x 3 x 32 x 32"):
         session.run({"images": np.zeros((1, 3, 16, 32), np.float32)})
     with pytest.raises(StageError, match="3 x 32 x 32, the artifact takes"):
@@ -150,7 +148,7 @@ def test_wrong_shape_and_missing_input_say_what_is_wanted(artifact: Path) -> Non
 
 
 def test_threads_do_not_change_the_outputs(artifact: Path) -> None:
-    one, two = (OnnxRuntime().open(artifact, threads).run({"images": images(1)})[0] for threads in (1, 2))
+    one, two = (OnnxSession(artifact, threads).run({"images": images(1)})[0] for threads in (1, 2))
     np.testing.assert_allclose(one, two, atol=1e-6)
 
 
@@ -159,25 +157,16 @@ def test_optimised_graph_can_be_saved(artifact: Path, tmp_path: Path) -> None:
     assert onnx.load(tmp_path / "optimised.onnx").graph.node
 
 
-def test_runtimes_by_name() -> None:
-    info = open_runtime("onnxruntime").probe()
-    assert info.name == "onnxruntime"
-    assert info.version[0].isdigit()
-    assert info.device
-    assert open_runtime("null").probe().name == "null"
-    with pytest.raises(RecipeError, match="'tensorrt' is unknown"):
-        open_runtime("tensorrt")
-
-
-def test_null_runtime_computes_nothing_from_a_real_file(artifact: Path, tmp_path: Path) -> None:
-    session = NullRuntime().open(artifact)
-    np.testing.assert_array_equal(session.run({"images": images(1)})[0], [0])
-    with pytest.raises(StageError, match="does not exist"):
-        NullRuntime().open(tmp_path / "absent.onnx")
+def test_runtimes_by_name(artifact: Path) -> None:
+    assert open_artifact(artifact).inputs["images"] == (1, 3, 32, 32)
+    with pytest.raises(RecipeError, match="'tensorrt' is unknown; choose from onnxruntime, torch, openvino"):
+        open_artifact(artifact, runtime="tensorrt")
+    with pytest.raises(RecipeError, match="'openvino' opens no artifacts here; choose from onnxruntime"):
+        open_artifact(artifact, runtime="openvino")
 
 
 def test_wrong_type_and_unknown_input_are_told(artifact: Path) -> None:
-    session = OnnxRuntime().open(artifact)
+    session = OnnxSession(artifact)
     with pytest.raises(StageError, match="'images' float64"):
         session.run({"images": images(1).astype(np.float64)})
     with pytest.raises(StageError, match="'more' float32"):

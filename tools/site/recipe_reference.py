@@ -15,7 +15,12 @@ HEAD = (
     "Any key can be overridden on the command line by its dotted path: `edgec compress detector.yaml "
     "stages.prune.keep_macs=0.5`.\n\n"
 )
-BOUNDS = (("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"), ("exclusiveMaximum", "below"))
+BOUNDS = (
+    ("minimum", "at least"),
+    ("exclusiveMinimum", "above"),
+    ("maximum", "at most"),
+    ("exclusiveMaximum", "below"),
+)
 
 
 def recipe_page() -> str:
