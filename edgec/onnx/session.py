@@ -9,22 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgec.core.errors import Missing, StageError
-from edgec.core.session import Array, RuntimeInfo
+from edgec.core.session import Array
 from edgec.probe.session_options import session_options
-
-
-class OnnxRuntime:
-    name = "onnxruntime"
-
-    def probe(self) -> RuntimeInfo:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise Missing("onnxruntime is not installed; pip install onnxruntime") from None
-        return RuntimeInfo(self.name, onnxruntime.__version__, onnxruntime.get_device())
-
-    def open(self, artifact: Path, threads: int = 1) -> OnnxSession:
-        return OnnxSession(artifact, threads)
 
 
 class OnnxSession:
@@ -44,7 +30,10 @@ class OnnxSession:
         layout: bool = True,
         small_memory: bool = False,
     ) -> None:
-        import onnxruntime as ort
+        try:
+            import onnxruntime as ort
+        except ImportError:
+            raise Missing("onnxruntime is not installed; pip install onnxruntime") from None
 
         options = session_options(threads)
         options.enable_mem_pattern = not small_memory

@@ -25,8 +25,8 @@ from edgec.quantization.surgery import quantization_of
 from edgec.recipe import Quantize
 from edgec.runtimes import convert as packaging
 from edgec.runtimes.artifact import write_artifact
-from edgec.runtimes.convert import run_python, run_tool
 from edgec.runtimes.converters.litert_environment import converter_python
+from edgec.runtimes.tool import run_python, run_tool
 from edgec.stages.quantize import quantize
 
 NEEDS = {

@@ -17,8 +17,9 @@ from edgec.core.errors import Missing, StageError
 from edgec.core.files import write_atomic
 from edgec.onnx.graph import clone
 from edgec.onnx.scales import without_pairs
-from edgec.runtimes.convert import Source, run_tool
 from edgec.runtimes.converters.litert_environment import GIGABYTES, converter_python
+from edgec.runtimes.source import Source
+from edgec.runtimes.tool import run_tool
 
 PROGRAM = Path(__file__).with_name("litert_converter.py")
 FILES = ("given.onnx", "any.onnx", "golden.npz", "images.npy", "job.json")
