@@ -52,6 +52,7 @@ def taylor(
     groups: Sequence[DependencyGroup],
     batches: Iterable[Any],
     loss: Callable[[nn.Module, Any], Tensor],
+    place: str = "stages.prune",
 ) -> dict[str, np.ndarray]:
     """Importance [size] of the channels of each dependency group: how far the loss would move without them.
 
@@ -80,7 +81,7 @@ def taylor(
     wrong = [name for name, total in sums.items() if not bool(torch.isfinite(total).all())]
     if wrong:
         raise StageError(
-            f"prune: the gradients of {wrong[0]} are not finite, so its channels cannot be ranked; look at the training "
+            f"{place}: the gradients of {wrong[0]} are not finite, so its channels cannot be ranked; look at the training "
             "data and the weights, or set importance: scales"
         )
     return {name: (total / max(1, count)).sqrt().numpy() for name, total in sums.items()}

@@ -44,17 +44,19 @@ def scale_groups(
     example: Tensor,
     dependent: Sequence[DependencyGroup],
     named: Literal["auto"] | Mapping[str, Sequence[str]],
+    place: str = "stages.prune",
 ) -> dict[str, str]:
     """The scale group of each dependency group, by its first convolution; `named` gives patterns of module names.
 
-    Raises StageError for a pattern that matches nothing. Dependency groups that no pattern matches form "other".
+    Raises StageError for a pattern that matches nothing, which names `place` of the recipe. Dependency groups that no
+    pattern matches form "other".
     """
     if named == "auto":
         scales = scale_of(net, example)
         return {c.name: scales[c.name] for c in dependent}
     everything = [name for name, m in net.named_modules() if isinstance(m, nn.Conv2d)]
     check_patterns(
-        {f"prune.groups.{group}": each for group, each in named.items()}, everything, "convolution"
+        {f"{place}.groups.{group}": each for group, each in named.items()}, everything, "convolution"
     )
     return {
         c.name: next((g for g, patterns in named.items() if matches(c.name, patterns)), "other")

@@ -68,7 +68,7 @@ def prune_channels(
                 attributes["num_parameters"] = int(state[f"{name}.weight"].shape[0])
             case _:
                 raise StageError(
-                    f"{name}: a {type(module).__name__} cannot be pruned; add it to prune.ignore"
+                    f"{name}: a {type(module).__name__} cannot be pruned; add it to `ignore` of the prune stage"
                 )
         changes[name] = attributes
         resize(pruned.get_submodule(name), attributes)

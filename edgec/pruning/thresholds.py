@@ -80,13 +80,13 @@ def _passing(scores: Sequence[np.ndarray], ratio: float) -> tuple[list[int], flo
     return left.tolist(), float(pooled[order[max(gone - 1, 0)]]) if gone else 0.0
 
 
-def base_ratios(config: Prune, scales: Mapping[str, str]) -> dict[str, float]:
-    """The share to remove by scale group, as the recipe gives it. Raises StageError for a group that is not there."""
+def base_ratios(config: Prune, scales: Mapping[str, str], place: str = "stages.prune") -> dict[str, float]:
+    """The share to remove by scale group, as the recipe gives it at `place`. Raises StageError for an unknown group."""
     groups = sorted(set(scales.values()))
     unknown = [name for name in config.ratios if name not in groups]
     if unknown:
         raise StageError(
-            f"prune.ratios: no scale group is called {', '.join(unknown)}; there are {', '.join(groups)}"
+            f"{place}.ratios: no scale group is called {', '.join(unknown)}; there are {', '.join(groups)}"
         )
     named = ["all"] if config.threshold == "global" else groups
     return {group: config.ratios.get(group, config.ratio) for group in named}
@@ -107,12 +107,14 @@ def solve(
     scales: Mapping[str, str],
     config: Prune,
     cost: Callable[[Kept], Cost],
+    place: str = "stages.prune",
 ) -> Decision:
     """The decision that reaches the recipe's target: the share kept in group g is (1 - ratio_g) ** k, k by bisection.
 
-    `cost` tells what a choice would cost. Raises StageError with what was reached when floors or rounding forbid it.
+    `cost` tells what a choice would cost, `place` where the recipe asks for it. Raises StageError with what was reached
+    when floors or rounding forbid it.
     """
-    ratios = base_ratios(config, scales)
+    ratios = base_ratios(config, scales, place)
     target = target_of(config)
     if target is None:
         return decide(groups, scores, scales, ratios, config)
@@ -139,7 +141,7 @@ def solve(
             f"nearest below is {reached:.3f}" if reached is not None else f"the least possible is {least:.3f}"
         )
         raise StageError(
-            f"prune: keep_{name}: {share} cannot be reached, {found}; at their floor: {held or 'none'}. Lower "
+            f"{place}.keep_{name}: {share} cannot be reached, {found}; at their floor: {held or 'none'}. Lower "
             f"min_channels ({config.min_channels}) or round_to ({config.round_to}), raise ratios, or ask for less"
         )
     return best

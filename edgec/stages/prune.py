@@ -55,15 +55,15 @@ def prune(config: Prune, network: Network, env: Env) -> tuple[Network, dict[str,
     """Remove channels. Metrics: cost before and after, kept channels by layer and by scale group, the
     layers that were fitted, accuracy.
     """
-    net = network.build()
-    plan = make_plan(config, net, env.task, _scores(config, env))
+    net, place = network.build(), f"stages.{env.stage}"
+    plan = make_plan(config, net, env.task, _scores(config, env), place)
     outs, ins = masks_of(plan.groups, plan.decision.kept, net)
     count = max(FOLD_IMAGES, config.recalibrate_batches * BATCH, config.reconstruct_images)
     images = env.task.images("train", count)
     biases = fold(net, outs, ins, images[:FOLD_IMAGES]) if config.fold_bias else {}
     pruned = prune_channels(network, net, outs, ins, biases)
     module = pruned.build()
-    _same_outputs(net, module, env.task)
+    _same_outputs(net, module, env.task, place)
     fitted: list[str] = []
     if config.reconstruct_images:
 
@@ -79,7 +79,7 @@ def prune(config: Prune, network: Network, env: Env) -> tuple[Network, dict[str,
     reached = cost_of(module, env.task.example(), config.block)
     if reached.macs != plan.after.macs:
         raise StageError(
-            f"prune: {plan.after.macs} MACs were planned, {reached.macs} came out; this is a bug, please report it"
+            f"{place}: {plan.after.macs} MACs were planned, {reached.macs} came out; this is a bug, please report it"
         )
     metrics = summary(plan) | {
         "fitted": fitted,
@@ -103,7 +103,7 @@ def _scores(config: Prune, env: Env) -> Scores:
         if _by_size(config, net, groups):
             return importance(net, groups)
         with closing(env.task.batches(1, 1, env.seed)) as batches:
-            return taylor(net, groups, islice(batches.epoch(0), TAYLOR_IMAGES), loss)
+            return taylor(net, groups, islice(batches.epoch(0), TAYLOR_IMAGES), loss, f"stages.{env.stage}")
 
     return scores
 
@@ -118,14 +118,18 @@ def ranks_by_size(config: Prune, network: Network, task: Task) -> bool:
     return _by_size(config, net, dependency_groups(net, task.example(), config.ignore))
 
 
-def make_plan(config: Prune, net: nn.Module, task: Task, scores: Scores = importance) -> Plan:
-    """Groups, ranking and thresholds for a network, without changing it."""
-    check_patterns({"prune.ignore": config.ignore}, dict(net.named_modules()))
+def make_plan(
+    config: Prune, net: nn.Module, task: Task, scores: Scores = importance, place: str = "stages.prune"
+) -> Plan:
+    """Groups, ranking and thresholds for a network, without changing it. Errors name `place` of the recipe."""
+    check_patterns({f"{place}.ignore": config.ignore}, dict(net.named_modules()))
     example = task.example()
     groups = dependency_groups(net, example, config.ignore)
     if not groups:
-        raise StageError("prune: no channels may be removed; check prune.ignore and the network's outputs")
-    scales = scale_groups(net, example, groups, config.groups)
+        raise StageError(
+            f"{place}: no channels may be removed; check {place}.ignore and the network's outputs"
+        )
+    scales = scale_groups(net, example, groups, config.groups, place)
     shapes = shapes_of(net, example)
     before = cost_of(net, example, config.block)
     other = before.params - total(shapes, {}, {}, config.block).params
@@ -138,7 +142,7 @@ def make_plan(config: Prune, net: nn.Module, task: Task, scores: Scores = import
         folded = sum(width.get(s.name, s.outs) for s in bare if s.name in ins and not ins[s.name].all())
         return total(shapes, width, _counts(ins), config.block, other + folded)
 
-    decision = solve(groups, scores(net, groups), scales, config, cost)
+    decision = solve(groups, scores(net, groups), scales, config, cost, place)
     return Plan(groups, scales, decision, shapes, before, cost(decision.kept))
 
 
@@ -152,9 +156,9 @@ def _counts(masks: Mapping[str, np.ndarray]) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in masks.items()}
 
 
-def plan_summary(config: Prune, network: Network, task: Task) -> dict[str, Any]:
+def plan_summary(config: Prune, network: Network, task: Task, place: str = "stages.prune") -> dict[str, Any]:
     """What pruning this network now would leave: groups, parameters, MACs. Ranks by sizes: data is not read."""
-    return summary(make_plan(config, network.build(), task))
+    return summary(make_plan(config, network.build(), task, place=place))
 
 
 def summary(plan: Plan) -> dict[str, Any]:
@@ -187,9 +191,9 @@ def summary(plan: Plan) -> dict[str, Any]:
     return {"groups": groups, "layers": layers, "before": asdict(plan.before), "after": asdict(plan.after)}
 
 
-def _same_outputs(before: nn.Module, after: nn.Module, task: Task) -> None:
+def _same_outputs(before: nn.Module, after: nn.Module, task: Task, place: str) -> None:
     """The outputs must have the shapes they had: a head that lost channels would be read wrongly."""
     with torch.no_grad():
         old, new = before(task.example()), after(task.example())
     if [o.shape for o in tensors_of(old)] != [o.shape for o in tensors_of(new)]:
-        raise StageError("prune: output channels were removed; add the output layers to prune.ignore")
+        raise StageError(f"{place}: output channels were removed; add the output layers to {place}.ignore")
