@@ -97,8 +97,9 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     best = tried[-1] if tried[-1].kept else max(tried, key=lambda t: t.reached[env.task.metric])
     metrics = measured(best.found, model, contract, reference, env, best.reached)
     if not best.kept:
+        limit = max_drop_of(config, env)
         env.events.note(
-            f"{env.stage}: int8 loses {metrics['drop']:.4f} {env.task.metric}, more than max_drop {config.max_drop}, with "
+            f"{env.stage}: int8 loses {metrics['drop']:.4f} {env.task.metric}, more than max_drop {limit}, with "
             f"{len(tried) - 1} layers tried; raise max_float_layers, or train with quantization (a qad stage)",
             "warning", env.stage,
         )  # fmt: skip
@@ -190,6 +191,11 @@ def by_worth(table: Mapping[str, float], costs: Mapping[str, float]) -> list[str
     return sorted(table, key=lambda name: -(10 ** (-table[name] / 10)) / max(costs[name], 1))
 
 
+def max_drop_of(config: Quantize, env: Env) -> float:
+    """What the headline metric may lose, in its unit: the recipe's, or what is little for this task."""
+    return env.task.metrics[0].small_drop if config.max_drop is None else config.max_drop
+
+
 @dataclass(frozen=True)
 class _Tried:
     found: Quantization
@@ -211,7 +217,7 @@ def _return_layers(
         elif layer is not None:
             found = replace(found, float_layers=(*found.float_layers, layer))
         reached = env.task.evaluate(_predictor(found.graph(model), contract), "val")
-        kept = reference[env.task.metric] - reached[env.task.metric] <= config.max_drop
+        kept = reference[env.task.metric] - reached[env.task.metric] <= max_drop_of(config, env)
         tried.append(_Tried(found, layer, reached, kept))
         if kept:
             break
@@ -289,7 +295,7 @@ def _tuned(
         images,
         example,
         evaluate,
-        config.max_drop,
+        max_drop_of(config, env),
         contract.size_multiple,
         config.batch,
     )

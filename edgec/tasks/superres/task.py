@@ -39,7 +39,7 @@ class SuperResolution:
 
     name = "superres"
     metric = "psnr"
-    metrics = (Metric("psnr", "PSNR", "dB", 3), Metric("ssim", "SSIM"))
+    metrics = (Metric("psnr", "PSNR", "dB", 3, small_drop=0.05), Metric("ssim", "SSIM"))
 
     def __init__(self, data: PhotographsData | FolderData, seed: int, events: Events | None = None) -> None:
         self.data, self.seed = data, seed
