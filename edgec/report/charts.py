@@ -165,7 +165,7 @@ def _columns(plot: Plot, edges: Sequence[float], counts: Sequence[float], fill: 
 
 
 def points(title: str, counts: Sequence[float], at: Sequence[float], x_label: str) -> str:
-    """A histogram over -1..1 with a line at each of a codebook's points."""
+    """A histogram over -1..1 with a line at each centroid of a codebook."""
     highest = max(counts, default=0)
     if highest <= 0:
         return ""
@@ -179,24 +179,26 @@ def points(title: str, counts: Sequence[float], at: Sequence[float], x_label: st
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{plot.py(0):.1f}" y2="{plot.py(highest):.1f}" stroke="{colour(1)}" '
             'stroke-width="1.2"/>'
         )
-    return plot.svg() + legend(["weights", "points"])
+    return plot.svg() + legend(["weights", "centroids"])
 
 
-def kept_channels(title: str, layers: Sequence[Mapping[str, object]]) -> str:
-    """A column for each layer: channels before as an outline, kept as a filled bar, coloured by group."""
+def kept_channels(title: str, layers: Sequence[tuple[str, int, int]], groups: Sequence[str] = ()) -> str:
+    """A column for each layer (name, channels before, kept): before as an outline, kept as a filled bar, coloured by the
+    layer's group where `groups` names one for each.
+    """
     if not layers:
         return ""
-    groups = list(dict.fromkeys(str(layer["group"]) for layer in layers))
-    most = max(_int(layer["before"]) for layer in layers)
+    group_of = list(groups) or [""] * len(layers)
+    named = list(dict.fromkeys(group_of))
+    most = max(before for _, before, _ in layers)
     plot = Plot(title, (0, len(layers)), (0, most * 1.05), 240)
     plot.axes("layers in the order of execution", "channels")
     step = plot.px(1) - plot.px(0)
-    for index, layer in enumerate(layers):
-        before, kept = _int(layer["before"]), _int(layer["kept"])
-        shade = colour(groups.index(str(layer["group"])))
+    for index, ((name, before, kept), group) in enumerate(zip(layers, group_of, strict=True)):
+        shade = colour(named.index(group))
         x = plot.px(index) + 0.1 * step
-        told = escape(f"{layer['name']} ({layer['group']}): {kept} of {before} channels kept")
-        plot.parts.append(f"<g><title>{told}</title>")
+        label = f"{name} ({group})" if group else name
+        plot.parts.append(f"<g><title>{escape(f'{label}: {kept} of {before} channels kept')}</title>")
         for value, style in (
             (before, f'fill="none" stroke="{shade}" stroke-opacity="0.6"'),
             (kept, f'fill="{shade}"'),
@@ -206,7 +208,7 @@ def kept_channels(title: str, layers: Sequence[Mapping[str, object]]) -> str:
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{0.8 * step:.1f}" height="{plot.py(0) - y:.1f}" {style}/>'
             )
         plot.parts.append("</g>")
-    return plot.svg() + legend(groups)
+    return plot.svg() + (legend(named) if groups else "")
 
 
 def strips(title: str, samples: Mapping[str, Sequence[float]], x_label: str) -> str:
@@ -276,8 +278,3 @@ def bars(title: str, values: Mapping[str, float], unit: str) -> str:
             f'<text class="tick" x="{label + width + 5:.1f}" y="{y + 13}">{number(value)} {escape(unit)}</text>'
         )
     return plot.svg()
-
-
-def _int(value: object) -> int:
-    assert isinstance(value, int)
-    return value
