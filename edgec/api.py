@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from edgec.core.files import write_atomic
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
 from edgec.core.results.profile import ProfileResult
-from edgec.recipe import Profile, RuntimeName, load
+from edgec.core.runtimes import RUNTIMES
+from edgec.recipe import Profile, load
 from edgec.run.pipeline import make_task
 from edgec.tasks.predictor import torch_predictor
 
@@ -150,17 +151,16 @@ def profile(
     if missing:
         raise RecipeError(missing)
     paths = [path for item in given for path in artifacts_of(Path(item))]
-    known = [name for name in get_args(RuntimeName) if name != "torch"]
-    unknown = [
-        Problem("--runtimes", repr(r), f"give of {', '.join(known)}") for r in runtimes if r not in known
-    ]
+    known = [row.name for row in RUNTIMES.rows() if not row.takes_networks]
+    remedy = f"choose from {', '.join(known)}"
+    unknown = [Problem("--runtimes", repr(r), remedy) for r in runtimes if r not in known]
     if not runtimes:
-        unknown.append(Problem("--runtimes", "names none", f"give of {', '.join(known)}"))
+        unknown.append(Problem("--runtimes", "names none", remedy))
     if unknown:
         raise RecipeError(unknown)
     chosen = config or Profile(
         threads=tuple(threads),
-        runtimes=tuple(runtimes),  # type: ignore[arg-type]
+        runtimes=tuple(runtimes),
         devices=tuple(devices) or ("local",),
         batches=tuple(batches),
     )

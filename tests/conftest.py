@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from edgec.core.extensions import added
+from edgec.core.runtimes import RuntimeSpec
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +28,13 @@ def shared_data() -> Path:
 def own_leases(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests do not wait for measurements that run on this machine."""
     monkeypatch.setenv("EDGEC_LEASES", str(tmp_path_factory.getbasetemp()))
+
+
+@pytest.fixture
+def null_runtime() -> Iterator[str]:
+    """The name of a runtime that computes nothing, which edgec.probe knows, and recipes only here."""
+    with added("edgec.runtimes", "null", RuntimeSpec("null")):
+        yield "null"
 
 
 @pytest.fixture

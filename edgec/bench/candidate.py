@@ -9,6 +9,7 @@ from typing import Literal
 
 from edgec.core.results.artifact_id import AnyArtifact, ArtifactId, artifact_named
 from edgec.core.results.profile import Case
+from edgec.core.runtimes import opener_of
 from edgec.devices.probe_job import ProbeJob
 from edgec.recipe import Profile
 
@@ -89,6 +90,8 @@ class Trial:
             job["shapes"] = {name: list(shape) for name, shape in candidate.shapes.items()}
         if candidate.golden is not None:
             job["golden"] = str(candidate.golden)
+        if opener := opener_of(candidate.runtime):
+            job["opener"] = opener
         if (way := candidate.torch) is not None:
             job["shape"] = list(way.shape)
             job["allow_code"] = way.allow_code

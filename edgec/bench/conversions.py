@@ -18,18 +18,19 @@ from edgec.core.events import Events, Progress
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.profile import Conversion
+from edgec.core.runtimes import RUNTIMES
 from edgec.core.session import Array
 from edgec.devices.subprocess_session import ServedSession
 from edgec.env import Env
 from edgec.onnx.files import files_of
-from edgec.onnx.parity import LEAST_DB, snr_db
+from edgec.onnx.parity import LEAST_DB_TO_GOLDEN, snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import predictor, predictor_of
-from edgec.runtimes.convert import Precision, Source, package
+from edgec.runtimes.convert import package
+from edgec.runtimes.source import Precision, Source
 
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
 CALIBRATION_IMAGES = 64  # for converters that take no scales
-ASIDE = ("package.json", "layout.json", "any.tflite", "any.pte")  # of a package, not the artifact's weights
 EDGE = 64  # of a golden input that is drawn, where sizes are open
 CONVERTIBLE: Mapping[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
 
@@ -67,7 +68,9 @@ def conversions(
     on its val split. What fails has the reason in its result.
     """
     pairs = [(candidate, runtime) for candidate in candidates for runtime in runtimes]
-    calibrating = "litert" in runtimes and any(c.precision == "int8" for c in candidates)
+    calibrating = any(RUNTIMES.row(name).calibrates for name in runtimes) and any(
+        c.precision == "int8" for c in candidates
+    )
     images = env.task.images("train", CALIBRATION_IMAGES) if env is not None and calibrating else None
     references: dict[Path, Reference] = {}
     results: list[Converted] = []
@@ -91,7 +94,8 @@ def _convert(
     path = candidate.path
     try:
         package(runtime, _source(path, candidate.precision, golden, images), folder)
-        size = sum(f.stat().st_size for f in folder.iterdir() if f.name not in ASIDE)
+        beside = {"package.json", *RUNTIMES.row(runtime).beside}  # the weights
+        size = sum(f.stat().st_size for f in folder.iterdir() if f.name not in beside)
         done = done.model_copy(update={"bytes": size})
         with ServedSession(folder, runtime) as session:
             parity = _compared(session, golden)
@@ -183,10 +187,10 @@ def _compared(session: ServedSession, golden: Path) -> Parity:
 
 def _check_parity(parity: Parity, precision: str) -> None:
     """Raises StageError when outputs are too far from the golden ones."""
-    if not parity.snr_db >= LEAST_DB[precision]:  # not a number is too little
+    if not parity.snr_db >= LEAST_DB_TO_GOLDEN[precision]:  # not a number is too little
         raise StageError(
             f"its outputs are {parity.snr_db:.1f} dB from onnxruntime's (largest error {parity.max_abs_error:.3g}), less than "
-            f"{LEAST_DB[precision]:g}: the conversion is wrong"
+            f"{LEAST_DB_TO_GOLDEN[precision]:g}: the conversion is wrong"
         )
 
 

@@ -15,8 +15,9 @@ from edgec.core.errors import StageError
 from edgec.core.events import Events
 from edgec.core.results.artifact_id import DENSE, AnyArtifact, ForeignArtifact, artifact_named
 from edgec.core.results.profile import Conversion, ProfileResult
+from edgec.core.runtimes import RUNTIMES
 from edgec.env import Env
-from edgec.recipe import CONVERTED, Profile
+from edgec.recipe import Profile
 
 Shapes = Mapping[str, Sequence[int]]  # of inputs, by name
 
@@ -56,8 +57,8 @@ def prepare_files(
 
     Palettized weights are an ONNX way to store int8: such a file is measured in onnxruntime and not converted.
     """
-    converted = [name for name in runtimes if name in CONVERTED]
-    direct = [name for name in runtimes if name not in CONVERTED]
+    converted = [name for name in runtimes if RUNTIMES.row(name).converted]
+    direct = [name for name in runtimes if not RUNTIMES.row(name).converted]
     plain = candidates_of(paths, direct or ["onnxruntime"], shapes)
     if not converted:
         return Prepared(plain, [])

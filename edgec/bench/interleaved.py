@@ -16,7 +16,7 @@ from edgec.core.results.artifact_id import DENSE, AnyArtifact
 from edgec.core.results.profile import Case, DeviceEnvironment, DeviceFigures, Failure, OperatorTimes
 from edgec.devices.device import Device, DeviceLost, environment_of, latency_on
 from edgec.devices.probe_answer import LatencyAnswer
-from edgec.onnx.parity import LEAST_DB
+from edgec.onnx.parity import LEAST_DB_TO_GOLDEN
 from edgec.recipe import Profile
 
 
@@ -167,7 +167,10 @@ def _failure(trial: Trial, device: str, error: EdgecError) -> Failure:
 def _check_numbers(trial: Trial, answer: LatencyAnswer, device: str) -> None:
     """Raises StageError when the outputs on the device are not those of the golden file."""
     candidate = trial.candidate
-    reached, least = answer.snr_db, LEAST_DB.get(candidate.precision, min(LEAST_DB.values()))
+    reached, least = (
+        answer.snr_db,
+        LEAST_DB_TO_GOLDEN.get(candidate.precision, min(LEAST_DB_TO_GOLDEN.values())),
+    )
     if reached is not None and not reached >= least:
         raise StageError(
             f"{candidate.artifact} in {candidate.runtime} on {device}: its outputs are {reached:.1f} dB from the golden "

@@ -12,8 +12,8 @@ from edgec.bench.operators import layer_name
 from edgec.core.errors import StageError
 from edgec.core.results.fusion import Fusion
 from edgec.core.results.profile import OperatorTime
-from edgec.onnx.export import layer_of, users_of
 from edgec.onnx.files import read_graph
+from edgec.onnx.graph import layer_of, users
 
 # what kernels compute with a convolution
 ACTIVATIONS = frozenset(
@@ -26,14 +26,14 @@ def modules_of(model: onnx.ModelProto, plain: onnx.ModelProto | None = None) -> 
     """The module of each convolution, by the names (see `layer_name`) that runtimes know its operator by: its own, its
     activation's, and those of their outputs. `plain` is the float graph, where `model` has shortened the names of weights.
     """
-    users = users_of(model.graph)
+    takers = users(model.graph)
     named = {n.name: layer_of(n) for n in (plain or model).graph.node if n.op_type == "Conv" and n.name}
     modules: dict[str, str] = {}
     for node in model.graph.node:
         if node.op_type != "Conv":
             continue
         module = named.get(node.name, layer_of(node))
-        following = [n for n in users.get(node.output[0], []) if n.op_type in ACTIVATIONS]
+        following = [n for n in takers.get(node.output[0], []) if n.op_type in ACTIVATIONS]
         for each in (node, *following):
             modules |= {layer_name(name): module for name in (each.name, *each.output) if name}
     return modules

@@ -11,11 +11,11 @@ from edgec.core.errors import EdgecError
 from edgec.core.events import Events, Progress
 from edgec.core.results.artifact_id import AnyArtifact
 from edgec.core.results.profile import ExtraTime, OperatorTime
+from edgec.core.runtimes import tells_operators
 from edgec.devices.device import Device, operators_on
 from edgec.devices.probe_answer import OperatorsAnswer
 from edgec.recipe import Profile
 
-TELL_OPERATORS = ("onnxruntime", "openvino", "mnn")
 LEAST_EXTRA = 0.005  # share of the other artifact's total; less is noise
 TOP = 10
 
@@ -25,7 +25,7 @@ def measure_operators(
 ) -> dict[tuple[AnyArtifact, str], OperatorsAnswer]:
     """Time by operator with one thread, by artifact and runtime, each in one more process; one that fails is left out."""
     candidates = {
-        (c.artifact, c.runtime): c for c in (t.candidate for t in trials) if c.runtime in TELL_OPERATORS
+        (c.artifact, c.runtime): c for c in (t.candidate for t in trials) if tells_operators(c.runtime)
     }
     answers: dict[tuple[AnyArtifact, str], OperatorsAnswer] = {}
     for index, (key, candidate) in enumerate(candidates.items()):

@@ -13,7 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from edgec.core.runtimes import RUNTIMES
 from edgec.devices import local
+from edgec.recipe.tables import TABLES
 from edgec.runtimes.converters import litert_environment as converter
 
 LEAST_PYTHON = (3, 11)
@@ -28,16 +30,8 @@ REQUIRED = {
     "torch-pruning": "coupled channels",
     "opencv-python-headless": "reading images",
 }
-# by distribution: the extra that brings it, and what it is good for
-EXTRAS = {
-    "openvino": ("openvino", "artifacts in OpenVINO, int8 too"),
-    "ncnn": ("ncnn", "artifacts in ncnn, int8 with the artifact's own scales"),
-    "pnnx": ("ncnn", "converting for ncnn"),
-    "MNN": ("mnn", "artifacts in MNN (its int8 on x86 is slower than fp32, and tells nothing of ARM)"),
-    "ai-edge-litert": ("litert", "artifacts in LiteRT; converting takes its converter too"),
-    "executorch": ("executorch", "artifacts in ExecuTorch, int8 with the artifact's own scales"),
-    "neural-compressor": ("neural-compressor", "another tuner of post-training ranges"),
-}
+# extras that no runtime brings: by distribution, the extra and what it is good for
+OTHER_EXTRAS = {"neural-compressor": ("neural-compressor", "another tuner of post-training ranges")}
 
 
 class Row(NamedTuple):
@@ -59,6 +53,7 @@ def report() -> list[Row]:
         _cpu,
         _room,
         _optional,
+        _extensions,
     )
     for look in looks:
         try:
@@ -86,7 +81,8 @@ def _packages() -> Iterator[Row]:
 
 
 def _optional() -> Iterator[Row]:
-    for name, (extra, purpose) in EXTRAS.items():
+    extras = {name: (row.extra, purpose) for row in RUNTIMES.own for name, purpose in row.distributions}
+    for name, (extra, purpose) in (extras | OTHER_EXTRAS).items():
         found = _version(name)
         remedy = "" if found else f"only if you want it: pip install 'edgec[{extra}]'  ({purpose})"
         yield Row(f"optional: {name}", found or "not installed", remedy)
@@ -95,6 +91,15 @@ def _optional() -> Iterator[Row]:
     yield Row(
         "optional: litert-converter", "installed" if there else "not installed", "" if there else remedy
     )
+
+
+def _extensions() -> Iterator[Row]:
+    """What other installed packages bring to the tables that recipes choose from."""
+    for table in TABLES:
+        for declared, reason in table.of_packages():
+            what = f"extension: {table.what} {declared.name}"
+            remedy = f"{reason}; mend or uninstall {declared.package}" if reason else ""
+            yield Row(what, f"{'broken' if reason else 'works'}, of {declared.package}", remedy)
 
 
 def _version(name: str) -> str | None:

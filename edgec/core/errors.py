@@ -6,6 +6,7 @@
     |- StageError              2   a stage cannot do what its config asks
     |- GateBroken              3   an artifact broke a promise of the recipe
     |- Missing                 4   a runtime, device or dependency is missing
+    |  `- ExtensionError       4   what an installed package brings cannot be used
     |- DataError               5   bad data; holds all problems at once
     |- StorageError            7   disk full or read-only, a stored file damaged
     `- Interrupted           130   stopped by the user; the same command resumes
@@ -76,6 +77,10 @@ class Missing(EdgecError):
     """A runtime, device or dependency is not there."""
 
     exit_code = 4
+
+
+class ExtensionError(Missing):
+    """What an installed package declares cannot be used; the message names the package and the reason."""
 
 
 class DataError(ProblemsError):

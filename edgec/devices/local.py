@@ -37,7 +37,7 @@ class Local:
         return environment()
 
     def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
-        if job["runtime"] != "null" and str(job["artifact"]).endswith(".onnx"):
+        if str(job["artifact"]).endswith(".onnx"):
             files_of(Path(str(job["artifact"])))  # for its errors
         ask = torch_worker if str(job["runtime"]).startswith("torch") else probe
         return ask(job, deadline_s)

@@ -15,6 +15,7 @@ class ProbeJob(TypedDict, total=False):
     pin: bool
     shapes: Mapping[str, Sequence[int]]  # sizes of inputs that the file leaves open
     golden: str | None  # .npz
+    opener: str  # module:function that opens files, for a runtime that the probe does not know
     limit_s: float  # then the process ends itself
     warmup_seconds: float
     min_seconds: float

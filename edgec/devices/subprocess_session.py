@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 from edgec.core.errors import StageError
+from edgec.core.runtimes import opener_of
 from edgec.core.session import Array
 from edgec.devices import local
 from edgec.devices.probe_answer import ending, raise_error
@@ -36,6 +37,7 @@ class ServedSession:
             "artifact": str(package),
             "threads": threads,
             "pin": False,
+            "opener": opener_of(runtime),
         }
         self._process = subprocess.Popen(
             [sys.executable, str(local.PROBE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

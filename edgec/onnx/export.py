@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from onnxscript import opset18
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
 from edgec.core.norms import fold_norms
 from edgec.core.outputs import tensors_of
+from edgec.onnx.graph import strip, validate
 from edgec.onnx.session import OnnxSession
 
 INPUT = "images"
-RECTIFIERS = frozenset({"Relu", "Clip"})
 op: Any = opset18  # its types know nothing of tensors that are traced
 LARGEST_SIDE = 2**16  # of an image that a graph with free sizes takes, pixels
 
@@ -114,9 +112,9 @@ def to_onnx(
     strip(model)
     if tail is not None:
         _drop_prefix(model, "net.")
-    check(model)
+    validate(model)
     if size_multiple is not None:
-        _check_sizes(model, folded, example, size_multiple)
+        _require_sizes(model, folded, example, size_multiple)
     return model
 
 
@@ -132,7 +130,7 @@ def free_sizes(batch: bool, multiple: int | None) -> tuple[dict[int, Any]] | Non
     return (sizes,) if sizes else None
 
 
-def _check_sizes(model: onnx.ModelProto, net: nn.Module, example: Tensor, multiple: int) -> None:
+def _require_sizes(model: onnx.ModelProto, net: nn.Module, example: Tensor, multiple: int) -> None:
     """Raise StageError when the graph does not take another height: the exporter then holds on to the example's."""
     half = max(multiple, example.shape[2] // 2 // multiple * multiple)
     images = torch.zeros(
@@ -165,70 +163,3 @@ def _drop_prefix(model: onnx.ModelProto, prefix: str) -> None:
         for index, name in enumerate(node.input):
             if name in names:
                 node.input[index] = name.removeprefix(prefix)
-
-
-def strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter noted on nodes and values: it makes files larger and tells paths."""
-    model.doc_string, model.producer_name, model.producer_version = "", "edgec", ""
-    graph = model.graph
-    graph.doc_string = ""
-    del graph.metadata_props[:]
-    del graph.value_info[:]
-    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
-        item.doc_string = ""
-        del item.metadata_props[:]
-
-
-def check(model: onnx.ModelProto) -> None:
-    """Raise StageError when the graph is not valid ONNX."""
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise StageError(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
-
-
-def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph in half precision, with float32 inputs and outputs."""
-    from onnxconverter_common import float16
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it tells of each weight that fp16 rounds to zero
-        half = float16.convert_float_to_float16(copy, keep_io_types=True)
-    strip(half)
-    check(half)
-    return half
-
-
-def layer_of(node: onnx.NodeProto) -> str:
-    """The module name of a convolution node, from its weight's name."""
-    weight = node.input[1]
-    return weight.removesuffix(".weight")
-
-
-def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-
-
-def users_of(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
-    """The nodes that take a tensor, by its name."""
-    users: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-    return users
-
-
-def rectifier_of(output: str, users: Mapping[str, list[onnx.NodeProto]]) -> onnx.NodeProto | None:
-    """The rectifier that alone takes a convolution's output: its kernel is part of the convolution's."""
-    taking = users.get(output, [])
-    return taking[0] if len(taking) == 1 and taking[0].op_type in RECTIFIERS else None
-
-
-def drop_unused(graph: onnx.GraphProto) -> None:
-    """Leave out the initializers that no node takes."""
-    used = {name for node in graph.node for name in node.input}
-    kept = [i for i in graph.initializer if i.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

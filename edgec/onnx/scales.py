@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+import onnx_ir as ir
 
-from edgec.onnx.export import drop_unused, initializers, rectifier_of, users_of
+from edgec.onnx.graph import RECTIFIERS
+from edgec.onnx.rewrite import (
+    add_initializer,
+    array_of,
+    drop_unused,
+    name_of,
+    opened,
+    replace_uses,
+    saved,
+    take_over_output,
+)
 
 Step = tuple[float, int]  # scale and zero point of an unsigned 8-bit tensor
 
@@ -36,71 +46,89 @@ def without_pairs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Co
 
     A graph without pairs comes back as it is, with no convolutions.
     """
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    graph, stored = made.graph, initializers(model)
-    quantizers = {n.output[0]: n for n in graph.node if n.op_type == "QuantizeLinear"}
-    pairs = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear"}
-    step_of: dict[str, Step] = {}  # of a float tensor
-    renamed: dict[str, str] = {}
-    for output, node in pairs.items():
-        scale = stored[node.input[1]]
-        if node.input[0] in quantizers:
-            source = quantizers[node.input[0]].input[0]
-            zero = int(stored[node.input[2]]) if len(node.input) > 2 else 0
-            renamed[output] = source
-            step_of[source] = (float(scale), zero)
-        elif node.input[0] in stored:
-            graph.initializer.append(numpy_helper.from_array(dequantized(node, stored), output))
-    nodes = [n for n in graph.node if n.op_type not in ("QuantizeLinear", "DequantizeLinear")]
-    back = {_root(o.name, renamed): o.name for o in graph.output if o.name in renamed}
-
-    def named(tensor: str) -> str:
-        """A tensor's name without pairs; a graph's output keeps its own."""
-        root = _root(tensor, renamed)
-        return back.get(root, root)
-
-    found = _convolutions(graph, stored, pairs, renamed, step_of, named)
-    for node in nodes:
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                names[index] = named(name)
-    del graph.node[:]
-    graph.node.extend(nodes)
+    made = opened(model)
+    graph = made.graph
+    integer = [_Integer.of(node) for node in graph if _is_integer(node)]
+    steps: dict[ir.Value, Step] = {}  # of a float tensor
+    for node in [n for n in graph if n.op_type == "DequantizeLinear"]:
+        before, after = _rounded(node), node.outputs[0]
+        if before is not None:
+            _, scale, zero = _parameters(node)
+            steps.setdefault(before, (float(scale), 0 if zero is None else int(zero)))
+        elif array_of(node.inputs[0]) is not None:
+            before = add_initializer(graph, name_of(after), dequantized(*_parameters(node)))
+        else:
+            continue  # integers that the graph computes
+        replace_uses(after, before)
+        if after.is_graph_output():
+            take_over_output(graph, after, before)
+            before.name = after.name
+        graph.remove(node, safe=True)
+    graph.remove([n for n in graph if n.op_type == "QuantizeLinear" and not n.outputs[0].uses()], safe=True)
     drop_unused(graph)
-    del graph.value_info[:]
-    return made, found
+    return saved(made), {each.weight: each.convolution(steps) for each in integer}
 
 
-def dequantized(node: onnx.NodeProto, stored: Mapping[str, np.ndarray]) -> np.ndarray:
-    """What a DequantizeLinear makes of stored integers [out, ...], float32; it has one scale, or one for each output channel."""
-    integers, scale = stored[node.input[0]], stored[node.input[1]]
-    zero = stored[node.input[2]] if len(node.input) > 2 else np.zeros(scale.shape, integers.dtype)
+@dataclass(frozen=True)
+class _Integer:
+    """What is known of a convolution in integers before the pairs around it go."""
+
+    node: ir.Node
+    weight: str  # name
+    integers: np.ndarray
+    scale: np.ndarray
+    end: ir.Value  # its output, or that of the rectifier that is part of its kernel
+
+    @classmethod
+    def of(cls, node: ir.Node) -> _Integer:
+        weights = _dequantizer(node.inputs[1])
+        assert weights is not None
+        integers, scale, _ = _parameters(weights)
+        users = node.outputs[0].consumers()
+        rectified = len(users) == 1 and users[0].op_type in RECTIFIERS
+        end = (users[0] if rectified else node).outputs[0]
+        return cls(node, name_of(node.inputs[1]), integers, np.atleast_1d(scale), end)
+
+    def convolution(self, steps: Mapping[ir.Value, Step]) -> Convolution:
+        taken = self.node.inputs[0]
+        assert taken is not None
+        return Convolution(
+            self.node.name or self.weight, self.integers, self.scale, name_of(taken), name_of(self.node.outputs[0]),
+            steps[taken], steps.get(self.end),
+        )  # fmt: skip
+
+
+def _is_integer(node: ir.Node) -> bool:
+    """Whether a convolution's input and weights are dequantized."""
+    if node.op_type != "Conv":
+        return False
+    inputs = _dequantizer(node.inputs[0])
+    return inputs is not None and _rounded(inputs) is not None and _dequantizer(node.inputs[1]) is not None
+
+
+def _dequantizer(value: ir.Value | None) -> ir.Node | None:
+    """The DequantizeLinear that makes a tensor."""
+    node = None if value is None else value.producer()
+    return node if node is not None and node.op_type == "DequantizeLinear" else None
+
+
+def _rounded(node: ir.Node) -> ir.Value | None:
+    """The float tensor that a pair rounds, of which `node` is the second; None where no QuantizeLinear is before it."""
+    first = None if node.inputs[0] is None else node.inputs[0].producer()
+    return first.inputs[0] if first is not None and first.op_type == "QuantizeLinear" else None
+
+
+def _parameters(node: ir.Node) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Integers (empty where they are computed), scale and zero point of a DequantizeLinear."""
+    integers, scale = array_of(node.inputs[0]), array_of(node.inputs[1])
+    assert scale is not None
+    zero = array_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    return np.empty(0) if integers is None else integers, scale, zero
+
+
+def dequantized(integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None) -> np.ndarray:
+    """What a DequantizeLinear makes of stored integers [out, ...], float32; it has one scale, or one per output channel."""
+    zero = np.zeros(scale.shape, integers.dtype) if zero is None else zero
     shape = (-1, *[1] * (integers.ndim - 1)) if scale.ndim else ()
     value = (integers.astype(np.float64) - zero.reshape(shape)) * scale.reshape(shape)
     return value.astype(np.float32)
-
-
-def _root(name: str, renamed: Mapping[str, str]) -> str:
-    while name in renamed:
-        name = renamed[name]
-    return name
-
-
-def _convolutions(
-    graph: onnx.GraphProto, stored: Mapping[str, np.ndarray], pairs: Mapping[str, onnx.NodeProto],
-    renamed: Mapping[str, str], step_of: Mapping[str, Step], named: Callable[[str], str],
-) -> dict[str, Convolution]:  # fmt: skip
-    found: dict[str, Convolution] = {}
-    users = users_of(graph)
-    for node in graph.node:
-        if node.op_type != "Conv" or node.input[0] not in renamed or node.input[1] not in pairs:
-            continue
-        weights = pairs[node.input[1]]
-        output, rectifier = node.output[0], rectifier_of(node.output[0], users)
-        found[node.input[1]] = Convolution(
-            node.name or node.input[1], stored[weights.input[0]], np.atleast_1d(stored[weights.input[1]]), named(node.input[0]),
-            named(output), step_of[_root(node.input[0], renamed)],
-            step_of.get(output if rectifier is None else rectifier.output[0]),
-        )  # fmt: skip
-    return found

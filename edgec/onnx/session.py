@@ -9,22 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgec.core.errors import Missing, StageError
-from edgec.core.session import Array, RuntimeInfo
-from edgec.probe.sums import make_exact
-
-
-class OnnxRuntime:
-    name = "onnxruntime"
-
-    def probe(self) -> RuntimeInfo:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise Missing("onnxruntime is not installed; pip install onnxruntime") from None
-        return RuntimeInfo(self.name, onnxruntime.__version__, onnxruntime.get_device())
-
-    def open(self, artifact: Path, threads: int = 1) -> OnnxSession:
-        return OnnxSession(artifact, threads)
+from edgec.core.session import Array
+from edgec.probe.session_options import session_options
 
 
 class OnnxSession:
@@ -44,13 +30,12 @@ class OnnxSession:
         layout: bool = True,
         small_memory: bool = False,
     ) -> None:
-        import onnxruntime as ort
+        try:
+            import onnxruntime as ort
+        except ImportError:
+            raise Missing("onnxruntime is not installed; pip install onnxruntime") from None
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        make_exact(options)
+        options = session_options(threads)
         options.enable_mem_pattern = not small_memory
         options.graph_optimization_level = (
             ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -21,7 +21,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
-from edgec.onnx.export import initializers
+from edgec.onnx.graph import initializers
 from edgec.onnx.scales import dequantized
 
 SIGNED = 128  # between the zero points of unsigned and of signed 8 bits
@@ -211,7 +211,8 @@ class TorchGraph(nn.Module):
         """int8 weights with a scale for each output channel stay integers; biases and all else become floats."""
         name, integers, scale = node.output[0], stored[node.input[0]], stored[node.input[1]]
         if integers.dtype != np.int8 or scale.ndim != 1 or integers.ndim != 4:
-            self._keep(name, dequantized(node, stored))
+            zero = stored[node.input[2]] if len(node.input) > 2 else None
+            self._keep(name, dequantized(integers, scale, zero))
             return
         zero = stored[node.input[2]] if len(node.input) > 2 else np.zeros(scale.shape)
         self._keep(name, integers)

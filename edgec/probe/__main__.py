@@ -1,9 +1,9 @@
 """Read one job from standard input, do it, print one JSON line.
 
 Job, on one line: {"what": "latency" | "operators" | "serve", "runtime": "onnxruntime" | "onnxruntime-" and a provider |
-"openvino" | "ncnn" | "mnn" | "litert" | "executorch" | "null", "artifact": path (of an .onnx file, or of a package's
-folder), "threads": n, "batch": n, "pin": bool, "shapes": {input: [sizes]}, "golden": .npz, "limit_s" (then the process
-ends itself), "warmup_seconds", "min_seconds", "max_seconds", "interval"}.
+one of packages.OPENERS | "null", "opener": "module:function" (of a runtime that OPENERS does not know), "artifact": path
+(of an .onnx file, or of a package's folder), "threads": n, "batch": n, "pin": bool, "shapes": {input: [sizes]}, "golden":
+.npz, "limit_s" (then the process ends itself), "warmup_seconds", "min_seconds", "max_seconds", "interval"}.
 Answer: the figures, or {"error": {"kind", "message"}} with exit status 3. "serve" answers frames, see serve.py.
 """
 
@@ -72,7 +72,8 @@ def act(job: dict[str, Any], pinned: list[int], answers: BinaryIO, tell: Any) ->
 
     if job["what"] == "serve":
         try:
-            run = packages.open_package(Path(job["artifact"]), job["runtime"], int(job["threads"]))[0]
+            opener = str(job.get("opener", ""))
+            run = packages.open_package(Path(job["artifact"]), job["runtime"], int(job["threads"]), opener)[0]
         except ProbeError as error:
             serve.write_error(answers, error.kind, str(error))
             return 3
@@ -98,7 +99,7 @@ def work(job: dict[str, Any], golden: Any, onnx_session: Any, packages: Any) -> 
         provider = job["runtime"].partition("-")[2]
         opened = onnx_session.open_onnxruntime(path, threads, shapes, beside, batch, provider)
     else:
-        opened = packages.open_for_timing(path, job["runtime"], threads, beside)
+        opened = packages.open_for_timing(path, job["runtime"], threads, beside, str(job.get("opener", "")))
     figures = measure(
         opened.run,
         warmup_seconds=float(job["warmup_seconds"]),

@@ -16,12 +16,12 @@ if __package__:
     from edgec.probe.golden import Opened, arrays_of
     from edgec.probe.measure import ProbeError
     from edgec.probe.operators import repeat, table
-    from edgec.probe.sums import make_exact
+    from edgec.probe.session_options import session_options
 else:  # run as a folder, perhaps on a machine without edgec
     from golden import Opened, arrays_of  # pyright: ignore[reportMissingImports]
     from measure import ProbeError  # pyright: ignore[reportMissingImports]
     from operators import repeat, table  # pyright: ignore[reportMissingImports]
-    from sums import make_exact  # pyright: ignore[reportMissingImports]
+    from session_options import session_options  # pyright: ignore[reportMissingImports]
 
 DTYPES = {
     "tensor(float)": np.float32,
@@ -47,7 +47,7 @@ MAX_ELEMENTS = 2**30
 
 
 def open_session(path: Path, threads: int, profile_prefix: str | None = None, provider: str = "") -> Any:
-    """An onnxruntime session: sequential, `threads` in an operator, 1 between operators, spinning on.
+    """An onnxruntime session with the options of `session_options`.
 
     `provider` is a key of PROVIDERS, or "" for the CPU. Raises ProbeError, also where the provider does not take the file:
     onnxruntime would run it on the CPU without a word.
@@ -67,13 +67,7 @@ def open_session(path: Path, threads: int, profile_prefix: str | None = None, pr
             "missing",
             f"this build of onnxruntime has no {wanted} (it has {', '.join(there)}); install a build with it",
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    make_exact(options)
-    options.log_severity_level = 4
+    options = session_options(threads)
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix

@@ -1,7 +1,8 @@
 """What other runtimes than onnxruntime need beside their files: `package.json`, and one way to open them.
 
 package.json: {"runtime", "file", "inputs": {name: shape}, "outputs": [names], "precision"}; shapes are those of the golden
-input. Opening gives a call that takes a dict of arrays and gives the outputs in the order of "outputs".
+input. Opening gives a call that takes a dict of arrays and gives the outputs in the order of "outputs". A runtime that
+is not of OPENERS is opened by the function that the job names, `module:function`, which must be installed where it runs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,10 @@ else:  # run as a folder, perhaps on a machine without edgec
     from measure import ProbeError  # pyright: ignore[reportMissingImports]
 
 Run = Callable[[Mapping[str, Any]], list[Any]]
-OPENERS: Mapping[str, Callable[[Path, int, Mapping[str, Any]], tuple[Run, str]]] = {
+Opener = Callable[
+    [Path, int, Mapping[str, Any]], "tuple[Run, str]"
+]  # (file, threads, package.json) -> run, version
+OPENERS: Mapping[str, Opener] = {
     "openvino": openvino_session.open_model,
     "ncnn": ncnn_session.open_model,
     "mnn": mnn_session.open_model,
@@ -42,6 +47,10 @@ OPENERS: Mapping[str, Callable[[Path, int, Mapping[str, Any]], tuple[Run, str]]]
     "executorch": executorch_session.open_model,
 }
 
+OPERATORS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "openvino": openvino_session.operators,
+    "mnn": mnn_session.operators,
+}
 NAMES = {"litert": "ai-edge-litert"}  # on PyPI, where it is another
 
 
@@ -57,13 +66,29 @@ def read_package(folder: Path) -> dict[str, Any]:
     return told
 
 
-def open_package(folder: Path, runtime: str, threads: int) -> tuple[Run, dict[str, Any], dict[str, Any]]:
-    """(call, package.json, what is to be told of loading)."""
+def opener_of(runtime: str, named: str = "") -> Opener:
+    """How a runtime opens its files. Raises ProbeError for an unknown one, ImportError where `named` is not installed."""
+    if not named:
+        if runtime not in OPENERS:
+            raise ProbeError("artifact", f"runtime {runtime!r} is unknown; choose from {', '.join(OPENERS)}")
+        return OPENERS[runtime]
+    module, _, function = named.partition(":")
+    opener: Opener = getattr(import_module(module), function)
+    return opener
+
+
+def open_package(
+    folder: Path, runtime: str, threads: int, opener: str = ""
+) -> tuple[Run, dict[str, Any], dict[str, Any]]:
+    """(call, package.json, what loading took and the versions)."""
     package = read_package(folder)
     began = time.perf_counter_ns()
     try:
-        run, version = OPENERS[runtime](folder / package["file"], threads, package)
+        run, version = opener_of(runtime, opener)(folder / package["file"], threads, package)
     except ImportError as error:
+        if opener:
+            remedy = f"install the package of {opener} where it runs"
+            raise ProbeError("missing", f"{runtime} cannot be imported ({error}); {remedy}") from error
         alone = f"on a board without edgec: pip install {NAMES.get(runtime, runtime)}"
         raise ProbeError(
             "missing", f"{runtime} cannot be imported ({error}); pip install 'edgec[{runtime}]', {alone}"
@@ -85,9 +110,11 @@ def feeds_of(package: Mapping[str, Any], golden: Path | None, seed: int = 0) -> 
     return feeds
 
 
-def open_for_timing(folder: Path, runtime: str, threads: int, golden: Path | None) -> Opened:
+def open_for_timing(
+    folder: Path, runtime: str, threads: int, golden: Path | None, opener: str = ""
+) -> Opened:
     """The package, ready to run on its golden input."""
-    run, package, told = open_package(folder, runtime, threads)
+    run, package, told = open_package(folder, runtime, threads, opener)
     feeds = feeds_of(package, golden)
     return Opened(lambda: run(feeds), feeds, package["outputs"], told | {"inputs": package["inputs"]})
 
@@ -97,10 +124,9 @@ def operators(
 ) -> dict[str, Any]:
     """What `edgec.probe.operators.table` gives, in the runtimes that tell."""
     package = read_package(folder)
-    modules = {"openvino": openvino_session, "mnn": mnn_session}
-    if runtime not in modules:
+    if runtime not in OPERATORS:
         raise ProbeError("artifact", f"{runtime} tells no times by operator")
-    found: dict[str, Any] = modules[runtime].operators(
+    found: dict[str, Any] = OPERATORS[runtime](
         folder / package["file"], threads, package, feeds_of(package, golden), seconds
     )
     return found

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
+from edgec.onnx.graph import convolutions
+from edgec.onnx.rewrite import add_initializer, array_of, opened, saved, values_of
 from edgec.quantization.calibration import means_of
-from edgec.quantization.placement import convolutions, quantizable, weights_of
+from edgec.quantization.placement import quantizable, weights_of
 from edgec.quantization.weights.formats import EIGHT_BITS, Formats
 
 Biases = Mapping[str, Sequence[float]]  # what is added to the bias of a layer, by output channel
@@ -43,13 +44,13 @@ def corrected(model: onnx.ModelProto, biases: Biases) -> onnx.ModelProto:
     """The graph with corrections added to its convolutions' biases; a bias that two layers share is taken apart."""
     if not biases:
         return model
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    stored = {i.name: i for i in made.graph.initializer}
-    for layer, node in convolutions(made).items():
-        if layer in biases and len(node.input) > 2:
-            values = numpy_helper.to_array(stored[node.input[2]]) + np.asarray(biases[layer], np.float32)
-            own = f"{layer}.corrected_bias"
-            made.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), own))
-            node.input[2] = own
-    return made
+    made = opened(model)
+    values = values_of(made.graph)
+    for layer, proto in convolutions(model).items():
+        if layer in biases and len(proto.input) > 2:
+            bias = array_of(values[proto.input[2]])
+            node = values[proto.output[0]].producer()
+            assert bias is not None and node is not None
+            own = (bias + np.asarray(biases[layer], np.float32)).astype(np.float32)
+            node.replace_input_with(2, add_initializer(made.graph, f"{layer}.corrected_bias", own))
+    return saved(made)

@@ -10,6 +10,7 @@ import onnx
 from onnx import helper
 
 from edgec.core.errors import StageError
+from edgec.onnx.graph import clone, value_infos
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.placement import keys_of
 
@@ -111,19 +112,15 @@ def _parts(session: OnnxSession, images: np.ndarray, batch: int) -> list[np.ndar
 
 def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> OnnxSession:
     """A session whose outputs are the named tensors, in order. A graph input passes through an Identity."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    types = {v.name: v for v in (*inferred.value_info, *inferred.input, *inferred.output)}
+    copy, types = clone(model), value_infos(model)
     inputs = {i.name for i in model.graph.input}
     del copy.graph.output[:]
     for name in tensors:
-        watched = onnx.ValueInfoProto()
+        watched = copy.graph.output.add()
         watched.CopyFrom(types[name])
         if name in inputs:
             watched.name = f"{name}_seen"
             copy.graph.node.append(helper.make_node("Identity", [name], [watched.name]))
-        copy.graph.output.append(watched)
     return OnnxSession(copy.SerializeToString(), threads=2, optimise=False)
 
 

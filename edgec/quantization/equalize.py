@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from edgec.core.errors import StageError
-from edgec.onnx.export import initializers
-from edgec.quantization.placement import convolutions
+from edgec.onnx.graph import convolutions, initializers
+from edgec.onnx.rewrite import array_of, opened, replace_initializer, saved, values_of
 
 LARGEST = 256.0  # factor of a channel; one that is nearly dead would get any
 SAME = frozenset(
@@ -153,13 +152,13 @@ def equalised(model: onnx.ModelProto, by_layer: Factors) -> onnx.ModelProto:
 
     Raises StageError when a layer has other channels than the factors were made for.
     """
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    stored = {i.name: i for i in made.graph.initializer}
-    for layer, node in convolutions(made).items():
+    made = opened(model)
+    values = values_of(made.graph)
+    for layer, node in convolutions(model).items():
         if layer not in by_layer:
             continue
-        weight = numpy_helper.to_array(stored[node.input[1]])
+        weight = array_of(values[node.input[1]])
+        assert weight is not None
         out, taken = (np.asarray(by_layer[layer][end], np.float32) for end in ("out", "in"))
         if (len(out), len(taken) or weight.shape[1]) != weight.shape[:2]:
             raise StageError(
@@ -169,11 +168,8 @@ def equalised(model: onnx.ModelProto, by_layer: Factors) -> onnx.ModelProto:
         if len(taken):
             weight = weight / taken[:, None, None]
         weight = weight * out[:, None, None, None]
-        _store(stored[node.input[1]], weight)
-        if len(node.input) > 2 and node.input[2] in stored:
-            _store(stored[node.input[2]], numpy_helper.to_array(stored[node.input[2]]) * out)
-    return made
-
-
-def _store(initializer: Any, values: np.ndarray) -> None:
-    initializer.CopyFrom(numpy_helper.from_array(values.astype(np.float32), initializer.name))
+        replace_initializer(values[node.input[1]], weight.astype(np.float32))
+        bias = array_of(values[node.input[2]]) if len(node.input) > 2 else None
+        if bias is not None:
+            replace_initializer(values[node.input[2]], (bias * out).astype(np.float32))
+    return saved(made)

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from edgec.core.results.fusion import Cause, Fusion, LeftFloat, LoneDequantize
-from edgec.onnx.export import layer_of, users_of
+from edgec.onnx.graph import layer_of, users
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.placement import on_a_pixel, quantizable
 
@@ -48,10 +48,10 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
 
 def _readers(graph: onnx.GraphProto, alone: Sequence[onnx.NodeProto]) -> Iterator[LoneDequantize]:
     """Each DequantizeLinear that another operator reads; those of outputs have to be there."""
-    users = users_of(graph)
+    takers = users(graph)
     stored = {item.name for item in graph.initializer}
     for node in alone:
-        kinds = sorted({user.op_type for user in users.get(node.output[0], [])})
+        kinds = sorted({user.op_type for user in takers.get(node.output[0], [])})
         if kinds and node.input[0] not in stored:
             reason = f"read by {', '.join(kinds)}, in float"
             yield LoneDequantize(tensor=node.input[0], reason=reason)

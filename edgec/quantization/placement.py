@@ -14,19 +14,31 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
 
 from edgec.core.errors import StageError
-from edgec.onnx.export import (
+from edgec.onnx.graph import (
     RECTIFIERS,
-    check,
-    drop_unused,
+    convolutions,
     initializers,
-    layer_of,
     rectifier_of,
-    users_of,
+    users,
+    validate,
+    value_infos,
 )
-from edgec.quantization.weights.dequantize_on_load import rebuild
+from edgec.onnx.rewrite import (
+    add_initializer,
+    drop_unused,
+    name_of,
+    new_node,
+    opened,
+    replace_uses,
+    saved,
+    sort_nodes,
+    take_over_output,
+    values_of,
+)
+from edgec.quantization.weights.dequantize_on_load import dequantize_on_load
 from edgec.quantization.weights.formats import ALL_EIGHT, EIGHT_BITS, Formats, WeightFormat
 
 CARRY = frozenset(
@@ -96,12 +108,6 @@ def keys_of(model: onnx.ModelProto) -> dict[str, str]:
     return keys
 
 
-def convolutions(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """The convolutions with constant weights, by layer name."""
-    constant = {i.name for i in model.graph.initializer}
-    return {layer_of(n): n for n in model.graph.node if n.op_type == "Conv" and n.input[1] in constant}
-
-
 def weights_of(model: onnx.ModelProto, layers: Iterable[str]) -> dict[str, np.ndarray]:
     """The weights float32 [out, ...] of convolutions, by layer name."""
     stored, nodes = initializers(model), convolutions(model)
@@ -110,12 +116,12 @@ def weights_of(model: onnx.ModelProto, layers: Iterable[str]) -> dict[str, np.nd
 
 def on_a_pixel(model: onnx.ModelProto) -> frozenset[str]:
     """The layers whose input is one pixel high and wide, whatever the image: in integers they lose and win no time."""
-    shapes = onnx.shape_inference.infer_shapes(model).graph
-    found = {v.name: v.type.tensor_type.shape.dim for v in (*shapes.value_info, *shapes.input)}
+    found = value_infos(model)
     return frozenset(
         layer
         for layer, node in convolutions(model).items()
-        if [side.dim_value for side in found.get(node.input[0], ())[2:]] == [1, 1]
+        if node.input[0] in found
+        and [side.dim_value for side in found[node.input[0]].type.tensor_type.shape.dim[2:]] == [1, 1]
     )
 
 
@@ -130,7 +136,7 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
     constant = {i.name for i in model.graph.initializer}
     layers = convolutions(model)
     chosen = {layers[name].output[0] for name in quantizable(model) if name not in set(float_layers)}
-    users = users_of(model.graph)
+    takers = users(model.graph)
     integer: set[str] = set()
     source: dict[str, str] = {}
     for node in model.graph.node:  # in topological order
@@ -139,7 +145,7 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
         if node.op_type == "Conv" and output in chosen:
             source.setdefault(node.input[0], node.input[0])
             integer.add(output)
-            if rectifier_of(output, users) is None:
+            if rectifier_of(output, takers) is None:
                 source[output] = output
         elif node.op_type in RECTIFIERS and data and data[0] in chosen:
             integer.add(output)
@@ -148,7 +154,7 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
             node.op_type in CARRY
             and data
             and data[0] in source
-            and any(_feeds(o, users, chosen) for o in node.output)
+            and any(_feeds(o, takers, chosen) for o in node.output)
         ):
             for each in node.output:
                 integer.add(each)
@@ -157,27 +163,27 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
             node.op_type in ELEMENTWISE
             and data
             and any(name in source for name in data)
-            and _feeds(output, users, chosen)
+            and _feeds(output, takers, chosen)
         ):
             for name in data:
                 source.setdefault(name, name)
             integer.add(output)
             source[output] = output
     unrounded = {
-        tensor: tuple(n.output[0] for n in users.get(tensor, []) if n.output and n.output[0] not in integer)
+        tensor: tuple(n.output[0] for n in takers.get(tensor, []) if n.output and n.output[0] not in integer)
         for tensor in source
         if tensor not in integer
     }
     return Placement(source, frozenset(integer), {t: readers for t, readers in unrounded.items() if readers})
 
 
-def _feeds(output: str, users: Mapping[str, list[onnx.NodeProto]], chosen: Collection[str]) -> bool:
+def _feeds(output: str, takers: Mapping[str, list[onnx.NodeProto]], chosen: Collection[str]) -> bool:
     """Some integer convolution takes this tensor, perhaps through layers that run in integers too."""
     seen: set[str] = set()
     todo = [output]
     while todo:
         name = todo.pop()
-        for node in users.get(name, []):
+        for node in takers.get(name, []):
             if node.op_type == "Conv":
                 if node.output[0] in chosen and node.input[0] == name:
                     return True
@@ -212,23 +218,26 @@ def insert(
         raise StageError(
             f"int8: no calibrated range for {', '.join(missing[:5])}; the graph has changed since, run the quantize stage again"
         )
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    graph = made.graph
-    weights = initializers(model)
+    made = opened(model)
+    graph, values, weights = made.graph, values_of(made.graph), initializers(model)
     scales = {t: scale_and_zero(*ranges[keys.get(s, s)]) for t, s in placement.source.items()}
-    _pair_activations(graph, scales, placement.unrounded)
     chosen = {n.output[0] for name, n in layers.items() if name not in kept_float}
-    for node in [n for n in graph.node if n.op_type == "Conv"]:
-        if _origin(node.output[0]) in chosen:
-            _quantize_weights(graph, node, weights, scales, formats.get(layer_of(node), EIGHT_BITS))
-    for name in kept_float & set(formats):
-        weight = layers[name].input[1]
-        rebuild(graph, weight, np.array(weights[weight], np.float32), formats[name])
-    _sort(graph)
+    integer = [
+        (n, name_of(n.inputs[0])) for n in graph if n.op_type == "Conv" and name_of(n.outputs[0]) in chosen
+    ]
+    unrounded = {t: [values[o].producer() for o in outputs] for t, outputs in placement.unrounded.items()}
+    for tensor, (scale, zero) in scales.items():
+        _add_pair(graph, values[tensor], scale, zero, unrounded.get(tensor, ()))
+    for node, source in integer:
+        layer = name_of(node.inputs[1]).removesuffix(".weight")
+        _quantize_weights(graph, node, weights, float(scales[source][0]), formats.get(layer, EIGHT_BITS))
+    for name in [layer for layer in layers if layer in kept_float and layer in formats]:  # in a fixed order
+        dequantize_on_load(graph, layers[name].input[1], formats[name])
+    sort_nodes(graph)
     drop_unused(graph)
-    check(made)
-    return made
+    quantized = saved(made)
+    validate(quantized)
+    return quantized
 
 
 def scale_and_zero(low: float, high: float, levels: int = 255) -> tuple[np.float32, np.uint8]:
@@ -238,103 +247,56 @@ def scale_and_zero(low: float, high: float, levels: int = 255) -> tuple[np.float
     return scale, np.uint8(np.clip(round(-low / float(scale)), 0, levels))
 
 
-def _origin(name: str) -> str:
-    return name.removesuffix("_float")
-
-
-def _pair_activations(
-    graph: onnx.GraphProto,
-    scales: Mapping[str, tuple[np.float32, np.uint8]],
-    unrounded: Mapping[str, Collection[str]],
+def _add_pair(
+    graph: ir.Graph,
+    tensor: ir.Value,
+    scale: np.float32,
+    zero: np.uint8,
+    unrounded: Collection[ir.Node | None],
 ) -> None:
-    """Put a pair behind every tensor of `scales`; whoever took the tensor takes the pair's output, but for the readers
-    of `unrounded`.
+    """Put a pair behind a tensor; whoever took it takes the pair's output, but for the nodes of `unrounded`.
+
+    A graph's output keeps its name.
     """
-    outputs = {o.name for o in graph.output}
-    pairs: list[onnx.NodeProto] = []
-    renamed: dict[str, str] = {}  # what a consumer reads
-    produced: dict[str, str] = {}  # what the producer writes, where the graph's output keeps the name
-    for tensor, (scale, zero) in scales.items():
-        key = tensor.replace("/", "_")
-        graph.initializer.append(numpy_helper.from_array(np.asarray(scale), f"{key}_scale"))
-        graph.initializer.append(numpy_helper.from_array(np.asarray(zero), f"{key}_zero"))
-        is_output = tensor in outputs
-        start = f"{tensor}_float" if is_output else tensor
-        end = tensor if is_output else f"{tensor}_dq"
-        if is_output:
-            produced[tensor] = start
-        renamed[tensor] = end
-        parameters = [f"{key}_scale", f"{key}_zero"]
-        pairs.append(
-            helper.make_node("QuantizeLinear", [start, *parameters], [f"{tensor}_q"], f"{key}_quantize")
-        )
-        pairs.append(
-            helper.make_node("DequantizeLinear", [f"{tensor}_q", *parameters], [end], f"{key}_dequantize")
-        )
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            as_it_is = node.output[0] in unrounded.get(name, ())
-            node.input[index] = (produced if as_it_is else renamed).get(name, name)
-        for index, name in enumerate(node.output):
-            node.output[index] = produced.get(name, name)
-    graph.node.extend(pairs)
+    name = name_of(tensor)
+    key = name.replace("/", "_")
+    parameters = [
+        add_initializer(graph, f"{key}_scale", np.asarray(scale)),
+        add_initializer(graph, f"{key}_zero", np.asarray(zero)),
+    ]
+    first = new_node("QuantizeLinear", [tensor, *parameters], f"{name}_q", f"{key}_quantize")
+    second = new_node("DequantizeLinear", [first.outputs[0], *parameters], f"{name}_dq", f"{key}_dequantize")
+    replace_uses(tensor, second.outputs[0], but=(first, *(n for n in unrounded if n is not None)))
+    if tensor.is_graph_output():
+        take_over_output(graph, tensor, second.outputs[0])
+        tensor.name, second.outputs[0].name = f"{name}_float", name
+    graph.extend((first, second))
 
 
 def _quantize_weights(
-    graph: onnx.GraphProto,
-    node: onnx.NodeProto,
-    weights: Mapping[str, np.ndarray],
-    scales: Mapping[str, tuple[np.float32, np.uint8]],
-    form: WeightFormat,
+    graph: ir.Graph, node: ir.Node, weights: Mapping[str, np.ndarray], input_scale: float, form: WeightFormat
 ) -> None:
-    """int8 weights for each output channel and an int32 bias, stored as integers, each behind a DequantizeLinear."""
-    name = node.input[1]
+    """int8 weights per output channel and an int32 bias, stored as integers, each behind a DequantizeLinear."""
+    name, bias_name = name_of(node.inputs[1]), name_of(node.inputs[2] if len(node.inputs) > 2 else None)
     weight = weights[name].astype(np.float32)
     scale = form.scale(weight)
-    source = node.input[0].removesuffix("_dq")
-    has_bias = len(node.input) > 2 and node.input[2] in weights
+    has_bias = bias_name in weights
     if has_bias:  # a channel that is nearly nothing but bias: its scale must let an int32 hold the bias
-        scale = np.maximum(scale, np.abs(weights[node.input[2]]) / (float(scales[source][0]) * 2**30))
-    _stored(graph, name, form.integers(weight, scale), scale.astype(np.float32))
-    node.input[1] = f"{name}_dq"
+        scale = np.maximum(scale, np.abs(weights[bias_name]) / (input_scale * 2**30))
+    node.replace_input_with(1, _stored(graph, name, form.integers(weight, scale), scale.astype(np.float32)))
     if has_bias:
-        bias_name = node.input[2]
         own = f"{name}_bias"  # two layers may share a bias of zeros; their scales differ
-        bias_scale = (float(scales[source][0]) * scale).astype(np.float32)
-        bias = np.clip(
-            np.round(weights[bias_name].astype(np.float64) / bias_scale), -(2**31), 2**31 - 1
-        ).astype(np.int32)
-        _stored(graph, own, bias, bias_scale)
-        node.input[2] = f"{own}_dq"
+        bias_scale = (input_scale * scale).astype(np.float32)
+        bias = np.round(weights[bias_name].astype(np.float64) / bias_scale)
+        node.replace_input_with(
+            2, _stored(graph, own, np.clip(bias, -(2**31), 2**31 - 1).astype(np.int32), bias_scale)
+        )
 
 
-def _stored(graph: onnx.GraphProto, name: str, integer: np.ndarray, scale: np.ndarray) -> None:
-    graph.initializer.append(numpy_helper.from_array(integer, f"{name}_int"))
-    graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
-    graph.initializer.append(numpy_helper.from_array(np.zeros(scale.shape, integer.dtype), f"{name}_zero"))
-    parameters = [f"{name}_int", f"{name}_scale", f"{name}_zero"]
-    graph.node.append(
-        helper.make_node("DequantizeLinear", parameters, [f"{name}_dq"], f"{name}_dequantize", axis=0)
-    )
-
-
-def _sort(graph: onnx.GraphProto) -> None:
-    """Put the nodes into topological order."""
-    ready = {i.name for i in graph.initializer} | {i.name for i in graph.input} | {""}
-    waiting = list(graph.node)
-    ordered: list[onnx.NodeProto] = []
-    while waiting:
-        later: list[onnx.NodeProto] = []
-        for node in waiting:
-            if all(name in ready for name in node.input):
-                ordered.append(node)
-                ready.update(node.output)
-            else:
-                later.append(node)
-        if len(later) == len(waiting):
-            raise StageError(
-                "int8: the graph has a cycle or an undefined tensor; this is a bug, please report it"
-            )
-        waiting = later
-    del graph.node[:]
-    graph.node.extend(ordered)
+def _stored(graph: ir.Graph, name: str, integer: np.ndarray, scale: np.ndarray) -> ir.Value:
+    """Stored integers [out, ...] behind a DequantizeLinear with a scale per output channel; its output."""
+    parts = {"int": integer, "scale": scale, "zero": np.zeros(scale.shape, integer.dtype)}
+    parameters = [add_initializer(graph, f"{name}_{part}", array) for part, array in parts.items()]
+    node = new_node("DequantizeLinear", parameters, f"{name}_dq", f"{name}_dequantize", {"axis": 0})
+    graph.append(node)
+    return node.outputs[0]

@@ -8,7 +8,6 @@ is an error, with the nearest known key named.
 from __future__ import annotations
 
 from edgec.recipe.base import (
-    CONVERTED,
     INTEGERS,
     Fraction,
     Frozen,
@@ -57,7 +56,6 @@ from edgec.recipe.superres import FolderData, ImagesBase, ImageSet, PhotographsD
 from edgec.recipe.training import Sparsify, Train, Training
 
 __all__ = [
-    "CONVERTED",
     "INTEGERS",
     "STAGE_KINDS",
     "Augment",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticKnownError
 
+from edgec.core.errors import ExtensionError
 from edgec.core.frozen import Frozen
+from edgec.core.runtimes import RUNTIMES
+from edgec.core.table import choices
 
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -15,23 +19,26 @@ Precision = Literal[
     "fp32", "fp16", "int8", "codebook"
 ]  # codebook: int8 whose weights are stored as 4-bit indices
 INTEGERS = ("int8", "codebook")
-RuntimeName = Literal[
-    "onnxruntime", "torch", "openvino", "ncnn", "mnn", "litert", "executorch", "null",
-    # execution providers, where the installed build of onnxruntime has them
-    "onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-openvino", "onnxruntime-xnnpack", "onnxruntime-coreml",
-    "onnxruntime-nnapi", "onnxruntime-qnn",
-]  # fmt: skip
-CONVERTED: tuple[RuntimeName, ...] = (
-    "openvino",
-    "ncnn",
-    "mnn",
-    "litert",
-    "executorch",
-)  # those that take files of their own
+
+
+def known_runtime(name: str) -> str:
+    """The name, where the table or an installed package has such a runtime. Raises pydantic's error of a Literal."""
+    try:
+        if RUNTIMES.find(name) is not None:
+            return name
+    except ExtensionError as error:
+        raise ValueError(str(error)) from None
+    raise PydanticKnownError("literal_error", {"expected": choices(RUNTIMES.names())})
+
+
+RuntimeName = Annotated[
+    str,
+    AfterValidator(known_runtime),
+    WithJsonSchema({"type": "string", "enum": [row.name for row in RUNTIMES.own]}),
+]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
 
 __all__ = [
-    "CONVERTED",
     "INTEGERS",
     "Fraction",
     "Frozen",

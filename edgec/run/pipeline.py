@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -49,7 +48,8 @@ from edgec.recipe import (
     YoloData,
     load,
 )
-from edgec.run.code_version import code_version
+from edgec.run.code_modules import modules_of, modules_of_network
+from edgec.run.code_version import code_behind
 from edgec.run.gates import Verdict, shipped_precision
 from edgec.run.gates import check as check_gates
 from edgec.run.initial_network import check, initial_network
@@ -311,32 +311,27 @@ def key_parts(
     config: Stage, recipe: Recipe, task: Task, line: Line, device: str, world: World
 ) -> dict[str, Any]:
     """Everything that a stage's result depends on."""
-    modules = [f"edgec.stages.{config.kind}", type(task).__module__]
-    if ":" in line.network.arch:
-        modules.append(line.network.arch.partition(":")[0])
-    else:
-        modules.append(f"edgec.models.{line.network.arch}")
-    if isinstance(config, Custom):
-        modules.append(config.function.partition(":")[0])
+    teacher = line.dense
+    if isinstance(config, Taught) and isinstance(config.teacher, Path):
+        teacher = Network.load(config.teacher, line.network.allow_code)
+    code = code_behind([*modules_of(config), *modules_of_network(task, line.network, teacher)])
+    calibrates_elsewhere = isinstance(config, Quantize) and config.backend == "neural-compressor"
     parts: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude={"workers"}),
-        "code": code_version(modules),
+        "code": code.digest,
+        "libraries": code.versions(
+            *(("neural-compressor", "neural-compressor-pt") if calibrates_elsewhere else ())
+        ),
         "network": line.network.digest,
         "data": task.digest(),
         "seed": recipe.seed,
         "device": device,
         "ranks": world.size,
-        "torch": version("torch"),
     }
     if isinstance(config, Taught):
-        parts["teacher"] = (
-            line.dense.digest
-            if not isinstance(config.teacher, Path)
-            else Network.load(config.teacher, line.network.allow_code).digest
-        )
+        parts["teacher"] = teacher.digest
     if isinstance(config, (Export, Quantize, QuantizationAware)):
         parts["dense"] = line.dense.digest
-        parts["onnxruntime"] = version("onnxruntime")
     if isinstance(config, Profile):
         parts["artifacts"] = line.files_key
         parts["run"] = line.run
@@ -350,11 +345,14 @@ def _measure_input(
     from edgec.pruning.cost import cost_of
     from edgec.training.distributed import barrier
 
-    modules = [type(task).__module__, "edgec.pruning.cost"]
+    code = code_behind(
+        ["edgec.pruning.cost", "edgec.tasks.predictor", *modules_of_network(task, line.network)]
+    )
     parts = {
         "input": line.network.digest,
         "data": task.digest(),
-        "code": code_version(modules),
+        "code": code.digest,
+        "libraries": code.versions(),
         "device": device,
     }
     key, allow_code = key_of(parts), line.network.allow_code

@@ -13,24 +13,24 @@ import onnx
 from edgec.core.errors import RecipeError, StageError
 from edgec.core.files import write_atomic
 from edgec.core.predictor import Predictor
-from edgec.core.session import Array, Runtime, Session
-from edgec.onnx.session import OnnxRuntime
-from edgec.runtimes.null import NullRuntime
+from edgec.core.runtimes import RUNTIMES
+from edgec.core.session import Array, Session
+from edgec.core.table import dotted
 
 KEY = "edgec.contract"
 
 
-def open_runtime(name: str) -> Runtime:
-    """The runtime of a name. Raises RecipeError for an unknown one, Missing for one that is not installed."""
-    match name:
-        case "onnxruntime":
-            runtime: Runtime = OnnxRuntime()
-        case "null":
-            runtime = NullRuntime()
-        case _:
-            raise RecipeError(f"runtime {name!r} is unknown; artifacts run in onnxruntime")
-    runtime.probe()
-    return runtime
+def open_artifact(path: Path, threads: int = 1, runtime: str = "onnxruntime") -> Session:
+    """An artifact, opened in this process.
+
+    Raises RecipeError for a runtime that is unknown or opens no files here, Missing for one that is not installed,
+    StageError for a file that cannot run in it.
+    """
+    spec = RUNTIMES.row(runtime)
+    if not spec.session:
+        here = [row.name for row in RUNTIMES.rows() if row.session]
+        raise RecipeError(f"runtime {runtime!r} opens no artifacts here; choose from {', '.join(here)}")
+    return dotted(spec.session)(path, threads)
 
 
 def write_artifact(path: Path, model: onnx.ModelProto, contract: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ def contract_of(session: Session, place: str) -> dict[str, Any]:
 
 def predictor(path: Path, threads: int = 1, runtime: str = "onnxruntime") -> Predictor:
     """The predictor of an artifact in a runtime, by the contract that it carries."""
-    session = open_runtime(runtime).open(path, threads)
+    session = open_artifact(path, threads, runtime)
     return predictor_of(session, contract_of(session, str(path)), str(path))
 
 

@@ -19,8 +19,10 @@ from edgec.core.files import write_atomic
 from edgec.core.network import Network
 from edgec.core.outputs import tensors_of
 from edgec.env import Env
-from edgec.onnx.export import to_fp16, to_onnx
-from edgec.onnx.parity import snr_db
+from edgec.onnx.export import to_onnx
+from edgec.onnx.fp16 import to_fp16
+from edgec.onnx.graph import clone
+from edgec.onnx.parity import LEAST_DB_TO_TORCH, snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.integer_check import fusion, wanted
 from edgec.quantization.surgery import quantization_of
@@ -31,7 +33,6 @@ from edgec.tasks.predictor import torch_predictor
 from edgec.tasks.protocol import Split
 
 GOLDEN_IMAGES = 2
-LEAST_DB = {"fp32": 70.0, "fp16": 25.0}  # against torch; below it the graph computes something else
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,7 @@ def _shapes(config: Export, multiple: int, env: Env) -> list[Shape]:
 
 def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The graph in a precision, and what is to be said of it."""
-    graph = onnx.ModelProto()
-    graph.CopyFrom(base)
+    graph = clone(base)
     if precision == "fp16":
         return to_fp16(graph), {}
     if precision in INTEGERS:
@@ -207,7 +207,7 @@ def _parity(
         for e, r in zip(expected, session.run({"images": images}), strict=True):
             ratios.append(round(snr_db(e, r), 2))
             worst = max(worst, float(np.abs(e - r).max()))
-    least = LEAST_DB.get(precision)
+    least = LEAST_DB_TO_TORCH.get(precision)
     if least is not None and min(ratios) < least:
         raise StageError(
             f"{name}: its outputs are {min(ratios):.1f} dB from torch's, less than {least:g}; the export is wrong"

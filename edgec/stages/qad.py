@@ -19,7 +19,8 @@ from edgec.core.norms import folded_norms
 from edgec.core.outputs import tensors_of
 from edgec.core.taps import tapped
 from edgec.env import Env
-from edgec.onnx.export import initializers, with_fast_mish
+from edgec.onnx.export import with_fast_mish
+from edgec.onnx.graph import initializers
 from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.equalize import equalised

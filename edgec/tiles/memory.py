@@ -7,6 +7,8 @@ import math
 import onnx
 from onnx import TensorProto, helper
 
+from edgec.onnx.graph import clone, users
+
 PROBE = 64  # pixels; a side of the input whose shapes are looked at
 # onnxruntime's arena against the values that live at once. Measured on IMDN x4 with tiles of 64 to 232 pixels:
 # 3,690 to 5,000 bytes a pixel where 3,328 live at once.
@@ -23,8 +25,7 @@ INTEGER = frozenset(
 
 def bytes_per_pixel(model: onnx.ModelProto) -> float:
     """Bytes that onnxruntime takes for each input pixel [., ., h, w], at its peak: what lives at once, and the arena's share."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = clone(model)
     batch, _, height, width = copy.graph.input[0].type.tensor_type.shape.dim
     batch.dim_value, height.dim_value, width.dim_value = 1, PROBE, PROBE
     inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
@@ -36,14 +37,11 @@ def bytes_per_pixel(model: onnx.ModelProto) -> float:
 
 def _in_integers(graph: onnx.GraphProto) -> set[str]:
     """The float tensors of a quantized graph that never exist, because their operators run in integers."""
-    users: dict[str, list[str]] = {}
-    for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node.op_type)
+    takers = users(graph)
     found: set[str] = set()
     for node in graph.node:
         for name in node.output:
-            read = users.get(name, [])
+            read = [taker.op_type for taker in takers.get(name, [])]
             if node.op_type == "DequantizeLinear" and set(read) <= INTEGER:
                 found.add(name)
             elif node.op_type in INTEGER and read == ["QuantizeLinear"]:

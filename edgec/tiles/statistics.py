@@ -16,9 +16,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import nn
 
+from edgec.onnx.graph import constants, producers, value_infos
+from edgec.onnx.rewrite import cut_to
 from edgec.onnx.session import OnnxSession
 from edgec.tiles.crops import Finish, Input, Plan, Tile, cut, tiled
 
@@ -97,21 +99,16 @@ class Statistic:
 
 def statistics_of(model: onnx.ModelProto) -> list[Statistic]:
     """The statistics of a graph, in the order of the nodes."""
-    graph = model.graph
-    made_by = {output: node for node in graph.node for output in node.output}
-    constants = _constants(graph)
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    elements = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *graph.input)}
+    made_by, fixed = producers(model.graph), constants(model)
+    elements = {name: value.type.tensor_type.elem_type for name, value in value_infos(model).items()}
     found: list[Statistic] = []
     means: dict[str, str] = {}  # mean -> what it is taken of
-    for node in graph.node:
-        if not _pools(node, constants):
+    for node in model.graph.node:
+        if not _pools(node, fixed):
             continue
         of, output = node.input[0], node.output[0]
         square = made_by.get(of)
-        centred = (
-            made_by.get(square.input[0]) if square is not None and _is_square(square, constants) else None
-        )
+        centred = made_by.get(square.input[0]) if square is not None and _is_square(square, fixed) else None
         element = elements.get(of, TensorProto.FLOAT)
         if (
             centred is not None
@@ -127,38 +124,29 @@ def statistics_of(model: onnx.ModelProto) -> list[Statistic]:
 
 def others(model: onnx.ModelProto) -> list[str]:
     """The operators over height or width that are no statistic: a maximum over the image, for one."""
-    constants = _constants(model.graph)
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in (*inferred.value_info, *inferred.input)}
+    fixed = constants(model)
+    ranks = {name: len(value.type.tensor_type.shape.dim) for name, value in value_infos(model).items()}
     found: list[str] = []
     for node in model.graph.node:
         if node.op_type in WHOLE_IMAGE:
             found.append(node.op_type)
         elif node.op_type.startswith("Reduce") and ranks.get(node.input[0]) == 4:
-            axes = _axes(node, constants)
-            if (not axes or axes & {2, 3}) and not _pools(node, constants):
+            axes = _axes(node, fixed)
+            if (not axes or axes & {2, 3}) and not _pools(node, fixed):
                 found.append(node.op_type)
     return sorted(set(found))
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
-    constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    return constants
-
-
-def _pools(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> bool:
+def _pools(node: onnx.NodeProto, fixed: Mapping[str, np.ndarray]) -> bool:
     """Whether a node averages over height and width."""
     return node.op_type == "GlobalAveragePool" or (
-        node.op_type == "ReduceMean" and _axes(node, constants) == {2, 3}
+        node.op_type == "ReduceMean" and _axes(node, fixed) == {2, 3}
     )
 
 
-def _axes(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> set[int]:
+def _axes(node: onnx.NodeProto, fixed: Mapping[str, np.ndarray]) -> set[int]:
     """The axes of an image that a node reduces; none said: all of them."""
-    named = constants.get(node.input[1]) if len(node.input) > 1 else None
+    named = fixed.get(node.input[1]) if len(node.input) > 1 else None
     return set() if named is None else {int(axis) % 4 for axis in named.reshape(-1)}
 
 
@@ -166,12 +154,10 @@ def _is_flat(node: onnx.NodeProto) -> bool:
     return node.op_type == "ReduceMean" and any(a.name == "keepdims" and a.i == 0 for a in node.attribute)
 
 
-def _is_square(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> bool:
+def _is_square(node: onnx.NodeProto, fixed: Mapping[str, np.ndarray]) -> bool:
     if node.op_type == "Mul":
         return node.input[0] == node.input[1]
-    return (
-        node.op_type == "Pow" and node.input[1] in constants and bool((constants[node.input[1]] == 2).all())
-    )
+    return node.op_type == "Pow" and node.input[1] in fixed and bool((fixed[node.input[1]] == 2).all())
 
 
 class StagedGraph:
@@ -216,46 +202,17 @@ class StagedGraph:
 
 def _with_inputs(model: onnx.ModelProto, statistics: Sequence[Statistic]) -> onnx.ModelProto:
     """A copy in which the statistics are inputs, and what computed them is gone."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = copy.graph
-    given = {s.node for s in statistics}
-    for node in [n for n in graph.node if given & set(n.output)]:
-        graph.node.remove(node)
-    for s in statistics:
-        shape = [1, None] if s.flat else [1, None, 1, 1]
-        graph.input.append(helper.make_tensor_value_info(s.node, s.element, shape))
-    return _pruned(copy, [o.name for o in graph.output])
+    given = [
+        helper.make_tensor_value_info(s.node, s.element, [1, None] if s.flat else [1, None, 1, 1])
+        for s in statistics
+    ]
+    return cut_to(model, [*model.graph.input, *given], model.graph.output)
 
 
 def _up_to(model: onnx.ModelProto, tensor: str, statistics: Sequence[Statistic]) -> onnx.ModelProto:
     """The part of a graph that computes one tensor."""
     element = next(s.element for s in statistics if s.of == tensor)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    copy.graph.output.append(helper.make_tensor_value_info(tensor, element, None))
-    return _pruned(copy, [tensor])
-
-
-def _pruned(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
-    """The graph without nodes, weights and inputs that its outputs do not need; `images` always stays."""
-    graph = model.graph
-    needed = set(outputs)
-    kept: list[onnx.NodeProto] = []
-    for node in reversed(graph.node):
-        if needed & set(node.output):
-            kept.append(node)
-            needed |= set(node.input)
-    nodes = kept[::-1]
-    weights = [i for i in graph.initializer if i.name in needed]
-    inputs = [i for i in graph.input if i.name in needed or i.name == "images"]
-    for field, items in (("node", nodes), ("initializer", weights), ("input", inputs)):
-        copies = [type(item).FromString(item.SerializeToString()) for item in items]
-        model.graph.ClearField(field)  # type: ignore[arg-type]
-        getattr(model.graph, field).extend(copies)
-    del graph.value_info[:]
-    return model
+    return cut_to(model, model.graph.input, [helper.make_tensor_value_info(tensor, element, None)])
 
 
 # --- modules

@@ -37,7 +37,7 @@ def save(path: Path, element: int = TensorProto.FLOAT, op: str = "Mul", side: in
 
 
 def test_a_round_visits_every_artifact_before_the_next_begins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, null_runtime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visited: list[str] = []
 
@@ -51,7 +51,7 @@ def test_a_round_visits_every_artifact_before_the_next_begins(
     monkeypatch.setattr(local, "probe", ask)
     paths = [save(tmp_path / f"{name}.onnx") for name in "ab"]
     figures = profile_artifacts(
-        paths, Profile(runtimes=("null",), threads=(1,), processes=3, **QUICK), Events()
+        paths, Profile(runtimes=(null_runtime,), threads=(1,), processes=3, **QUICK), Events()
     )
     assert visited == ["a", "b"] * 3
     assert figures.first.speedups[0].ratio == 1.0

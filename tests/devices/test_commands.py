@@ -11,7 +11,7 @@ import pytest
 from boards import Board
 
 from edgec.cli.main import main
-from edgec.runtimes import convert as package
+from edgec.core import runtimes
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def run(
 
 
 def test_a_table_that_is_never_cut(
-    run: Callable[..., tuple[int, str, str]], tiny_onnx: Callable[..., Path]
+    run: Callable[..., tuple[int, str, str]], tiny_onnx: Callable[..., Path], null_runtime: str
 ) -> None:
     one, two = tiny_onnx("a_rather_long_name_of_a_model.onnx"), tiny_onnx("another.onnx")
-    code, out, _ = run("profile", two, "--against", one, "--runtimes", "null", "--threads", "1")
+    code, out, _ = run("profile", two, "--against", one, "--runtimes", null_runtime, "--threads", "1")
     assert code == 0
     assert "a_rather_long_name_of_a_model" in out
     assert "…" not in out
@@ -68,7 +68,7 @@ def test_wrong_words(run: Callable[..., tuple[int, str, str]], tiny_onnx: Callab
         (("--batches", "x"), "--batches: 'x' is not a list of counts"),
         (("--shape", "images"), "--shape: 'images'; write images=1,3,320,320"),
         (("--shape", "images=1,0"), "--shape: '1,0' is not a list of counts"),
-        (("--runtimes", "tvm"), "--runtimes: 'tvm'; give of onnxruntime"),
+        (("--runtimes", "tvm"), "--runtimes: 'tvm'; choose from onnxruntime"),
         (("--runtimes", ","), "--runtimes: names none"),
         (("--devices", "pi"), "device 'pi': is unknown; write it into devices.yaml"),
         (("--devices", "ssh://-oProxyCommand=x"), "is no address of a machine"),
@@ -93,7 +93,7 @@ def test_sizes_that_a_file_leaves_open(
 def test_all_runtimes_are_those_installed(
     run: Callable[..., tuple[int, str, str]], tiny_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(package, "find_spec", lambda module: None)
+    monkeypatch.setattr(runtimes, "find_spec", lambda module: None)
     code, out, err = run("profile", tiny_onnx(), "--runtimes", "all", "--threads", "1")
     assert code == 0
     assert "onnxruntime" in out

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from edgec.core.errors import StageError
 from edgec.core.network import Network
-from edgec.onnx.export import ExportedMish, check, initializers, layer_of, to_fp16, to_onnx
+from edgec.onnx.export import ExportedMish, to_onnx
+from edgec.onnx.graph import initializers, layer_of
 from edgec.onnx.parity import snr_db
 from edgec.onnx.session import OnnxSession
 
@@ -128,19 +129,6 @@ def test_export_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-def test_fp16_is_valid_half_the_size_and_near(net: nn.Module, free: onnx.ModelProto) -> None:
-    before = free.SerializeToString()
-    half = to_fp16(free)
-    assert free.SerializeToString() == before
-    check(half)
-    assert len(half.SerializeToString()) < 0.6 * len(before)
-    assert all(a.dtype == np.float16 for a in initializers(half).values() if a.ndim == 4)
-    session = OnnxSession(half.SerializeToString())
-    for a, b in zip(expected(net, images(2)), session.run({"images": images(2)}), strict=True):
-        assert b.dtype == np.float32  # inputs and outputs stay
-        assert snr_db(a, b) > 45
-
-
 class Scaled(nn.Module):
     """A network with something behind it that is not part of it."""
 
@@ -169,22 +157,6 @@ def test_control_flow_on_tensors_is_refused_with_a_remedy() -> None:
     net = nn.Sequential(nn.Conv2d(3, 3, 1), Undecided()).eval()
     with pytest.raises(StageError, match=r"cannot be exported to ONNX.*control flow"):
         to_onnx(net, EXAMPLE, ["out"])
-
-
-def test_check_refuses_a_broken_graph(fixed: onnx.ModelProto) -> None:
-    broken = onnx.ModelProto()
-    broken.CopyFrom(fixed)
-    broken.graph.node[3].input[0] = "nowhere"
-    with pytest.raises(StageError, match="not valid ONNX"):
-        check(broken)
-
-
-def test_snr_counts_in_decibels() -> None:
-    signal = np.full(100, 10.0)
-    assert snr_db(signal, signal) == 200
-    assert snr_db(signal, signal + 1) == pytest.approx(20)
-    assert snr_db(signal, signal * 1.1) == pytest.approx(20)
-    assert snr_db(signal, np.zeros(100)) == pytest.approx(0)
 
 
 class Shared(nn.Module):

@@ -19,9 +19,9 @@ from edgec.onnx.session import OnnxSession
 from edgec.quantization.calibration import calibrate
 from edgec.quantization.placement import insert, place
 from edgec.quantization.weights.pack import compact
-from edgec.runtimes.convert import Source
 from edgec.runtimes.converters.mnn import compression, convert
 from edgec.runtimes.converters.ncnn import with_scales
+from edgec.runtimes.source import Source
 
 
 @pytest.fixture(scope="module")

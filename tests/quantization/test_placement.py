@@ -15,9 +15,11 @@ from torch import nn
 
 from edgec.core.errors import StageError
 from edgec.core.network import Network
-from edgec.onnx.export import initializers, to_onnx
+from edgec.onnx.export import to_onnx
+from edgec.onnx.graph import convolutions, initializers
 from edgec.onnx.parity import snr_db
-from edgec.quantization.placement import convolutions, insert, keys_of, place, scale_and_zero
+from edgec.quantization.placement import insert, keys_of, place, scale_and_zero
+from edgec.quantization.weights.formats import WeightFormat
 
 Run = Callable[..., list[np.ndarray]]
 
@@ -262,3 +264,16 @@ def test_channels_that_training_silenced_keep_their_bias(
     reference = run(made.model, made.images)[0]
     for optimise in (True, False):
         assert snr_db(reference, run(quantized, made.images, optimise)[0]) > 30
+
+
+def test_layers_in_float_with_few_bits_come_in_the_order_of_the_graph(tiny: Any) -> None:
+    """Whatever the order in which they are named: the same graph in every process."""
+    layers = list(convolutions(tiny.model))
+    formats = {layer: WeightFormat(4) for layer in reversed(layers)}
+    nodes = [
+        n.name
+        for n in insert(tiny.model, {}, layers[::-1], formats=formats).graph.node
+        if "_rebuild0" in n.name
+    ]
+    ends = [layers.index(name.removesuffix(".weight_rebuild0")) for name in nodes]
+    assert ends == sorted(ends, reverse=True)  # each is put before those of the layers before it

@@ -13,7 +13,6 @@ import edgec.run.store
 from edgec.core.errors import StorageError
 from edgec.core.files import write_atomic
 from edgec.core.network import Network
-from edgec.run.code_version import code_version
 from edgec.run.store import Damaged, Result, Store, key_of
 
 NETWORK = Network.initial("yolov4_tiny", {"classes": 1, "width": 0.25}, 0)
@@ -214,9 +213,3 @@ def test_keys_depend_on_every_part() -> None:
     assert len(key_of(PARTS)) == 64
     assert key_of(PARTS) == key_of(dict(reversed(PARTS.items())))
     assert key_of(PARTS) != key_of(PARTS | {"seed": 2})
-
-
-def test_code_versions_follow_imports_of_imports() -> None:
-    train = code_version(["edgec.stages.train"])
-    assert train == code_version(["edgec.stages.train"]) != code_version(["edgec.stages.prune"])
-    assert code_version(["edgec.cli.main"]) != code_version(["edgec.cli.progress"])

@@ -14,9 +14,8 @@ from torch import nn
 
 from edgec.core.errors import RecipeError, StageError
 from edgec.onnx.export import to_onnx
-from edgec.onnx.session import OnnxRuntime, OnnxSession
-from edgec.runtimes.artifact import KEY, contract_of, open_runtime, predictor, write_artifact
-from edgec.runtimes.null import NullRuntime
+from edgec.onnx.session import OnnxSession
+from edgec.runtimes.artifact import KEY, contract_of, open_artifact, predictor, write_artifact
 
 CONTRACT: dict[str, Any] = {
     "task": "detection",
@@ -140,7 +139,7 @@ def test_external_data_outside_the_folder_is_refused(
 
 
 def test_wrong_shape_and_missing_input_say_what_is_wanted(artifact: Path) -> None:
-    session = OnnxRuntime().open(artifact)
+    session = OnnxSession(artifact)
     with pytest.raises(StageError, match="1 x 3 x 16 x 32, the artifact takes 1 x 3 x 32 x 32"):
         session.run({"images": np.zeros((1, 3, 16, 32), np.float32)})
     with pytest.raises(StageError, match="3 x 32 x 32, the artifact takes"):
@@ -150,7 +149,7 @@ def test_wrong_shape_and_missing_input_say_what_is_wanted(artifact: Path) -> Non
 
 
 def test_threads_do_not_change_the_outputs(artifact: Path) -> None:
-    one, two = (OnnxRuntime().open(artifact, threads).run({"images": images(1)})[0] for threads in (1, 2))
+    one, two = (OnnxSession(artifact, threads).run({"images": images(1)})[0] for threads in (1, 2))
     np.testing.assert_allclose(one, two, atol=1e-6)
 
 
@@ -159,25 +158,16 @@ def test_optimised_graph_can_be_saved(artifact: Path, tmp_path: Path) -> None:
     assert onnx.load(tmp_path / "optimised.onnx").graph.node
 
 
-def test_runtimes_by_name() -> None:
-    info = open_runtime("onnxruntime").probe()
-    assert info.name == "onnxruntime"
-    assert info.version[0].isdigit()
-    assert info.device
-    assert open_runtime("null").probe().name == "null"
-    with pytest.raises(RecipeError, match="'tensorrt' is unknown"):
-        open_runtime("tensorrt")
-
-
-def test_null_runtime_computes_nothing_from_a_real_file(artifact: Path, tmp_path: Path) -> None:
-    session = NullRuntime().open(artifact)
-    np.testing.assert_array_equal(session.run({"images": images(1)})[0], [0])
-    with pytest.raises(StageError, match="does not exist"):
-        NullRuntime().open(tmp_path / "absent.onnx")
+def test_runtimes_by_name(artifact: Path) -> None:
+    assert open_artifact(artifact).inputs["images"] == (1, 3, 32, 32)
+    with pytest.raises(RecipeError, match="'tensorrt' is unknown; choose from onnxruntime, torch, openvino"):
+        open_artifact(artifact, runtime="tensorrt")
+    with pytest.raises(RecipeError, match="'openvino' opens no artifacts here; choose from onnxruntime"):
+        open_artifact(artifact, runtime="openvino")
 
 
 def test_wrong_type_and_unknown_input_are_told(artifact: Path) -> None:
-    session = OnnxRuntime().open(artifact)
+    session = OnnxSession(artifact)
     with pytest.raises(StageError, match="'images' float64"):
         session.run({"images": images(1).astype(np.float64)})
     with pytest.raises(StageError, match="'more' float32"):

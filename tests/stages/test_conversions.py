@@ -19,13 +19,14 @@ from edgec.core.errors import Missing, StageError
 from edgec.core.events import Events
 from edgec.core.network import Network
 from edgec.devices.subprocess_session import ServedSession
-from edgec.onnx.export import to_fp16, to_onnx
+from edgec.onnx.export import to_onnx
+from edgec.onnx.fp16 import to_fp16
 from edgec.quantization.surgery import quantization_of
 from edgec.recipe import Quantize
 from edgec.runtimes import convert as packaging
 from edgec.runtimes.artifact import write_artifact
-from edgec.runtimes.convert import run_python, run_tool
 from edgec.runtimes.converters.litert_environment import converter_python
+from edgec.runtimes.tool import run_python, run_tool
 from edgec.stages.quantize import quantize
 
 NEEDS = {

@@ -59,13 +59,13 @@ def make_env(tmp_path: Path, heard: list[Any]) -> Callable[..., Env]:
 
 
 def test_the_figures_of_an_export_folder(
-    tmp_path: Path, make_env: Callable[..., Env], heard: list[Any]
+    tmp_path: Path, null_runtime: str, make_env: Callable[..., Env], heard: list[Any]
 ) -> None:
     folder = tmp_path / "export"
     for name in ("model.int8", "model.fp32", "dense.fp32"):
         save(folder / f"{name}.onnx")
     network = Network("none")
-    config = Profile(runtimes=("null",), threads=(1,), processes=2, **QUICK)
+    config = Profile(runtimes=(null_runtime,), threads=(1,), processes=2, **QUICK)
     same, result = profile(config, network, make_env(network, folder))
     assert same is network
     figures = result.first

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from edgec.core.network import Network
-from edgec.onnx.export import to_fp16, to_onnx
+from edgec.onnx.export import to_onnx
+from edgec.onnx.fp16 import to_fp16
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.calibration import calibrate
 from edgec.quantization.placement import insert, place

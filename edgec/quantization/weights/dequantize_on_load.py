@@ -1,27 +1,26 @@
-"""Weights of few bits in layers that compute in float: stored as integers, rebuilt when a runtime loads the graph.
+"""Weights of few bits in layers that compute in float: stored as integers, dequantized when a runtime loads the graph.
 
-The operators that rebuild them work on constants alone, so that a runtime that folds constants runs the float layer.
+The operators that dequantize them work on constants alone, so that a runtime that folds constants runs the float layer.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
 
+from edgec.onnx.rewrite import add_initializer, array_of, new_node, replace_uses
 from edgec.quantization.weights.buckets import levels_of
 from edgec.quantization.weights.formats import WeightFormat
 
-Steps = list[tuple[str, list[str], dict[str, Any]]]  # operator, inputs, attributes
-FLOAT = {"to": onnx.TensorProto.FLOAT}
+Steps = list[tuple[str, list[str], dict[str, int]]]  # operator, inputs, attributes
+FLOAT = {"to": int(onnx.TensorProto.FLOAT)}
 
 
-def rebuild(graph: onnx.GraphProto, name: str, weight: np.ndarray, form: WeightFormat) -> None:
+def dequantize_on_load(graph: ir.Graph, name: str, form: WeightFormat) -> None:
     """Replace the initializer `name`, weights [out, ...], by integers and the nodes that give `name` from them."""
-    for item in [i for i in graph.initializer if i.name == name]:
-        graph.initializer.remove(item)
+    stored = graph.initializers.pop(name)
+    weight = np.array(array_of(stored), np.float32)
     if form.bucket is None:
         scale = form.scale(weight)
         parts = {"int": form.integers(weight, scale), "step": scale.reshape(-1, *[1] * (weight.ndim - 1))}
@@ -40,17 +39,16 @@ def rebuild(graph: onnx.GraphProto, name: str, weight: np.ndarray, form: WeightF
             ("Slice", ["", "first", "last"], {}),
             ("Reshape", ["", "shape"], {}),
         ]
-    for part, value in parts.items():
-        graph.initializer.append(numpy_helper.from_array(np.asarray(value), f"{name}_{part}"))
-    _chain(graph, name, chain)
-
-
-def _chain(graph: onnx.GraphProto, name: str, steps: Steps) -> None:
-    """Nodes, each on what the one before gave (""), that end in `name`."""
-    last = ""
-    for index, (operator, inputs, attributes) in enumerate(steps):
-        output = name if index == len(steps) - 1 else f"{name}_rebuilt{index}"
-        taken = [f"{name}_{part}" if part else last for part in inputs]
-        node = helper.make_node(operator, taken, [output], f"{name}_rebuild{index}", **attributes)
-        graph.node.insert(index, node)
-        last = output
+    given = {
+        part: add_initializer(graph, f"{name}_{part}", np.asarray(value)) for part, value in parts.items()
+    }
+    first, last = graph[0], stored
+    for index, (operator, inputs, attributes) in enumerate(chain):
+        output = (
+            name if index == len(chain) - 1 else f"{name}_rebuilt{index}"
+        )  # names are part of what is stored
+        taken = [given[part] if part else last for part in inputs]
+        node = new_node(operator, taken, output, f"{name}_rebuild{index}", attributes)
+        graph.insert_before(first, node)
+        last = node.outputs[0]
+    replace_uses(stored, last)

@@ -12,9 +12,20 @@ from itertools import count
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
+from onnx import helper
 
-from edgec.onnx.export import check, drop_unused
+from edgec.onnx.graph import validate
+from edgec.onnx.rewrite import (
+    add_initializer,
+    array_of,
+    drop_unused,
+    name_of,
+    new_node,
+    opened,
+    replace_uses,
+    saved,
+)
 
 OPSET = 21  # the first with 4-bit integers
 POINTS = 16
@@ -23,35 +34,29 @@ LEAST = 256  # bytes; below it the nodes take more than they save
 
 def packed(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with every int8 initializer of at most 16 values as indices and a codebook."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    graph = made.graph
-    nodes: list[onnx.NodeProto] = []
-    for item in list(graph.initializer):
-        if item.data_type != onnx.TensorProto.INT8:
+    made = opened(model)
+    graph, first = made.graph, made.graph[0]
+    for stored in list(graph.initializers.values()):
+        values = array_of(stored)
+        if values is None or values.dtype != np.int8 or values.size < LEAST:
             continue
-        values = numpy_helper.to_array(item)
         codebook, indices = np.unique(values, return_inverse=True)
-        if values.size < LEAST or len(codebook) > POINTS:
+        if len(codebook) > POINTS:
             continue
-        name = item.name
-        graph.initializer.remove(item)
-        graph.initializer.append(_four_bits(f"{name}_index", indices.reshape(values.shape)))
-        graph.initializer.append(numpy_helper.from_array(codebook, f"{name}_points"))
-        nodes.append(
-            helper.make_node(
-                "Cast", [f"{name}_index"], [f"{name}_at"], f"{name}_cast", to=onnx.TensorProto.INT32
-            )
+        name = name_of(stored)
+        del graph.initializers[name]
+        index = add_initializer(
+            graph, f"{name}_index", _four_bits(f"{name}_index", indices.reshape(values.shape))
         )
-        nodes.append(helper.make_node("Gather", [f"{name}_points", f"{name}_at"], [name], f"{name}_gather"))
-    rest = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*nodes, *rest])
-    for opset in made.opset_import:
-        if opset.domain in ("", "ai.onnx"):
-            opset.version = max(opset.version, OPSET)
-    check(made)
-    return made
+        palette = add_initializer(graph, f"{name}_points", codebook)
+        cast = new_node("Cast", [index], f"{name}_at", f"{name}_cast", {"to": int(onnx.TensorProto.INT32)})
+        gather = new_node("Gather", [palette, cast.outputs[0]], name, f"{name}_gather")
+        graph.insert_before(first, (cast, gather))
+        replace_uses(stored, gather.outputs[0])
+    graph.opset_imports[""] = max(graph.opset_imports[""], OPSET)
+    packed = saved(made)
+    validate(packed)
+    return packed
 
 
 def _four_bits(name: str, indices: np.ndarray) -> onnx.TensorProto:
@@ -66,46 +71,28 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph in fewer bytes: inner tensors get short names, nodes other than convolutions none, and zero points that
     are zero anyway go. Inputs, outputs and the convolutions' weights keep their names, by which layers are known.
     """
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = opened(model)
     graph = made.graph
-    zeros = {
-        i.name
-        for i in graph.initializer
-        if i.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.INT32)
-        and not numpy_helper.to_array(i).any()
-    }
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and len(node.input) > 2 and node.input[2] in zeros:
-            del node.input[2]
+    for node in graph:
+        zero = (
+            array_of(node.inputs[2]) if node.op_type == "DequantizeLinear" and len(node.inputs) > 2 else None
+        )
+        if zero is not None and zero.dtype in (np.int8, np.int32) and not zero.any():
+            node.resize_inputs(2)
+    drop_unused(graph)
+    kept = {name_of(value) for value in (*graph.inputs, *graph.outputs)}
+    kept |= {name_of(node.inputs[1]) for node in graph if node.op_type == "Conv"}
+    fresh = (name for name in map(_short, count()) if name not in kept)
+    inner = [*graph.initializers.values(), *(v for node in graph for v in (*node.inputs, *node.outputs))]
+    values = [value for value in dict.fromkeys(inner) if value is not None and value.name]
+    names = [name if (name := name_of(value)) in kept else next(fresh) for value in values]
+    ir.convenience.rename_values(values, names)
+    small = saved(made)
+    for node in small.graph.node:
         if node.op_type != "Conv":
             node.name = ""
-    drop_unused(graph)
-    known = (
-        {v.name for v in (*graph.input, *graph.output)}
-        | {n.input[1] for n in graph.node if n.op_type == "Conv"}
-        | {""}
-    )
-    fresh = (name for name in map(_short, count()) if name not in known)
-    short: dict[str, str] = {}
-
-    def renamed(name: str) -> str:
-        if name in known:
-            return name
-        if name not in short:
-            short[name] = next(fresh)
-        return short[name]
-
-    for item in graph.initializer:
-        item.name = renamed(item.name)
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = renamed(name)
-        for index, name in enumerate(node.output):
-            node.output[index] = renamed(name)
-    del graph.value_info[:]
-    check(made)
-    return made
+    validate(small)
+    return small
 
 
 def _short(number: int) -> str:

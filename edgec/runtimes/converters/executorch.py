@@ -10,7 +10,8 @@ from pathlib import Path
 
 import onnx
 
-from edgec.runtimes.convert import Source, run_tool
+from edgec.runtimes.source import Source
+from edgec.runtimes.tool import run_tool
 
 PROGRAM = "edgec.runtimes.converters.executorch_program"
 

@@ -15,9 +15,11 @@ import onnx
 
 from edgec.core.errors import Missing, StageError
 from edgec.core.files import write_atomic
+from edgec.onnx.graph import clone
 from edgec.onnx.scales import without_pairs
-from edgec.runtimes.convert import Source, run_tool
 from edgec.runtimes.converters.litert_environment import GIGABYTES, converter_python
+from edgec.runtimes.source import Source
+from edgec.runtimes.tool import run_tool
 
 PROGRAM = Path(__file__).with_name("litert_converter.py")
 FILES = ("given.onnx", "any.onnx", "golden.npz", "images.npy", "job.json")
@@ -32,11 +34,7 @@ def convert(source: Source, folder: Path) -> str:
             f"{what}: its converter is not installed; edgec doctor --install litert-converter ({GIGABYTES} GB)"
         )
     int8 = source.precision == "int8"
-    model = (
-        without_pairs(source.model)[0]
-        if int8
-        else onnx.ModelProto.FromString(source.model.SerializeToString())
-    )
+    model = without_pairs(source.model)[0] if int8 else clone(source.model)
     if int8:  # XNNPACK's int8 kernels take no other size than the one that was calibrated
         if source.open_sizes:
             onnx.save(model, str(folder / "any.onnx"))

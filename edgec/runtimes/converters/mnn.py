@@ -12,7 +12,8 @@ import onnx
 
 from edgec.core.errors import StageError
 from edgec.onnx.scales import Convolution, Step, without_pairs
-from edgec.runtimes.convert import Source, run_python
+from edgec.runtimes.source import Source
+from edgec.runtimes.tool import run_python
 
 CODE = """
 import sys, _tools

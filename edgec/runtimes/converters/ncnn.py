@@ -15,7 +15,8 @@ import onnx
 
 from edgec.core.errors import StageError
 from edgec.onnx.scales import Convolution, without_pairs
-from edgec.runtimes.convert import Source, run_tool
+from edgec.runtimes.source import Source
+from edgec.runtimes.tool import run_tool
 
 INT8_TAG = 0x000D4B38
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")

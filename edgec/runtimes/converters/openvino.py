@@ -6,7 +6,8 @@ from pathlib import Path
 
 import onnx
 
-from edgec.runtimes.convert import Source, run_python
+from edgec.runtimes.source import Source
+from edgec.runtimes.tool import run_python
 
 CODE = """
 import sys, openvino

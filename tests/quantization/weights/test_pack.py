@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from edgec.onnx.export import initializers
+from edgec.onnx.graph import initializers
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.integer_check import fusion
 from edgec.quantization.placement import convolutions, insert

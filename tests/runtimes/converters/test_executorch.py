@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 
 from edgec.core.errors import Missing, StageError
 from edgec.probe import executorch_session
-from edgec.runtimes.convert import Source
 from edgec.runtimes.converters import executorch
+from edgec.runtimes.source import Source
 
 # A package that lowers to the text of what it was given, one line for each input and each operator.
 EXIR = """

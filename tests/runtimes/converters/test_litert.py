@@ -13,11 +13,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgec.core.errors import Missing, StageError
+from edgec.core.runtimes import converted_runtimes
 from edgec.probe import litert_session
-from edgec.recipe import CONVERTED
-from edgec.runtimes.convert import Source, installed
+from edgec.runtimes.convert import installed
 from edgec.runtimes.converters import litert, litert_environment
 from edgec.runtimes.converters.litert_converter import position_of
+from edgec.runtimes.source import Source
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_without_the_converter_the_command_that_makes_it_is_told(
         litert.convert(source, tmp_path)
     there, absent = installed()
     assert "litert" in absent
-    assert sorted(there + absent) == sorted(CONVERTED)
+    assert sorted(there + absent) == sorted(converted_runtimes())
 
 
 def test_an_environment_that_was_not_installed_whole_is_none(converter: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from edgec.core.network import Network
-from edgec.onnx.export import check, to_fp16, to_onnx
+from edgec.onnx.export import to_onnx
+from edgec.onnx.fp16 import to_fp16
+from edgec.onnx.graph import validate
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.calibration import calibrate
 from edgec.quantization.placement import insert, place
@@ -50,7 +52,7 @@ def finished(model: onnx.ModelProto, **settings: Any) -> OnnxSession:
     copy.CopyFrom(model)
     chosen = {"score_threshold": SCORE, "iou_threshold": IOU, "max_detections": MOST, **settings}
     made = append_nms(copy, **chosen)
-    check(made)
+    validate(made)
     return OnnxSession(made.SerializeToString())
 
 

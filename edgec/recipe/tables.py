@@ -1,0 +1,10 @@
+"""All tables that recipes choose from, to be looked through as one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgec.core.runtimes import RUNTIMES
+from edgec.core.table import Table
+
+TABLES: tuple[Table[Any], ...] = (RUNTIMES,)

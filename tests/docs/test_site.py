@@ -1,0 +1,74 @@
+"""The documentation as a site: it builds without a warning, names every command and key, and loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "site"))
+
+from command_reference import command_page, commands  # noqa: E402
+from recipe_reference import keys, recipe_page  # noqa: E402
+
+
+def test_every_key_of_a_recipe_is_in_the_reference() -> None:
+    page = recipe_page()
+    sections = {name: body for name, body in re.findall(r"\{#part-(\w+)\}\n(.*?)(?=\n## |\Z)", page, re.S)}
+    missing = [
+        f"{model}.{key}" for model, key in keys() if f"\n| `{key}` |" not in sections.get(model.lower(), "")
+    ]
+    assert not missing
+    assert "\n| `keep_macs` | number, above 0, below 1 | none | Target: multiply-accumulates" in page
+
+
+def test_every_command_is_in_the_reference() -> None:
+    page = command_page()
+    paths = [path for path, _ in commands()]
+    assert "edgec compress" in paths and "edgec doctor" in paths
+    for path, command in commands():
+        assert f"\n## {path}\n" in page
+        assert str(command.help).strip(), f"{path} has no help"
+        for parameter in command.params:
+            if parameter.param_type_name == "option" and not parameter.hidden:
+                assert f"`{parameter.opts[0]}" in page
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name)
+def test_lines_of_the_documentation_are_at_most_130_characters(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    long = [
+        i for i, line in enumerate(lines, 1) if len(line) > 130 and not line.startswith("|")
+    ]  # rows cannot be broken
+    assert not long, f"{page.relative_to(ROOT)}: lines {long}"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("mkdocs") is None, reason="mkdocs is not installed: pip install 'edgec[docs]'")
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 20
+    foreign = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["']?(?:https?:)?//[^"'> ]+""")
+    loaded = {
+        str(p.relative_to(tmp_path)): found
+        for p in pages
+        if (found := foreign.findall(p.read_text(encoding="utf-8")))
+    }
+    assert not loaded
+    assert (tmp_path / "search" / "search_index.json").stat().st_size > 100_000
