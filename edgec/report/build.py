@@ -10,34 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from edgec.core import events
+from edgec.core.metric import Metric
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
 from edgec.core.results.artifact_id import DENSE, AnyArtifact, artifact_named
-from edgec.core.results.profile import ProfileResult
+from edgec.core.results.export import ArtifactResult, ExportResult
+from edgec.core.results.profile import ONNXRUNTIME, ProfileResult
+from edgec.core.results.pruning import PruneResult
+from edgec.core.results.quantization import Int8Graph, QatResult, QuantizeResult
 from edgec.core.results.stage import Cost, StageRecord
-from edgec.core.results.table import Section
+from edgec.core.results.training import SparsifyResult, Trained
 from edgec.recipe import Recipe
-from edgec.report.finite import finite
-from edgec.report.model import ExportedArtifact, Gate, Note, Report, Side, SideLatency
+from edgec.report.drawn import StageSection
+from edgec.report.model import (
+    VERSION,
+    Gate,
+    Note,
+    Pruning,
+    Quantized,
+    Report,
+    RoundedStage,
+    Side,
+    SideLatency,
+    StageRow,
+)
 from edgec.report.write import Image, write
 from edgec.tasks.predictor import torch_predictor
 from edgec.tasks.protocol import Task
 
-# of a stage's figures: those that stand in its row, those of a rounded network, and those of one that was quantized
-IN_ROW = (
-    "kind",
-    "cached",
-    "seconds",
-    "cost",
-    "final",
-    "curves",
-    "target",
-    "images_per_second",
-    "skipped_steps",
-    "rollbacks",
-)
-ROUNDED = ("final", "drop", "weights", "graph_bytes", "graph_zipped_bytes")
-QUANTIZED = ("sensitivity", "fusion", "drop", "weights", "equalised")
 MOST_NOTES = 40
 
 
@@ -66,6 +66,14 @@ class Finished:
         return next((result for result in results if isinstance(result, ProfileResult)), None)
 
     @property
+    def exported(self) -> Mapping[AnyArtifact, ArtifactResult]:
+        """The artifacts of the last export stage."""
+        for record in reversed(self.records):
+            if isinstance(record.result, ExportResult):
+                return record.result.artifacts
+        return {}
+
+    @property
     def name(self) -> str:
         """The artifact that is shipped; "" where nothing was exported."""
         return f"model.{self.shipped}" if self.shipped else ""
@@ -78,78 +86,105 @@ def write_report(run: Finished) -> None:
 
 def report_of(run: Finished) -> Report:
     """Everything that the report of a run holds, but pictures."""
-    profile = run.profile
-    split = run.recipe.gates.split
-    stored = [(record, record.to_json()) for record in run.records]
-    exported: Mapping[str, Any] = next(
-        (tree["artifacts"] for record, tree in reversed(stored) if record.kind == "export"), {}
-    )
-    artifacts = {
-        artifact_named(name): ExportedArtifact.model_validate(finite(entry))
-        for name, entry in exported.items()
-    }
+    profile, artifacts, split = run.profile, run.exported, run.recipe.gates.split
+    headline = run.task.metrics[0]
     shipped = artifact_named(run.name) if run.name else None
     cells = profile.first.cells if profile is not None else ()
-    parts = {
-        "version": 1,
-        "recipe": run.recipe.name,
-        "task": run.recipe.task,
-        "metric": run.task.metric,
-        "metrics": run.task.metrics,
-        "split": split,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "seconds": run.seconds,
-        "seed": run.recipe.seed,
-        "command": run.command,
-        "environment": {**run.environment, "device": run.device},
-        "data": run.task.digest(),
-        "network": run.network.digest,
-        "gates": tuple(run.gates),
-        "kept": all(gate.kept for gate in run.gates),
-        "shipped": run.shipped,
-        "dense": side(DENSE, artifacts, profile, dense_cost(run.records), run.task.metric, split),
-        "out": side(shipped, artifacts, profile, last_cost(run.records), run.task.metric, split),
-        "threads": sorted({c.threads for c in cells if c.runtime == "onnxruntime"}),
-        "stages": [
-            {
-                "name": record.name,
-                **{key: tree[key] for key in IN_ROW if key in tree},
-                "flags": record.result.flags(run.task.metrics[0], profile),
-            }
-            for record, tree in stored
-        ],
-        "prunings": [
-            {"stage": record.name, "layers": tree["layers"], "groups": tree["groups"]}
-            for record, tree in stored
-            if record.kind == "prune"
-        ],
-        "gamma": next((tree["gamma"] for _, tree in stored if tree.get("gamma")), None),
-        "quantized": {
-            key: tree[key]
-            for kind in ("quantize", "qad")  # the later says what it changed
-            for tree in [tree for record, tree in stored if record.kind == kind][-1:]
-            for key in QUANTIZED
-            if tree.get(key) is not None
-        },
-        "rounded": [
-            {
-                "stage": record.name,
-                "kind": record.kind,
-                **{key: tree[key] for key in ROUNDED if tree.get(key) is not None},
-            }
-            for record, tree in stored
-            if record.kind in ("quantize", "qad")
-        ],
-        "artifacts": artifacts,
-        "profile": profile,
-        "notes": notes(run.folder / "events.jsonl"),
-    }
-    return Report.model_validate(finite(parts))
+    results = [(record, record.result) for record in run.records]
+    return Report(
+        version=VERSION,
+        recipe=run.recipe.name,
+        task=run.recipe.task,
+        metric=headline.name,
+        metrics=tuple(run.task.metrics),
+        split=split,
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        seconds=run.seconds,
+        seed=run.recipe.seed,
+        command=run.command,
+        environment={**run.environment, "device": run.device},
+        data=run.task.digest(),
+        network=run.network.digest,
+        gates=tuple(run.gates),
+        kept=all(gate.kept for gate in run.gates),
+        shipped=run.shipped,
+        dense=side(DENSE, artifacts, profile, dense_cost(run.records), headline.name, split),
+        out=side(shipped, artifacts, profile, last_cost(run.records), headline.name, split),
+        threads=tuple(sorted({c.threads for c in cells if c.runtime == ONNXRUNTIME})),
+        stages=tuple(stage_row(record, headline, profile) for record in run.records),
+        prunings=tuple(
+            Pruning(stage=record.name, layers=result.layers, groups=result.groups)
+            for record, result in results
+            if isinstance(result, PruneResult)
+        ),
+        gamma=next((result.gamma for _, result in results if isinstance(result, SparsifyResult)), None),
+        quantized=quantized(run.records),
+        rounded=tuple(
+            rounded(record, result)
+            for record, result in results
+            if isinstance(result, QuantizeResult | QatResult)
+        ),
+        artifacts=dict(artifacts),
+        profile=profile,
+        notes=tuple(notes(run.folder / "events.jsonl")),
+    )
 
 
-def sections_of(run: Finished) -> list[Section]:
+def stage_row(record: StageRecord, headline: Metric, profile: ProfileResult | None) -> StageRow:
+    """A stage's row, with its flags; only what it has is set."""
+    result = record.result
+    given: dict[str, Any] = {}
+    if isinstance(result, Trained):
+        given |= {
+            "curves": result.curves,
+            "images_per_second": result.images_per_second,
+            "skipped_steps": result.skipped_steps,
+            "rollbacks": result.rollbacks,
+        }
+    if isinstance(result, PruneResult) and result.target is not None:
+        given["target"] = result.target
+    optional = {"seconds": record.seconds, "cost": record.cost, "final": result.final}
+    given |= {key: value for key, value in optional.items() if value is not None}
+    flags = tuple(result.flags(headline, profile))
+    return StageRow(name=record.name, kind=record.kind, cached=record.cached, flags=flags, **given)
+
+
+def quantized(records: Sequence[StageRecord]) -> Quantized:
+    """What the last quantize stage found, with what the last QAT stage changed of it."""
+    given: dict[str, Any] = {}
+    results = [record.result for record in records]
+    for result in [r for r in results if isinstance(r, QuantizeResult)][-1:]:
+        given |= {"sensitivity": result.sensitivity, "equalised": result.equalised}
+        given |= _of_graph(result.graph)
+    for result in [r for r in results if isinstance(r, QatResult)][-1:]:
+        given |= _of_graph(result.graph)
+    return Quantized(**given)
+
+
+def _of_graph(graph: Int8Graph) -> dict[str, Any]:
+    return {"fusion": graph.fusion, "drop": graph.drop, "weights": graph.weights}
+
+
+def rounded(record: StageRecord, result: QuantizeResult | QatResult) -> RoundedStage:
+    graph = result.graph
+    return RoundedStage(
+        stage=record.name,
+        kind=record.kind,
+        final=result.final,
+        drop=graph.drop,
+        weights=graph.weights,
+        graph_bytes=graph.graph_bytes,
+        graph_zipped_bytes=graph.graph_zipped_bytes,
+    )
+
+
+def sections_of(run: Finished) -> list[StageSection]:
     """What the stages have to show, in their order."""
-    return [section for record in run.records for section in record.result.sections(run.task.metrics)]
+    return [
+        StageSection(record.name, section)
+        for record in run.records
+        for section in record.result.sections(run.task.metrics)
+    ]
 
 
 def dense_cost(records: Sequence[StageRecord]) -> Cost | None:
@@ -168,7 +203,7 @@ def last_cost(records: Sequence[StageRecord]) -> Cost | None:
 
 def side(
     artifact: AnyArtifact | None,
-    exported: Mapping[AnyArtifact, ExportedArtifact],
+    exported: Mapping[AnyArtifact, ArtifactResult],
     profile: ProfileResult | None,
     cost: Cost | None,
     metric: str,
@@ -179,7 +214,7 @@ def side(
     if artifact is None:
         return Side(artifact="", **costs)
     entry = exported.get(artifact)
-    accuracy = entry.accuracy(split) if entry is not None else None
+    accuracy = entry.on(split) if entry is not None else None
     latency: dict[str, SideLatency] = {}
     for threads in profile.first.thread_counts if profile is not None else ():
         cell = profile.latency_of(artifact, threads=threads) if profile is not None else None

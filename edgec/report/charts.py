@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from edgec.core.metric import short
+
 WIDTH, HEIGHT = 560, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
 
@@ -32,18 +34,6 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [k * 10.0**p for p in powers for k in leading if low <= k * 10.0**p <= high]
 
 
-def number(value: float) -> str:
-    """A number as a person reads it."""
-    size = abs(value)
-    if size >= 1e9:
-        return f"{value / 1e9:.3g} G"
-    if size >= 1e6:
-        return f"{value / 1e6:.3g} M"
-    if size >= 1e4:
-        return f"{value / 1e3:.3g} k"
-    return f"{value:.4g}"
-
-
 class Plot:
     """A rectangle with axes; drawing goes through its scales."""
 
@@ -68,12 +58,12 @@ class Plot:
                 f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             )
             self.parts.append(
-                f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>'
+                f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>'
             )
         for value in ticks(self.x0, self.x1, 6):
             self.parts.append(
                 f'<text class="tick" x="{self.px(value):.1f}" y="{self.height - BOTTOM + 15}" '
-                f'text-anchor="middle">{number(value)}</text>'
+                f'text-anchor="middle">{short(value)}</text>'
             )
         self.parts.append(
             f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{self.height - 4}" '
@@ -134,7 +124,7 @@ def scatter(
         fill = colour(index) if name in front else "none"
         plot.parts.append(
             f'<circle cx="{plot.px(x):.1f}" cy="{plot.py(y):.1f}" r="5" fill="{fill}" stroke="{colour(index)}" '
-            f'stroke-width="2"><title>{escape(name)}: {number(x)}, {number(y)}</title></circle>'
+            f'stroke-width="2"><title>{escape(name)}: {short(x)}, {short(y)}</title></circle>'
         )
     return plot.svg() + legend(list(at))
 
@@ -236,7 +226,7 @@ def strips(title: str, samples: Mapping[str, Sequence[float]], x_label: str) -> 
     for value in log_ticks(0.9 * low, 1.1 * high) if log else ticks(plot.x0, plot.x1, 5):
         plot.parts.append(
             f'<line class="grid" x1="{at(value):.1f}" x2="{at(value):.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
-            f'<text class="tick" x="{at(value):.1f}" y="{height - BOTTOM + 15}" text-anchor="middle">{number(value)}</text>'
+            f'<text class="tick" x="{at(value):.1f}" y="{height - BOTTOM + 15}" text-anchor="middle">{short(value)}</text>'
         )
     for index, (name, values) in enumerate(samples.items()):
         y = TOP + row * (index + 0.5)
@@ -275,6 +265,6 @@ def bars(title: str, values: Mapping[str, float], unit: str) -> str:
         plot.parts.append(
             f'<text class="tick" x="{label - 6}" y="{y + 13}" text-anchor="end">{escape(name[:38])}</text>'
             f'<rect x="{label}" y="{y + 3}" width="{max(width, 0.5):.1f}" height="13" fill="{colour(0)}"/>'
-            f'<text class="tick" x="{label + width + 5:.1f}" y="{y + 13}">{number(value)} {escape(unit)}</text>'
+            f'<text class="tick" x="{label + width + 5:.1f}" y="{y + 13}">{short(value)} {escape(unit)}</text>'
         )
     return plot.svg()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from edgec.core.results.table import (
@@ -38,6 +38,14 @@ class DrawnSection:
     notes: list[str] = field(default_factory=list[str])
 
 
+@dataclass(frozen=True)
+class StageSection:
+    """What a stage has to show, with the stage's name."""
+
+    stage: str
+    section: Section
+
+
 def draw(chart: Chart) -> Drawn:
     """A described chart; its `svg` is empty where it has nothing to show."""
     note = ""
@@ -58,12 +66,13 @@ def draw(chart: Chart) -> Drawn:
     return Drawn(chart.title, svg, note)
 
 
-def drawn(sections: Sequence[Section]) -> list[DrawnSection]:
+def drawn(sections: Sequence[StageSection]) -> list[DrawnSection]:
     """Sections of one title joined, in the order of their first; what is empty is left out."""
     joined: dict[str, DrawnSection] = {}
-    for section in sections:
-        tables = [table for table in section.tables if table.rows]
-        pictures = [chart for chart in map(draw, section.charts) if chart.svg]
+    for stage, section in ((s.stage, s.section) for s in sections):
+        tables = [replace(table, title=f"{stage}: {table.title}") for table in section.tables if table.rows]
+        named = [replace(chart, title=f"{stage}: {chart.title}") for chart in section.charts]
+        pictures = [chart for chart in map(draw, named) if chart.svg]
         if not tables and not pictures:
             continue
         part = joined.setdefault(section.title, DrawnSection(section.title))

@@ -1,11 +1,9 @@
-"""How figures are written in tables: with their units, signs and digits."""
+"""How figures are written in tables: with their units and digits. Metrics write their own values."""
 
 from __future__ import annotations
 
-from edgec.core.metric import Metric
+from edgec.core.metric import MISSING
 from edgec.core.results.profile import Speedup
-
-MISSING = "not measured"
 
 
 def percent(before: float | None, after: float | None) -> str:
@@ -13,28 +11,6 @@ def percent(before: float | None, after: float | None) -> str:
     if not before or after is None:
         return ""
     return f"{100 * (after / before - 1):+.1f} %"
-
-
-def titled(metric: Metric) -> str:
-    """A metric's title with its unit."""
-    return f"{metric.title} {metric.unit}".rstrip()
-
-
-def measured(metric: Metric, value: float | None) -> str:
-    """With the metric's digits."""
-    return MISSING if value is None else f"{value:.{metric.digits}f}"
-
-
-def signed(value: float | None, digits: int) -> str:
-    """With its sign; what rounds to zero has no minus."""
-    return MISSING if value is None else f"{round(value, digits) + 0.0:+.{digits}f}"
-
-
-def change(metric: Metric, before: float, after: float) -> str:
-    """The change of a metric, in its unit or, for a share, in points."""
-    if metric.share:
-        return f"{signed(100 * (after - before), 2)} points"
-    return f"{signed(after - before, metric.digits)} {metric.unit}".rstrip()
 
 
 def exact(value: float | None) -> str:

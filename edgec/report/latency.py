@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.artifact_id import AnyArtifact
+from edgec.core.results.export import ArtifactResult
 from edgec.core.results.profile import (
     ONNXRUNTIME,
     Conversion,
@@ -19,9 +20,9 @@ from edgec.core.results.profile import (
 from edgec.core.results.table import Bars, Lines, Table
 from edgec.report import charts
 from edgec.report.drawn import Drawn, draw
-from edgec.report.figures import interval, measured, ratio_text, titled
+from edgec.report.figures import interval, ratio_text
 from edgec.report.latency_table import latency_table
-from edgec.report.model import ExportedArtifact, Report
+from edgec.report.model import Report
 
 MOST_TYPES = 9  # of operators in a chart
 MOST_OPERATORS = 20  # in a table
@@ -93,7 +94,7 @@ def runtimes_table(report: Report, figures: DeviceFigures) -> Table:
     counts = figures.thread_counts
     base = f"{figures.across[0].against} in onnxruntime" if figures.across else "dense"
     columns = [
-        "artifact", "runtime", titled(report.headline), "dB from onnxruntime", "bytes",
+        "artifact", "runtime", report.headline.label, "dB from onnxruntime", "bytes",
         *(f"median ms, {threads} thread(s)" for threads in counts), f"speed against {base}",
     ]  # fmt: skip
     title = f"Runtimes on {figures.device}"
@@ -108,7 +109,7 @@ def runtimes_table(report: Report, figures: DeviceFigures) -> Table:
         ratios = [figures.across_of(artifact, runtime, threads) for threads in counts]
         rows.append(
             [
-                artifact.name, runtime, measured(report.headline, _accuracy(report, exported, conversion, runtime)),
+                artifact.name, runtime, report.headline.text(_accuracy(report, exported, conversion, runtime)),
                 f"{conversion.snr_db:.1f}" if conversion is not None and conversion.snr_db is not None else "",
                 _size(exported, conversion, runtime), *(_interval(cell) for cell in cells),
                 ratio_text(next((ratio for ratio in ratios if ratio is not None), None)),
@@ -118,7 +119,7 @@ def runtimes_table(report: Report, figures: DeviceFigures) -> Table:
 
 
 def _accuracy(
-    report: Report, exported: ExportedArtifact | None, conversion: Conversion | None, runtime: str
+    report: Report, exported: ArtifactResult | None, conversion: Conversion | None, runtime: str
 ) -> float | None:
     """The headline metric as it was measured there, else as the export reported it: of the file in onnxruntime, and of the
     network in torch that it came from.
@@ -135,7 +136,7 @@ def _accuracy(
     return reached + drop if runtime.startswith("torch") and drop is not None else None
 
 
-def _size(exported: ExportedArtifact | None, conversion: Conversion | None, runtime: str) -> str:
+def _size(exported: ArtifactResult | None, conversion: Conversion | None, runtime: str) -> str:
     if conversion is not None and conversion.bytes:
         return f"{conversion.bytes:,}"
     return f"{exported.bytes:,}" if exported is not None and runtime == ONNXRUNTIME else ""

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, model_serializer
-from pydantic.functional_serializers import SerializerFunctionWrapHandler
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from edgec.core.frozen import Frozen
 from edgec.core.metric import Metric
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.artifact_id import ArtifactField
+from edgec.core.results.export import ArtifactResult
 from edgec.core.results.fusion import Fusion
 from edgec.core.results.profile import ProfileResult, Speedup
+from edgec.core.results.pruning import GroupPruned, LayerPruned, Target
+from edgec.core.results.quantization import Equalized, LayerSensitivity, LayerWeights
 from edgec.core.results.stage import Cost
+from edgec.core.results.training import ChannelSizes, Epoch
 
 VERSION = 1
-JsonObject = dict[str, JsonValue]
 
 # JSON has an empty object where nothing was profiled.
 _Profile = Annotated[
     ProfileResult | None,
     BeforeValidator(lambda given: given or None),
-    PlainSerializer(lambda p: {} if p is None else p.model_dump(mode="json"), return_type=dict),
+    PlainSerializer(
+        lambda p: {} if p is None else p.model_dump(mode="json"), return_type=dict[str, JsonValue]
+    ),
 ]
 
 
@@ -75,27 +87,8 @@ class Side(Frozen):
         return self.test if split == "test" else self.val
 
 
-class ExportedArtifact(Open):
-    """An ONNX file that the export stage wrote, as it was measured in onnxruntime."""
-
-    file: str
-    bytes: int
-    zipped_bytes: int | None = None
-    precision: str
-    params: int | None = None
-    snr_db: float | None = None  # of the raw outputs against torch's
-    max_abs_error: float | None = None
-    val: Accuracy | None = None
-    test: Accuracy | None = None
-    drop_from_torch: float | None = None  # of the headline metric, on val
-    fusion: Fusion | None = None
-
-    def accuracy(self, split: str) -> Accuracy | None:
-        return self.test if split == "test" else self.val
-
-
 class StageRow(Open):
-    """One stage; further keys are the stage's own, such as "curves" and "target"."""
+    """One stage, with what training reports and the target of pruning; the rest stands under other keys of the report."""
 
     name: str
     kind: str
@@ -103,44 +96,42 @@ class StageRow(Open):
     seconds: float | None = None
     cost: Cost | None = None
     final: Accuracy | None = None
+    curves: tuple[Epoch, ...] = ()
+    target: Target | None = None
+    images_per_second: float | None = None
+    skipped_steps: int = 0
+    rollbacks: int = 0
     flags: tuple[str, ...] = ()
 
 
-class StoredWeights(Open):
-    """How an integer layer stores its weights."""
+class Pruning(Frozen):
+    """What a prune stage took, by dependency group and by scale group."""
 
-    count: int
-    bits: int
+    stage: str
+    layers: tuple[LayerPruned, ...]
+    groups: tuple[GroupPruned, ...]
 
 
-class RoundedStage(Open):
-    """A stage that gave the network integers: after training, or by QAT."""
+class Quantized(Open):
+    """The network with integers, as the last stage left it that quantized it."""
+
+    sensitivity: tuple[LayerSensitivity, ...] = ()
+    fusion: Fusion | None = None
+    drop: float | None = None  # of the headline metric, against float
+    weights: tuple[LayerWeights, ...] = ()
+    equalised: Equalized | None = None
+
+
+class RoundedStage(Frozen):
+    """A stage that gave the network integers: after training (quantize), or by QAT (qad)."""
 
     stage: str
     kind: str
-    final: Accuracy | None = None
-    drop: float | None = None  # of the headline metric, against float
-    weights: tuple[StoredWeights, ...] = ()
-    graph_bytes: int | None = None
-    graph_zipped_bytes: int | None = None
-
-
-class PrunedLayer(Open):
-    """Channels of a layer before and after; `layers` are the convolutions whose channels are tied to it."""
-
-    name: str
-    group: str
-    before: int
-    kept: int
-    layers: tuple[str, ...] = ()
-
-
-class Pruning(Open):
-    """What a prune stage took, by layer and by scale group."""
-
-    stage: str
-    layers: tuple[PrunedLayer, ...]
-    groups: tuple[JsonObject, ...]
+    final: Accuracy | None
+    drop: float
+    weights: tuple[LayerWeights, ...]
+    graph_bytes: int
+    graph_zipped_bytes: int
 
 
 class Note(Frozen):
@@ -172,10 +163,10 @@ class Report(Open):
     threads: tuple[int, ...]
     stages: tuple[StageRow, ...]
     prunings: tuple[Pruning, ...]
-    gamma: JsonObject | None
-    quantized: JsonObject
+    gamma: ChannelSizes | None
+    quantized: Quantized
     rounded: tuple[RoundedStage, ...]
-    artifacts: dict[ArtifactField, ExportedArtifact]
+    artifacts: dict[ArtifactField, ArtifactResult]
     profile: _Profile
     notes: tuple[Note, ...]
 

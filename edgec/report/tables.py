@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgec.core.metric import Metric
+from edgec.core.metric import MISSING, Metric, short, signed
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.artifact_id import ArtifactId
+from edgec.core.results.export import ArtifactResult
 from edgec.core.results.table import Cell, Marked, Table
-from edgec.report.charts import number
-from edgec.report.figures import (
-    MISSING,
-    change,
-    exact,
-    interval,
-    measured,
-    percent,
-    signed,
-    titled,
-)
+from edgec.report.figures import exact, interval, percent
 from edgec.report.latency import one_thread
-from edgec.report.model import ExportedArtifact, Gate, Report, RoundedStage, Side, StageRow
+from edgec.report.model import Gate, Report, RoundedStage, Side, StageRow
 
 
 @dataclass(frozen=True)
@@ -37,9 +28,9 @@ def tiles(report: Report) -> list[Tile]:
     dense, out, metric = report.dense, report.out, report.headline
     found: list[Tile] = []
     if out.metric is not None:
-        note = f"dense fp32 {measured(metric, dense.metric)}" if dense.metric is not None else ""
-        name = f"{titled(metric)} in onnxruntime, {report.split}"
-        found.append(Tile(name, measured(metric, out.metric), note))
+        note = f"dense fp32 {metric.text(dense.metric)}" if dense.metric is not None else ""
+        name = f"{metric.label} in onnxruntime, {report.split}"
+        found.append(Tile(name, metric.text(out.metric), note))
     if out.speedup is not None:
         s = out.speedup
         note = f"{s.ci_low:.2f} to {s.ci_high:.2f}, 1 thread, against dense fp32"
@@ -52,7 +43,7 @@ def tiles(report: Report) -> list[Tile]:
         ("file size", dense.bytes, out.bytes),
     ):
         if before and after:
-            found.append(Tile(name, percent(before, after), f"{number(before)} to {number(after)}"))
+            found.append(Tile(name, percent(before, after), f"{short(before)} to {short(after)}"))
     return found
 
 
@@ -70,7 +61,7 @@ def inout_table(report: Report) -> Table:
     dense, out = report.dense, report.out
     columns = ["", "went in (dense, fp32)", f"came out ({report.shipped or 'no artifact'})", "change"]
     rows = [
-        [name, number(before) if before else "", number(after) if after else "", percent(before, after)]
+        [name, short(before) if before else "", short(after) if after else "", percent(before, after)]
         for name, before, after in (
             ("parameters", dense.params, out.params),
             ("MACs", dense.macs, out.macs),
@@ -82,10 +73,8 @@ def inout_table(report: Report) -> Table:
         for row in compared(dense, out, report.metrics, split):
             if row.before is not None or row.after is not None:
                 both = row.before is not None and row.after is not None
-                by = change(row.metric, row.before or 0.0, row.after or 0.0) if both else ""
-                rows.append(
-                    [row.title, measured(row.metric, row.before), measured(row.metric, row.after), by]
-                )
+                by = row.metric.change(row.before or 0.0, row.after or 0.0) if both else ""
+                rows.append([row.title, row.metric.text(row.before), row.metric.text(row.after), by])
     for threads in report.threads:
         a, b = (side.latency.get(str(threads)) for side in (dense, out))
         if a is not None and b is not None:
@@ -108,10 +97,10 @@ def compared(dense: Side, out: Side, metrics: tuple[Metric, ...], split: str) ->
     before, after = (side.accuracy(split) or Accuracy() for side in (dense, out))
     head = metrics[0].name
     sets = list({**before.by_set.get(head, {}), **after.by_set.get(head, {})})
-    rows = [Compared(m, f"{titled(m)}, {split}", before.get(m.name), after.get(m.name)) for m in metrics]
+    rows = [Compared(m, f"{m.label}, {split}", before.get(m.name), after.get(m.name)) for m in metrics]
     if len(sets) > 1:
         rows += [
-            Compared(m, f"{titled(m)}, {split}, {name}", _on_set(before, m, name), _on_set(after, m, name))
+            Compared(m, f"{m.label}, {split}, {name}", _on_set(before, m, name), _on_set(after, m, name))
             for name in sets
             for m in metrics
         ]
@@ -125,7 +114,7 @@ def _on_set(accuracy: Accuracy, metric: Metric, name: str) -> float | None:
 def stages_table(report: Report) -> Table:
     columns = [
         "stage",
-        *map(titled, report.metrics),
+        *(m.label for m in report.metrics),
         "parameters",
         "MACs",
         "padded MACs",
@@ -141,10 +130,10 @@ def _stage_row(stage: StageRow, report: Report) -> list[Cell]:
     values = [final.get(metric.name) for metric in report.metrics]
     return [
         stage.name,
-        *(measured(m, v) if v is not None else "" for m, v in zip(report.metrics, values, strict=True)),
+        *(m.text(v) if v is not None else "" for m, v in zip(report.metrics, values, strict=True)),
         f"{cost.params:,}" if cost else "",
-        number(cost.macs) if cost else "",
-        number(cost.padded_macs) if cost else "",
+        short(cost.macs) if cost else "",
+        short(cost.padded_macs) if cost else "",
         f"{stage.seconds:.1f}" if stage.seconds is not None else "",
         "yes" if stage.cached else "",
         Marked("; ".join(stage.flags), "wrap warn" if stage.flags else "wrap"),
@@ -154,18 +143,18 @@ def _stage_row(stage: StageRow, report: Report) -> list[Cell]:
 def artifacts_table(report: Report) -> Table:
     head = report.headline
     columns = [
-        "artifact", "bytes", "zipped", *(f"{titled(m)} val" for m in report.metrics),
-        *([f"{titled(head)} test"] if report.tested else []), "drop val", "SNR dB", "integer convolutions",
+        "artifact", "bytes", "zipped", *(f"{m.label} val" for m in report.metrics),
+        *([f"{head.label} test"] if report.tested else []), "drop val", "SNR dB", "integer convolutions",
     ]  # fmt: skip
     rows: list[list[Cell]] = []
     for name, a in report.artifacts.items():
-        test = [measured(head, _value(a.test, head))] if report.tested else []
+        test = [head.text(_value(a.test, head))] if report.tested else []
         rows.append(
             [
                 name.name,
                 f"{a.bytes:,}",
                 f"{a.zipped_bytes:,}" if a.zipped_bytes else "",
-                *(measured(m, _value(a.val, m)) for m in report.metrics),
+                *(m.text(_value(a.val, m)) for m in report.metrics),
                 *test,
                 signed(a.drop_from_torch, head.digits),
                 MISSING if a.snr_db is None else f"{a.snr_db:.1f}",
@@ -183,7 +172,7 @@ def ways_table(report: Report) -> Table:
     """float, post-training quantization and QAT side by side, on the validation split; no rows without integers."""
     head = report.headline
     columns = [
-        "way", "bits per weight", "bytes", "zipped", *map(titled, report.metrics), f"{titled(head)} against float",
+        "way", "bits per weight", "bytes", "zipped", *(m.label for m in report.metrics), f"{head.label} against float",
         "median ms, 1 thread",
     ]  # fmt: skip
     if not report.rounded:
@@ -201,15 +190,15 @@ def ways_table(report: Report) -> Table:
     return Table("Ways to fewer bits", columns, rows)
 
 
-def _float_way(artifact: ArtifactId, exported: ExportedArtifact, report: Report) -> list[Cell]:
+def _float_way(artifact: ArtifactId, exported: ArtifactResult, report: Report) -> list[Cell]:
     drop = exported.drop_from_torch
     return [
         artifact.precision,
         artifact.precision.removeprefix("fp"),
         f"{exported.bytes:,}",
         f"{exported.zipped_bytes:,}" if exported.zipped_bytes else "",
-        *(measured(m, _value(exported.val, m)) for m in report.metrics),
-        change(report.headline, drop, 0) if drop is not None else "",
+        *(m.text(_value(exported.val, m)) for m in report.metrics),
+        report.headline.change(drop, 0) if drop is not None else "",
         _median_ms(artifact, report),
     ]
 
@@ -221,10 +210,10 @@ def _rounded_way(stage: RoundedStage, report: Report) -> list[Cell]:
     return [
         f"{way} ({stage.stage})",
         f"{bits:.3g}",
-        f"{stage.graph_bytes:,}" if stage.graph_bytes is not None else "",
+        f"{stage.graph_bytes:,}",
         f"{stage.graph_zipped_bytes:,}" if stage.graph_zipped_bytes else "",
-        *(measured(m, _value(stage.final, m)) for m in report.metrics),
-        change(report.headline, stage.drop, 0) if stage.drop is not None else "",
+        *(m.text(_value(stage.final, m)) for m in report.metrics),
+        report.headline.change(stage.drop, 0),
         "",
     ]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import jinja2
 
 from edgec.core.files import write_atomic
-from edgec.core.results.table import Cell, Marked, Section, Table
-from edgec.report.drawn import DrawnSection, drawn
+from edgec.core.results.table import Cell, Marked, Table
+from edgec.report.drawn import DrawnSection, StageSection, drawn
 from edgec.report.latency import DeviceSection, device_sections
 from edgec.report.model import Report
 from edgec.report.tables import (
@@ -52,7 +52,7 @@ class View:
     pictures: Sequence[Image]
 
 
-def write(folder: Path, report: Report, sections: Sequence[Section], pictures: Sequence[Image]) -> None:
+def write(folder: Path, report: Report, sections: Sequence[StageSection], pictures: Sequence[Image]) -> None:
     """Write the three files into a folder. `sections` are what the stages have to show."""
     text = json.dumps(report.model_dump(mode="json"), indent=1, allow_nan=False)
     write_atomic(folder / "report.json", text.encode())
@@ -61,7 +61,7 @@ def write(folder: Path, report: Report, sections: Sequence[Section], pictures: S
     write_atomic(folder / "report.md", markdown(shown).encode())
 
 
-def view(report: Report, sections: Sequence[Section], pictures: Sequence[Image]) -> View:
+def view(report: Report, sections: Sequence[StageSection], pictures: Sequence[Image]) -> View:
     return View(
         report=report,
         tiles=tiles(report),
