@@ -205,10 +205,11 @@ def int8_graph(drop: float, size: int, *weights: LayerWeights) -> Int8Graph:
 def quantized() -> QuantizeResult:
     few = LayerWeights(layer=f"layer{HOSTILE}", count=300, bits=4, huffman_bits=3.61, points=(-1.0, -0.4, 0.1, 0.9),
                        histogram=tuple(k % 7 for k in range(64)))  # fmt: skip
+    tried = NeuralCompressor(tried=(ObserverTried(observer="kl", metric=0.81),), observer="kl", ranges=9)
     return QuantizeResult(
         final=accuracy(0.5931), max_drop_kept=False,
         graph=int8_graph(0.0027, 901_234, few, LayerWeights(layer="head.out", count=100, bits=8, huffman_bits=6.9)),
-        equalised=Equalized(used=False, neural_compressor=NeuralCompressor(tried=(ObserverTried(observer="kl", metric=0.81),))),
+        equalised=Equalized(used=False, neural_compressor=tried),
         tried=(LayerReturned(float_layers=1, layer="head.out", metric="map50", reached=0.59),),
         sensitivity=(
             LayerSensitivity(layer="head.out", sqnr_db=18.4, cost=77_000, kept_float=True, metric_drop=0.0123),
