@@ -7,6 +7,17 @@ is an error, with the nearest known key named.
 
 from __future__ import annotations
 
+from edgec.distillers.affinity import FeatureAffinity
+from edgec.distillers.boxes import Boxes
+from edgec.distillers.custom import CustomTerm
+from edgec.distillers.cwd import ChannelWise
+from edgec.distillers.fitnet import FitNet
+from edgec.distillers.logits import Logits
+from edgec.distillers.mse import MeanSquared
+from edgec.distillers.output import Output
+from edgec.distillers.pkd import Pearson
+from edgec.distillers.spatial_attention import SpatialAttention
+from edgec.distillers.term import Tap, TappedTerm, Term
 from edgec.recipe.base import (
     INTEGERS,
     Fraction,
@@ -31,25 +42,7 @@ from edgec.recipe.detection import (
     VocData,
     YoloData,
 )
-from edgec.recipe.knowledge import (
-    Boxes,
-    ChannelWise,
-    CustomTerm,
-    Distill,
-    Distiller,
-    FeatureAffinity,
-    FitNet,
-    Logits,
-    MeanSquared,
-    Output,
-    Pearson,
-    QuantizationAware,
-    SpatialAttention,
-    Tap,
-    TappedTerm,
-    Taught,
-    Term,
-)
+from edgec.recipe.knowledge import Distill, Distiller, QuantizationAware, Taught
 from edgec.recipe.network import NetworkSource
 from edgec.recipe.recipe import STAGE_KINDS, Custom, Data, Gates, Recipe, Stage, load
 from edgec.recipe.superres import FolderData, ImagesBase, ImageSet, PhotographsData, Sets, SuperresData

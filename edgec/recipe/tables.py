@@ -6,5 +6,6 @@ from typing import Any
 
 from edgec.core.runtimes import RUNTIMES
 from edgec.core.table import Table
+from edgec.distillers.catalog import DISTILLERS
 
-TABLES: tuple[Table[Any], ...] = (RUNTIMES,)
+TABLES: tuple[Table[Any], ...] = (RUNTIMES, DISTILLERS)
