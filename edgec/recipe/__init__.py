@@ -30,6 +30,7 @@ from edgec.recipe.base import (
 )
 from edgec.recipe.classes import check_unique_classes
 from edgec.recipe.compression import Decompose, Prune, Quantize
+from edgec.recipe.data import Data
 from edgec.recipe.delivery import Export, Profile, TorchWays
 from edgec.recipe.detection import (
     Augment,
@@ -44,13 +45,13 @@ from edgec.recipe.detection import (
 )
 from edgec.recipe.knowledge import Distill, Distiller, QuantizationAware, Taught
 from edgec.recipe.network import NetworkSource
-from edgec.recipe.recipe import STAGE_KINDS, Custom, Data, Gates, Recipe, Stage, load
+from edgec.recipe.recipe import Gates, Recipe, load
+from edgec.recipe.stages import Custom, Stage
 from edgec.recipe.superres import FolderData, ImagesBase, ImageSet, PhotographsData, Sets, SuperresData
 from edgec.recipe.training import Sparsify, Train, Training
 
 __all__ = [
     "INTEGERS",
-    "STAGE_KINDS",
     "Augment",
     "Boxes",
     "ChannelWise",

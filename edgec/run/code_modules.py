@@ -6,6 +6,7 @@ from edgec.core.network import SHIPPED, Network
 from edgec.distillers.catalog import DISTILLERS
 from edgec.distillers.custom import CustomTerm
 from edgec.recipe import Custom, Distiller, Stage, Taught
+from edgec.recipe.stages import STAGES
 from edgec.tasks.protocol import Task
 
 
@@ -14,7 +15,10 @@ def modules_of(config: Stage) -> list[str]:
     if isinstance(config, Custom):
         return [_module(config.function)]
     terms = config.terms if isinstance(config, Taught) else ()
-    return [f"edgec.stages.{config.kind}", *(module for term in terms for module in _of_term(term))]
+    return [
+        _module(STAGES.row(config.kind).function),
+        *(module for term in terms for module in _of_term(term)),
+    ]
 
 
 def modules_of_network(task: Task, *networks: Network) -> list[str]:

@@ -351,7 +351,7 @@ def test_the_teacher_runs_under_the_same_autocast(env: Env, monkeypatch: pytest.
         assert not teacher.requires_grad
         return student.float().sum() * 0
 
-    monkeypatch.setattr(stage, "pearson", watch)
+    monkeypatch.setattr("edgec.distillers.pkd.pearson", watch)
     distill(config({"kind": "pkd", "taps": ["head"]}, precision="bf16"), small(1), env)
     assert kinds == {torch.bfloat16}
 
