@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgec.core.errors import DataError, EdgecError, Problem, RecipeError
 from edgec.core.events import Events, Listener
 from edgec.core.files import write_atomic
 from edgec.core.network import Network
-from edgec.core.predictor import Predictor
 from edgec.core.results.profile import ProfileResult
 from edgec.core.runtimes import RUNTIMES
 from edgec.recipe import Profile, load
@@ -78,16 +75,18 @@ def detect(
     """Draw the detections of an artifact on images, and write them to `output`/detections.json.
 
     The artifact's contract alone says how: input size, letterbox, scaling, classes, decoding. Boxes are xyxy in
-    pixels of the image. Raises DataError that lists every image that cannot be read, after the others are done.
+    pixels of the image. Raises RecipeError for an artifact of another task, and DataError that lists every image that cannot be
+    read, after the others are done.
     """
+    from edgec.core.contract.detection import DetectionContract
     from edgec.images.inputs import files_of, result_names
     from edgec.images.reading import read_image
     from edgec.runtimes.artifact import predictor
-    from edgec.tasks.detection.contract import postprocess, preprocess
+    from edgec.tasks.detection.contract import finish, prepare
     from edgec.tasks.detection.draw import draw_detections, encode_jpeg
 
     model = predictor(Path(artifact), threads=threads)
-    classes = list(model.contract["classes"])
+    contract = DetectionContract.of(model.contract, str(artifact))
     output = Path(output)
     found: dict[str, list[dict[str, Any]]] = {}
     problems: list[Problem] = []
@@ -98,29 +97,22 @@ def detect(
         except DataError as error:
             problems += error.problems
             continue
-        tensor, mapping = preprocess(image, model.contract)
-        outputs = _run_one(model, tensor)
-        detections = postprocess(outputs, model.contract, mapping, score_threshold=score)
+        tensor, mapping = prepare(image, contract.input)
+        detections = finish(model.outputs(tensor[None]), contract, [mapping], score)[0]
         found[str(path)] = [
             {
-                "class": classes[int(label)],
+                "class": contract.classes[int(label)],
                 "score": round(float(s), 5),
                 "box": [round(float(v), 2) for v in box],
             }
             for box, s, label in zip(detections.boxes, detections.scores, detections.labels, strict=True)
         ]
-        write_atomic(output / name, encode_jpeg(draw_detections(image, detections, classes)))
+        write_atomic(output / name, encode_jpeg(draw_detections(image, detections, contract.classes)))
     text = json.dumps({"artifact": str(artifact), "images": found}, indent=1)
     write_atomic(output / "detections.json", text.encode())
     if problems:
         raise DataError(problems)
     return found
-
-
-def _run_one(model: Predictor, tensor: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-    """The outputs for one image, of an artifact that may insist on a larger batch."""
-    outputs = model.run(np.repeat(tensor[None], model.batch or 1, axis=0))
-    return [output[:1] for output in outputs] if model.contract["output"] == "raw" else outputs
 
 
 def profile(

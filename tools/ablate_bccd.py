@@ -1,4 +1,4 @@
-"""Ablation on BCCD: one global threshold or one a scale group; fine-tuning with or without spatial attention.
+"""Ablation on BCCD: one global threshold or one per scale group; fine-tuning with or without spatial attention.
 
     EDGEC_DATA=data python tools/ablate_bccd.py [--seeds 0,1,2] [--epochs 15] [--dense FOLDER --sparse FOLDER]
 
@@ -10,13 +10,14 @@ on the test split. Ends with one JSON line.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from results_file import add_write, finish, name_data_folder
+from results_schema import Figure
 
 from edgec.core.errors import RecipeError
 from edgec.core.events import Events
@@ -65,9 +66,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--dense", type=Path)
     parser.add_argument("--sparse", type=Path)
+    add_write(parser)
     options = parser.parse_args()
-    default = Path(__file__).parents[1] / ".." / "shared" / "data"
-    os.environ.setdefault("EDGEC_DATA", str(default.resolve()))
+    name_data_folder()
     try:
         recipe = load("bccd.yaml")
     except RecipeError as error:
@@ -103,9 +104,16 @@ def main() -> None:
         }
         for label, v in results.items()
     }
-    print(
-        json.dumps({"dense_test_map50": round(reference, 4), "epochs": options.epochs, "variants": summary})
-    )
+    figures = [
+        Figure(row=label, column=column, value=round(100 * value, 2), digits=2)
+        for label, values in results.items()
+        for column, value in (
+            *((f"seed {seed}", v) for seed, v in zip(options.seeds.split(","), values, strict=True)),
+            ("mean", statistics.mean(values)),
+        )
+    ]
+    details = {"dense_test_map50": round(reference, 4), "epochs": options.epochs, "variants": summary}
+    finish("bccd_ablation", figures, options.write, details)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import add_write, data_folder, finish
+from results_schema import Figure
 
-DATA = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+DATA = data_folder()
 BUDGET = "256MB"
 WAYS = (
     "torch whole",
@@ -28,6 +29,12 @@ WAYS = (
     "tiles, local",
     "tiles, exact",
 )
+ROWS = {
+    "torch whole": "torch, whole", "onnxruntime whole": "onnxruntime, whole",
+    "four crops, one batch": "four crops as one batch (the paper's)", "four crops, in turn": "four crops in turn",
+    "tiles, local": f"`--tile-memory {BUDGET}`", "tiles, exact": f"`--tile-memory {BUDGET} --attention exact`",
+}  # fmt: skip
+PAGE_SIDE = "1000"  # the size that the results page shows
 LEFT_OUT = ("torch whole", "onnxruntime whole", "four crops, one batch")
 
 
@@ -48,7 +55,7 @@ def artifact(folder: Path) -> Path:
     network.with_weights(net).save(folder / "network")
     task = SuperResolution(PhotographsData(format="photographs", scale=4), 0)
     graph = to_onnx(net, task.example(), ["image"], dynamic_batch=True, size_multiple=1)
-    contract = task.contract(net) | {"precision": "fp32", "dynamic_batch": True}
+    contract = task.contract(net).changed(dynamic_batch=True)
     write_artifact(folder / "x4.onnx", graph, contract)
     return folder / "x4.onnx"
 
@@ -75,6 +82,7 @@ def one_way(way: str, folder: Path, side: int, threads: int) -> dict[str, Any]:
     import psutil
     import torch
 
+    from edgec.core.contract.superres import SuperresContract
     from edgec.runtimes.artifact import predictor
     from edgec.tiles.contract import as_bytes, prepare
     from edgec.tiles.crops import four_crops
@@ -86,7 +94,7 @@ def one_way(way: str, folder: Path, side: int, threads: int) -> dict[str, Any]:
         from edgec.core.network import Network
 
         net = Network.load(folder / "network").build()
-        contract = predictor(path).contract
+        contract = SuperresContract.of(predictor(path).contract, str(path))
 
         def run(image: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
@@ -95,18 +103,20 @@ def one_way(way: str, folder: Path, side: int, threads: int) -> dict[str, Any]:
 
     elif way.startswith("four crops"):
         model = predictor(path, threads)
+        contract = SuperresContract.of(model.contract, str(path))
 
         def run(image: np.ndarray) -> np.ndarray:
-            x = prepare(image, model.contract)
+            x = prepare(image, contract)
             made = four_crops(lambda part: model.run(part)[0], x, 4, batch=way.endswith("batch"))
-            return as_bytes(made, model.contract).transpose(1, 2, 0)
+            return as_bytes(made, contract).transpose(1, 2, 0)
 
     elif way == "onnxruntime whole":
         model = predictor(path, threads)
+        contract = SuperresContract.of(model.contract, str(path))
 
         def run(image: np.ndarray) -> np.ndarray:
-            made = model.run(prepare(image, model.contract)[None])[0][0]
-            return as_bytes(made, model.contract).transpose(1, 2, 0)
+            made = model.run(prepare(image, contract)[None])[0][0]
+            return as_bytes(made, contract).transpose(1, 2, 0)
 
     else:
         run = Upscaler(path, BUDGET, "exact" if way.endswith("exact") else "local", threads=threads)
@@ -164,6 +174,25 @@ def all_ways(path: Path, folder: Path, side: int, threads: int, skip_whole: bool
     return found
 
 
+def figures_of(results: dict[str, Any]) -> list[Figure]:
+    """The cells of the results page."""
+    found: list[Figure] = []
+    for way, m in results["sides"].get(PAGE_SIDE, {}).items():
+        if "failed" in m:
+            continue
+        found.append(
+            Figure(row=ROWS[way], column="growth of the peak memory", value=m["growth_mb"], unit="MB")
+        )
+        found.append(Figure(row=ROWS[way], column="seconds", value=round(m["seconds"], 1), digits=1))
+        if "largest_difference" in m:
+            column = "largest difference from the whole, grey levels"
+            found.append(Figure(row=ROWS[way], column=column, value=m["largest_difference"]))
+    for way, psnr in results.get("set14_psnr", {}).items():
+        title = "Set14 in tiles of a small budget"
+        found.append(Figure(table=title, row=way, column="PSNR, dB", value=round(psnr, 3), digits=3))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -174,6 +203,7 @@ def main() -> None:
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--side", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_write(parser)
     options = parser.parse_args()
     if options.way:
         print(json.dumps(one_way(options.way, options.folder, options.side, options.threads)))
@@ -188,7 +218,7 @@ def main() -> None:
         }
         if (DATA / "sr" / "eval" / "Set14").is_dir():
             results["set14_psnr"] = on_set14(path, options.threads)
-    print(json.dumps(results))
+    finish("crops", figures_of(results), options.write, results)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ Evaluates yolo-fastest and yolo-fastest-xl (VOC weights); ends with one JSON lin
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
 import sys
 import tempfile
 from pathlib import Path
+
+from results_file import add_write, finish, name_data_folder
+from results_schema import Figure
 
 from edgec.core.errors import RecipeError
 from edgec.recipe import load
@@ -20,10 +23,29 @@ from edgec.run.pipeline import compress
 NAMES = ("yolo-fastest-xl", "yolo-fastest")
 
 
+def figures_of(measured: dict[str, dict[str, float]]) -> list[Figure]:
+    """The cells of the results page."""
+    return [
+        figure
+        for name, m in measured.items()
+        for figure in (
+            Figure(row=name, column="parameters", value=m["parameters"]),
+            Figure(row=name, column="mAP50, torch", value=round(100 * m["map50_torch"], 2), digits=2),
+            Figure(
+                row=name, column="mAP50, onnxruntime", value=round(100 * m["map50_onnxruntime"], 2), digits=2
+            ),
+            Figure(row=name, column="SNR of the export", value=round(m["snr_db"]), unit="dB"),
+        )
+    ]
+
+
 def main() -> None:
-    default = Path(__file__).parents[1] / ".." / "shared" / "data"
-    os.environ.setdefault("EDGEC_DATA", str(default.resolve()))
-    folder = Path(os.environ["EDGEC_DATA"]) / "weights" / "yolo-fastest_voc"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_write(parser)
+    options = parser.parse_args()
+    folder = name_data_folder() / "weights" / "yolo-fastest_voc"
     if not folder.is_dir():
         sys.exit(f"no weights at {folder}; set EDGEC_DATA")
     figures: dict[str, dict[str, float]] = {}
@@ -55,7 +77,7 @@ def main() -> None:
             "snr_db": artifact["snr_db"],
         }
         print(name, figures[name], flush=True)
-    print(json.dumps(figures))
+    finish("darknet", figures_of(figures), options.write, figures)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,17 @@ of IMDN_AS against padding. Data and weights from $EDGEC_DATA.
 
 from __future__ import annotations
 
-import json
-import os
+import argparse
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import add_write, data_folder, finish
+from results_schema import Figure
 
+from edgec.core.contract.superres import SuperresContract
 from edgec.core.network import Network
 from edgec.onnx.export import to_onnx
 from edgec.recipe import FolderData
@@ -26,7 +28,7 @@ from edgec.tasks.superres.task import SuperResolution
 from edgec.tiles.contract import as_bytes, prepare
 from edgec.tiles.crops import four_crops
 
-DATA = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+DATA = data_folder()
 # file, scale, arguments, peak, enlarged
 NETWORKS: dict[str, tuple[str, int, dict[str, Any], int, bool]] = {
     "imdn_x2": ("IMDN_x2.pth", 2, {}, 1, False),
@@ -36,6 +38,11 @@ NETWORKS: dict[str, tuple[str, int, dict[str, Any], int, bool]] = {
     "imdn_rtc": ("model_RTC.pth", 2, {"variant": "rtc"}, 1, False),
     "imdn_rte": ("model_RTE.pth", 2, {"variant": "rte"}, 255, False),
 }
+ROWS = {
+    "imdn_x2": "IMDN x2", "imdn_x3": "IMDN x3", "imdn_x4": "IMDN x4", "imdn_rtc": "IMDN_RTC x2",
+    "imdn_rte": "IMDN_RTE x2 (0..255)", "imdn_as": "IMDN_AS (x4, enlarged by bicubic first)",
+}  # fmt: skip
+CROPPING = "IMDN_AS on Set14 images whose sides are no multiples of 4 (two pixels less)"
 
 
 def task_of(scale: int, peak: int, enlarged: bool) -> SuperResolution:
@@ -54,6 +61,7 @@ def figures(metrics: dict[str, float]) -> dict[str, str]:
 def cropping(task: SuperResolution, path: Path) -> dict[str, Any]:
     """IMDN_AS on ground truth of Set14 whose sides are no multiples of 4: the paper's four crops against padding."""
     model = predictor(path, 2)
+    contract = SuperresContract.of(model.contract, model.name)
 
     def run(part: np.ndarray) -> np.ndarray:
         return np.concatenate([model.run(one[None])[0] for one in part])
@@ -63,7 +71,7 @@ def cropping(task: SuperResolution, path: Path) -> dict[str, Any]:
     for index, pair in enumerate(opened.pairs):
         low, high = opened[index]
         low, high = low[:-1, :-1], high[:-4, :-4]
-        x = prepare(low, model.contract)[:, :-2, :-2]  # two pixels less: no multiple of 4
+        x = prepare(low, contract)[:, :-2, :-2]  # two pixels less: no multiple of 4
         high = high[:-2, :-2]
         padded = np.pad(x, ((0, 0), (0, 2), (0, 2)), mode="symmetric")
         ways = {
@@ -72,11 +80,32 @@ def cropping(task: SuperResolution, path: Path) -> dict[str, Any]:
         }
         if pair.set == "set14":
             for name, made in ways.items():
-                scores[name].append(psnr_y(as_bytes(made, model.contract).transpose(1, 2, 0), high, 4))
+                scores[name].append(psnr_y(as_bytes(made, contract).transpose(1, 2, 0), high, 4))
     return {name: round(float(np.mean(values)), 3) for name, values in scores.items()}
 
 
+def figures_of(measured: dict[str, dict[str, Any]]) -> list[Figure]:
+    """The cells of the results page: accuracy in onnxruntime."""
+    found: list[Figure] = []
+    for name, m in measured.items():
+        found.append(Figure(row=ROWS[name], column="parameters", value=m["parameters"]))
+        for key, title in (("set5", "Set5"), ("set14", "Set14")):
+            psnr, ssim = map(float, m["onnxruntime"][key].split("/"))
+            found.append(Figure(row=ROWS[name], column=f"{title}, PSNR", value=psnr, digits=3))
+            found.append(Figure(row=ROWS[name], column=f"{title}, SSIM", value=ssim, digits=4))
+        for key, row in (("four_crops", "four crops, as in the paper"), ("padding", "padding to a multiple")):
+            if "no_multiple_of_4" in m:
+                value = m["no_multiple_of_4"][key]
+                found.append(Figure(table=CROPPING, row=row, column="PSNR, dB", value=value, digits=3))
+    return found
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_write(parser)
+    options = parser.parse_args()
     if not (DATA / "weights" / "imdn").is_dir():
         sys.exit(f"no weights at {DATA / 'weights' / 'imdn'}; set EDGEC_DATA")
     results: dict[str, Any] = {}
@@ -89,7 +118,7 @@ def main() -> None:
             task = task_of(scale, peak, enlarged)
             graph = to_onnx(net, task.example(), ["image"], size_multiple=int(net.multiple))  # type: ignore[arg-type]
             path = Path(scratch) / f"{name}.onnx"
-            write_artifact(path, graph, task.contract(net) | {"precision": "fp32", "dynamic_batch": False})
+            write_artifact(path, graph, task.contract(net))
             results[name] = {
                 "parameters": network.parameters,
                 "torch": figures(task.evaluate(torch_predictor(net, task), "val")),
@@ -98,7 +127,7 @@ def main() -> None:
             if name == "imdn_as":
                 results[name]["no_multiple_of_4"] = cropping(task, path)
             print(name, results[name], flush=True)
-    print(json.dumps(results))
+    finish("imdn", figures_of(results), options.write, results)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ $EDGEC_DATA. Ends with one JSON line, in points.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
+from results_file import add_write, data_folder, finish, name_data_folder
+from results_schema import Figure
 
 from edgec.core.events import Events
 from edgec.recipe import load
@@ -66,10 +66,8 @@ def yolo_fastest(out: Path) -> list[Path]:
 
 
 def main() -> None:
-    default = Path(__file__).parents[1] / ".." / "shared" / "data"
-    os.environ.setdefault("EDGEC_DATA", str(default.resolve()))
-    if not Path(os.environ["EDGEC_DATA"]).is_dir():
-        sys.exit(f"{os.environ['EDGEC_DATA']} is not there; export EDGEC_DATA=FOLDER")
+    if not name_data_folder().is_dir():
+        sys.exit(f"{data_folder()} does not exist; export EDGEC_DATA=FOLDER")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -80,6 +78,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/bench_interval"))
+    add_write(parser)
     given = parser.parse_args()
     if (given.first is None) != (given.second is None):
         parser.error("give both --first and --second, or neither")
@@ -88,7 +87,13 @@ def main() -> None:
     if not isinstance(task, Detection):
         parser.error(f"--recipe {given.recipe}: its task is not detection")
     found = differences(task, paths, given.split, given.draws, given.seed)
-    print(json.dumps({"first": str(paths[0]), "second": str(paths[1]), "split": given.split, **found}))
+    row = f"{given.recipe}, {given.split}: {paths[1].parents[1].name}/{paths[1].stem} less {paths[0].stem}"
+    figures = [
+        Figure(row=row, column=title, value=m["difference"], digits=2, low=m["low"], high=m["high"])
+        for title, m in (("mAP50, points", found["map50"]), ("mAP 50:95, points", found["map"]))
+    ]
+    details = {"first": str(paths[0]), "second": str(paths[1]), "split": given.split, **found}
+    finish("intervals", figures, given.write, details)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from results_file import add_write, finish
+from results_schema import Figure
 
 from edgec.bench import statistics
 from edgec.bench.files import profile_artifacts
@@ -187,6 +189,44 @@ def rows(result: ProfileResult, known: Mapping[str, Any], metric: str) -> list[d
     ]
 
 
+def harness_figures(measured: Mapping[str, Any]) -> list[Figure]:
+    """The cells of the results page on the harness itself."""
+    same, low, high = measured["aa_ratio"]
+    bias, bias_low, bias_high = measured["harness_by_bare_loop"]
+    medians, verdicts = measured["repeated_medians_ms"], sorted(set(measured["repeated_verdicts"]))
+    note = f"{min(medians):.2f} to {max(medians):.2f} ms, verdicts: {', '.join(verdicts)}"
+    spread = round(100 * measured["repeated_spread"], 1)
+    return [
+        Figure(row="one file under two names, ratio", column="value", value=same, digits=3, low=low, high=high),
+        Figure(row="harness against a bare loop, ratio", column="value", value=bias, digits=3, low=bias_low, high=bias_high),
+        Figure(row="one file profiled five times, largest difference of medians", column="value", value=spread, digits=1,
+               unit="%", note=note),
+    ]  # fmt: skip
+
+
+def runtime_figures(measured: Mapping[str, Any]) -> list[Figure]:
+    """The cells of the results page: each artifact in each runtime, by run."""
+    found: list[Figure] = []
+    for name, run in measured.items():
+        for line in run.get("rows", ()):
+            row = f"{line['runtime']}, {line['artifact']}"
+            if "ms" not in line:
+                found.append(Figure(table=name, row=row, column="accuracy", value=None, note="refused"))
+                continue
+            digits = 3 if "psnr" in line else 2
+            accuracy = line["psnr"] if "psnr" in line else 100 * line["map50"]
+            found.append(Figure(table=name, row=row, column="median ms", value=line["ms"], digits=2))
+            if line["times_dense"]:
+                ratio, low, high = line["times_dense"]
+                column = "speed-up over dense fp32 in onnxruntime"
+                found.append(
+                    Figure(table=name, row=row, column=column, value=ratio, digits=2, low=low, high=high)
+                )
+            value = round(accuracy, digits)
+            found.append(Figure(table=name, row=row, column="accuracy", value=value, digits=digits))
+    return found
+
+
 def tell(event: Any) -> None:
     if getattr(event, "message", ""):
         print(event.message, file=sys.stderr, flush=True)
@@ -198,6 +238,7 @@ def main() -> int:
     parser.add_argument("--parts", default="trust,matrix")
     parser.add_argument("--threads", default="1")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_profile"))
+    add_write(parser)
     given = parser.parse_args()
     found: dict[str, Any] = {}
     if "trust" in given.parts:
@@ -212,7 +253,9 @@ def main() -> int:
             found[run.name] = matrix(run, threads, given.out / "figures")
             for row in found[run.name]["rows"]:
                 print(json.dumps(row), file=sys.stderr, flush=True)
-    print(json.dumps(found))
+    if "trust" in found:
+        finish("harness", harness_figures(found["trust"]), given.write)
+    finish("runtimes", runtime_figures(found), given.write, found)
     return 0
 
 

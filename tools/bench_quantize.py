@@ -2,7 +2,7 @@
 
 For a detector, a small detector and a super-resolution network, from the same float network: onnxruntime's
 `quantize_static` as called by default, edgec's post-training int8, Neural Compressor's calibration, training with
-quantization at 8 bits, and 4-bit codebooks with uniform, k-means and learned points. Accuracy in onnxruntime on the test
+quantization at 8 bits (QAT), and 4-bit codebooks with uniform, k-means and learned centroids. Accuracy in onnxruntime on the test
 split, bytes, and latency of all artifacts of a network in turns, in one run. Data and weights from $EDGEC_DATA; the BCCD
 detectors are trained by their recipe when their folders are not given (25 minutes).
 
@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import add_write, data_folder, finish, name_data_folder
+from results_schema import Figure
 
 from edgec import compress
 from edgec.bench.files import profile_artifacts
@@ -31,7 +32,7 @@ from edgec.recipe import Profile, load
 from edgec.run.pipeline import make_task
 from edgec.runtimes.artifact import predictor
 
-DATA = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+DATA = data_folder()
 CALIBRATION_IMAGES = 64
 TRAINED = {"batch": 4, "ema_decay": 0.98}
 ITSELF = [{"kind": "logits", "temperature": 2, "weight": 1.0}, {"kind": "boxes", "weight": 2.0}]
@@ -51,6 +52,26 @@ ROUTES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {  # quantize 
     ),
     "4 bit, points alone": ({"weight_bits": 4}, {"train_weights": False}),
 }
+ACCURACY = "Accuracy (BCCD: mAP50; IMDN: PSNR, dB)"  # tables of the results page, and their rows by label
+SPEED = "Size and speed"
+ROWS = {
+    "fp32": "fp32",
+    "onnxruntime default": "onnxruntime `quantize_static`, default options",
+    "ptq": "PTQ",
+    "ptq bias corrected": "PTQ, bias correction",
+    "neural-compressor": "PTQ, Neural Compressor's ranges",
+    "qad int8": "QAT, int8",
+    "4 bit, k-means, no training": "4 bits, k-means, no training",
+    "4 bit, uniform": "4 bits, uniform centroids, QAT",
+    "4 bit, k-means": "4 bits, fixed k-means centroids, QAT",
+    "4 bit, points alone": "4 bits, only centroids trained",
+    "4 bit, learned": "4 bits, learned centroids, QAT (codebook)",
+}
+SPEED_ROWS = {
+    "onnxruntime default": "speed-up over fp32, 1 thread: `quantize_static`", "ptq": "PTQ", "qad int8": "QAT, int8",
+    "4 bit, learned codebook": "codebook", "fp16": "fp16, 1 thread",
+}  # fmt: skip
+TITLES = {"bccd": "BCCD dense", "bccd_small": "BCCD small", "imdn_x4": "IMDN x4", "voc": "yolo-fastest-xl"}
 SUBJECTS: dict[str, dict[str, Any]] = {
     "imdn_x4": {
         "recipe": "imdn_x4",
@@ -198,6 +219,49 @@ def _scores(metrics: Mapping[str, float]) -> dict[str, float]:
     return {k: round(metrics[k], 4) for k in kept if k in metrics}
 
 
+def figures_of(measured: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
+    """The cells of the results page: accuracy on the test split, bytes, speed with one thread."""
+    found: list[Figure] = []
+    for name, subject in measured.items():
+        title = TITLES[name]
+        for label, m in subject["routes"].items():
+            if label in ROWS and "map50" in m:
+                value = round(100 * m["map50"], 2)
+                found.append(
+                    Figure(table=ACCURACY, row=ROWS[label], column=f"{title}, test", value=value, digits=2)
+                )
+            elif label in ROWS:
+                for key, part in (("psnr/set5", "Set5"), ("psnr/set14", "Set14")):
+                    value = round(m[key], 3)
+                    found.append(
+                        Figure(
+                            table=ACCURACY, row=ROWS[label], column=f"{title}, {part}", value=value, digits=3
+                        )
+                    )
+            sizes = {
+                "fp32": "fp32, bytes",
+                "qad int8": "int8, bytes",
+                "4 bit, learned codebook": "codebook, bytes",
+            }
+            if label in sizes:
+                found.append(Figure(table=SPEED, row=sizes[label], column=title, value=m["bytes"]))
+            if label in SPEED_ROWS and "speed_1" in m:
+                ratio, low, high = m["speed_1"]
+                note = "" if subject["machine"] == "quiet" else "busy"
+                figure = Figure(
+                    table=SPEED,
+                    row=SPEED_ROWS[label],
+                    column=title,
+                    value=ratio,
+                    digits=2,
+                    low=low,
+                    high=high,
+                    note=note,
+                )
+                found.append(figure)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -207,14 +271,16 @@ def main() -> None:
     parser.add_argument("--bccd-small", type=Path)
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_quantize"))
+    add_write(parser)
     given = parser.parse_args()
     if not DATA.is_dir():
-        sys.exit(f"{DATA} is not there; export EDGEC_DATA=FOLDER")
-    os.environ.setdefault("EDGEC_DATA", str(DATA))
+        sys.exit(f"{DATA} does not exist; export EDGEC_DATA=FOLDER")
+    name_data_folder()
     networks = {"bccd": given.bccd, "bccd_small": given.bccd_small}
     threads = [int(n) for n in given.threads.split(",")]
     names = given.subjects.split(",")
-    print(json.dumps({name: measure(name, networks, given.out, threads) for name in names}))
+    found = {name: measure(name, networks, given.out, threads) for name in names}
+    finish("quantization", figures_of(found), given.write, found)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Ends with one JSON line: counts, and the median of a put that writes, of one tha
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import random
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from results_file import add_write, finish
+from results_schema import Figure
 
 from edgec.core.network import Network
 from edgec.run.store import Result, Store, key_of
@@ -137,10 +138,23 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    add_write(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         told = torture(Path(folder), options.operations, options.processes, options.kills, options.seed)
-    print(json.dumps(told))
+    figures = [
+        Figure(row=row, column="measured", value=told[key], digits=digits, unit=unit)
+        for row, key, digits, unit in (
+            ("operations (puts and gets)", "operations", 0, ""),
+            ("workers killed (SIGKILL) meanwhile", "kills", 0, ""),
+            ("errors", "errors", 0, ""),
+            ("results lost", "lost", 0, ""),
+            ("a put that writes, median", "write_ms", 3, "ms"),
+            ("a put that finds its result there, median", "put_ms", 3, "ms"),
+            ("a get, median", "get_ms", 3, "ms"),
+        )
+    ]
+    finish("store", figures, options.write, told)
 
 
 if __name__ == "__main__":

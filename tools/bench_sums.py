@@ -10,13 +10,14 @@ exact ones (largest difference), and how many times as long exact sums take (95 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+from results_file import add_write, finish
+from results_schema import Figure
 
 from edgec.bench.statistics import ratio_interval
 from edgec.probe.onnx_session import feeds_of
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--artifact", type=Path)
     parser.add_argument("--side", type=int, default=64, help="of the input, where the file leaves it open")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_sums"))
+    add_write(parser)
     given = parser.parse_args()
     artifact = given.artifact or shipped(given.out)
     default, exact = opened(artifact, exact=False), opened(artifact, exact=True)
@@ -69,11 +71,17 @@ def main() -> None:
     outputs = [session.run(None, feeds) for session in (default, exact)]
     rounds = [(timed(exact, feeds), timed(default, feeds)) for _ in range(ROUNDS)]
     ratio, low, high = ratio_interval([slow for slow, _ in rounds], [quick for _, quick in rounds])
-    print(json.dumps({
+    found = {
         "artifact": str(artifact), "overflow": overflow(),
         "max_difference": max(float(np.abs(a - b).max()) for a, b in zip(*outputs, strict=True)),
         "exact_over_default": round(ratio, 2), "low": round(low, 2), "high": round(high, 2),
-    }))  # fmt: skip
+    }  # fmt: skip
+    row = "shipped super-resolution network, int8" if given.artifact is None else artifact.name
+    row += ", exact sums against the default"
+    figure = Figure(
+        row=row, column="ratio", value=round(ratio, 2), digits=2, low=round(low, 2), high=round(high, 2)
+    )
+    finish("sums", [figure], given.write, found)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ class Metric:
     unit: str = ""
     digits: int = 4  # after the point
     share: bool = False  # of 1: changes are given in points, hundredths of it
+    small_drop: float = 0.003  # in its unit: what int8 may lose where the recipe does not say
 
     @property
     def label(self) -> str:

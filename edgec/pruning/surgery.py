@@ -11,7 +11,7 @@ from torch import nn
 
 from edgec.core.errors import StageError
 from edgec.core.network import Network, Surgery, resize
-from edgec.pruning.groups import is_depthwise
+from edgec.pruning.channels import is_depthwise
 
 
 def prune_channels(
@@ -68,7 +68,7 @@ def prune_channels(
                 attributes["num_parameters"] = int(state[f"{name}.weight"].shape[0])
             case _:
                 raise StageError(
-                    f"{name}: a {type(module).__name__} cannot be pruned; add it to prune.ignore"
+                    f"{name}: a {type(module).__name__} cannot be pruned; add it to `ignore` of the prune stage"
                 )
         changes[name] = attributes
         resize(pruned.get_submodule(name), attributes)

@@ -9,15 +9,15 @@ import numpy as np
 
 from edgec.core.errors import StageError
 from edgec.pruning.cost import Cost
-from edgec.pruning.groups import Coupling
+from edgec.pruning.dependency_groups import DependencyGroup
 from edgec.recipe import Prune
 
-Kept = dict[str, np.ndarray]  # coupling -> which channels stay, bool [size]
+Kept = dict[str, np.ndarray]  # dependency group -> which channels stay, bool [size]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """`kept` by coupling; the threshold and the share removed by scale group; couplings held up by a floor."""
+    """`kept` by dependency group; the threshold and the share removed by scale group; groups held up by a floor."""
 
     kept: Kept
     thresholds: dict[str, float]
@@ -34,7 +34,7 @@ def rounded(kept: int, size: int, floor: int, multiple: int) -> int:
 
 
 def decide(
-    couplings: Sequence[Coupling],
+    groups: Sequence[DependencyGroup],
     scores: Mapping[str, np.ndarray],
     scales: Mapping[str, str],
     ratios: Mapping[str, float],
@@ -42,29 +42,27 @@ def decide(
 ) -> Decision:
     """Cut each scale group at its own quantile; with `threshold: global`, all at one."""
     pools: dict[str, list[str]] = {}
-    for coupling in couplings:
-        pools.setdefault("all" if config.threshold == "global" else scales[coupling.name], []).append(
-            coupling.name
-        )
+    for group in groups:
+        pools.setdefault("all" if config.threshold == "global" else scales[group.name], []).append(group.name)
     cuts: dict[str, float] = {}
-    wanted: dict[str, int] = {}  # channels of a coupling that pass its pool's threshold
+    wanted: dict[str, int] = {}  # channels of a group that pass its pool's threshold
     for pool, names in pools.items():
         passing, cuts[pool] = _passing([scores[name] for name in names], ratios[pool])
         wanted.update(zip(names, passing, strict=True))
     kept: Kept = {}
     held: list[str] = []
-    for coupling in couplings:
-        score = scores[coupling.name]
-        above = wanted[coupling.name]
-        floor = max(1, config.min_channels, int(np.ceil(config.min_share * coupling.size)))
-        count = rounded(above, coupling.size, floor, config.round_to)
-        if ratios["all" if config.threshold == "global" else scales[coupling.name]] == 0:
-            count = coupling.size  # rounding must not take what the recipe keeps
-        if above < min(floor, coupling.size):
-            held.append(coupling.name)
-        stay = np.zeros(coupling.size, bool)
+    for group in groups:
+        score = scores[group.name]
+        above = wanted[group.name]
+        floor = max(1, config.min_channels, int(np.ceil(config.min_share * group.size)))
+        count = rounded(above, group.size, floor, config.round_to)
+        if ratios["all" if config.threshold == "global" else scales[group.name]] == 0:
+            count = group.size  # rounding must not take what the recipe keeps
+        if above < min(floor, group.size):
+            held.append(group.name)
+        stay = np.zeros(group.size, bool)
         stay[np.argsort(-score, kind="stable")[:count]] = True
-        kept[coupling.name] = stay
+        kept[group.name] = stay
     return Decision(kept, cuts, dict(ratios), tuple(held))
 
 
@@ -82,13 +80,13 @@ def _passing(scores: Sequence[np.ndarray], ratio: float) -> tuple[list[int], flo
     return left.tolist(), float(pooled[order[max(gone - 1, 0)]]) if gone else 0.0
 
 
-def base_ratios(config: Prune, scales: Mapping[str, str]) -> dict[str, float]:
-    """The share to remove by scale group, as the recipe gives it. Raises StageError for a group that is not there."""
+def base_ratios(config: Prune, scales: Mapping[str, str], place: str = "stages.prune") -> dict[str, float]:
+    """The share to remove by scale group, as the recipe gives it at `place`. Raises StageError for an unknown group."""
     groups = sorted(set(scales.values()))
     unknown = [name for name in config.ratios if name not in groups]
     if unknown:
         raise StageError(
-            f"prune.ratios: no scale group is called {', '.join(unknown)}; there are {', '.join(groups)}"
+            f"{place}.ratios: no scale group is called {', '.join(unknown)}; there are {', '.join(groups)}"
         )
     named = ["all"] if config.threshold == "global" else groups
     return {group: config.ratios.get(group, config.ratio) for group in named}
@@ -104,22 +102,24 @@ def target_of(config: Prune) -> tuple[str, float] | None:
 
 
 def solve(
-    couplings: Sequence[Coupling],
+    groups: Sequence[DependencyGroup],
     scores: Mapping[str, np.ndarray],
     scales: Mapping[str, str],
     config: Prune,
     cost: Callable[[Kept], Cost],
+    place: str = "stages.prune",
 ) -> Decision:
     """The decision that reaches the recipe's target: the share kept in group g is (1 - ratio_g) ** k, k by bisection.
 
-    `cost` tells what a choice would cost. Raises StageError with what was reached when floors or rounding forbid it.
+    `cost` tells what a choice would cost, `place` where the recipe asks for it. Raises StageError with what was reached
+    when floors or rounding forbid it.
     """
-    ratios = base_ratios(config, scales)
+    ratios = base_ratios(config, scales, place)
     target = target_of(config)
     if target is None:
-        return decide(couplings, scores, scales, ratios, config)
+        return decide(groups, scores, scales, ratios, config)
     name, share = target
-    dense = getattr(cost({c.name: np.ones(c.size, bool) for c in couplings}), name)
+    dense = getattr(cost({c.name: np.ones(c.size, bool) for c in groups}), name)
     mildest = min((r for r in ratios.values() if r > 0), default=0.5)
     most = 16 / -float(np.log1p(-mildest))  # there, 1e-7 of every group is left
     low, high = 0.0, most
@@ -127,23 +127,21 @@ def solve(
     for _ in range(40):
         k = (low + high) / 2
         powered = {g: 1 - (1 - r) ** k for g, r in ratios.items()}
-        decision = decide(couplings, scores, scales, powered, config)
+        decision = decide(groups, scores, scales, powered, config)
         if getattr(cost(decision.kept), name) <= share * dense:
             best, high = decision, k
         else:
             low = k
     reached = getattr(cost(best.kept), name) / dense if best else None
     if best is None or share - (reached or 0) > config.tolerance:
-        floors = decide(
-            couplings, scores, scales, {g: 1 - (1 - r) ** most for g, r in ratios.items()}, config
-        )
+        floors = decide(groups, scores, scales, {g: 1 - (1 - r) ** most for g, r in ratios.items()}, config)
         least = getattr(cost(floors.kept), name) / dense
         held = ", ".join(floors.at_floor[:6]) + (", ..." if len(floors.at_floor) > 6 else "")
         found = (
             f"nearest below is {reached:.3f}" if reached is not None else f"the least possible is {least:.3f}"
         )
         raise StageError(
-            f"prune: keep_{name}: {share} cannot be reached, {found}; at their floor: {held or 'none'}. Lower "
+            f"{place}.keep_{name}: {share} cannot be reached, {found}; at their floor: {held or 'none'}. Lower "
             f"min_channels ({config.min_channels}) or round_to ({config.round_to}), raise ratios, or ask for less"
         )
     return best

@@ -122,10 +122,10 @@ class Quantize(Frozen):
         default=99.99,
         description="Share of values inside the range, in percent, for `calibration: percentile`.",
     )
-    max_drop: NonNegative = Field(
-        default=0.003,
+    max_drop: NonNegative | None = Field(
+        default=None,
         description="Accuracy that may be lost, in the metric's unit (mAP50: 0.003 = 0.3 points; PSNR: dB). Layers return "
-        "to float until it is kept.",
+        "to float until it is kept. None: 0.003 for detection, 0.05 dB for super-resolution.",
     )
     max_float_layers: Annotated[int, Field(ge=0)] = Field(
         default=8,

@@ -23,9 +23,10 @@ from edgec.recipe.delivery import Export
 from edgec.recipe.detection import Loss
 from edgec.recipe.knowledge import QuantizationAware
 from edgec.recipe.network import NetworkSource
+from edgec.recipe.paths import resolve_paths
 from edgec.recipe.stages import STAGES, Stage
 from edgec.recipe.tasks import TASKS, TaskName
-from edgec.recipe.yaml_source import Source, apply_overrides, find_recipe, parse, problems_of, resolve_paths
+from edgec.recipe.yaml_source import Source, apply_overrides, find_recipe, parse, problems_of
 
 
 class Gates(Frozen):
@@ -143,8 +144,8 @@ def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
     text = Source({}, {}, "recipe", None) if isinstance(source, Mapping) else parse(find_recipe(source))
     tree: Any = dict(source) if isinstance(source, Mapping) else text.tree
     tree, text = apply_overrides(tree, text, overrides)
-    tree = resolve_paths(tree, text)
     try:
-        return Recipe.model_validate(tree)
+        recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(problems_of(error, text, Recipe)) from None
+    return resolve_paths(recipe, text)

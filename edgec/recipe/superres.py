@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from edgec.recipe.base import Frozen, Name
+from edgec.recipe.paths import StartsAtRoot
 
 
 class ImageSet(Frozen):
     """A folder of high-resolution images and, where they exist, the low-resolution ones of the same names."""
 
-    hr: Path = Field(description="Folder of high-resolution images.")
-    lr: Path | None = Field(
+    hr: Annotated[Path, StartsAtRoot()] = Field(description="Folder of high-resolution images.")
+    lr: Annotated[Path | None, StartsAtRoot()] = Field(
         default=None,
         description="Folder of low-resolution images of the same names. None: made by bicubic downscaling as MATLAB's "
         "`imresize` does it.",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import re
 import types
 import typing
@@ -27,11 +26,6 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
 MAX_NODES = 20_000
 PIPELINES = "edgec.pipelines"
-# keys that hold a path, as patterns of dotted paths
-PATHS = re.compile(
-    r"data\.root|data\.(train|val|test)\.(images|annotations)|network\.(cfg|weights)|stages\.[^.]+\.teacher"
-)
-
 KeyPath = tuple[str | int, ...]
 
 
@@ -236,39 +230,6 @@ def _with(tree: Any, path: tuple[str, ...], value: Any) -> Any:
         raise KeyError(key)
     below = tree.get(key)
     return {**tree, key: _with({} if below is None else below, rest, value) if rest else value}
-
-
-def resolve_paths(tree: Any, source: Source) -> Any:
-    """Expand `$NAME` in the keys that hold paths, and make them absolute.
-
-    Relative paths start at the recipe's folder; in shipped recipes and overrides, at the current folder.
-    `edgec:NAME` is a file that edgec ships beside its architectures.
-    """
-    problems: list[Problem] = []
-
-    def walk(node: Any, path: KeyPath) -> Any:
-        if isinstance(node, Mapping):
-            return {key: walk(value, (*path, str(key))) for key, value in node.items()}
-        if (
-            not isinstance(node, str | Path)
-            or not PATHS.fullmatch(".".join(map(str, path)))
-            or node == "dense"
-        ):
-            return node
-        text = str(node)
-        if text.startswith("edgec:"):
-            return str(resources.files("edgec.models") / text.removeprefix("edgec:"))
-        for name in re.findall(r"\$\{?(\w+)\}?", text):
-            if name not in os.environ:
-                remedy = f"export {name}=FOLDER, or override {'.'.join(map(str, path))}=PATH"
-                problems.append(Problem(source.place(path), f"the variable {name} is not set", remedy))
-        start = Path.cwd() if source.folder is None or path in source.overrides else source.folder
-        return str((start / Path(os.path.expandvars(text)).expanduser()).absolute())
-
-    resolved = walk(tree, ())
-    if problems:
-        raise RecipeError(problems)
-    return resolved
 
 
 def problems_of(error: ValidationError, source: Source, model: type[BaseModel]) -> list[Problem]:

@@ -59,7 +59,7 @@ def plan(
         where = f" on {', '.join(config.devices)}" if isinstance(config, Profile) else ""
         yield f"stage    {name}: {config.kind}{epochs}, {state}{where}"
         if isinstance(config, Prune) and result is None:
-            yield from _pruning(config, line, task)
+            yield from _pruning(config, f"stages.{name}", line, task)
         if result is None:
             known = known and isinstance(config, Export | Profile)
             continue
@@ -72,7 +72,7 @@ def plan(
         yield f"gate     {name}: {limit:g}"
 
 
-def _pruning(config: Prune, line: Line, task: Any) -> Iterator[str]:
+def _pruning(config: Prune, place: str, line: Line, task: Any) -> Iterator[str]:
     """Groups and what pruning by them would leave; the ranking itself may still change by training.
 
     Channels are ranked by size, without the data. A target that this ranking cannot reach is an error only where the run
@@ -81,7 +81,7 @@ def _pruning(config: Prune, line: Line, task: Any) -> Iterator[str]:
     from edgec.stages.prune import plan_summary, ranks_by_size
 
     try:
-        summary = plan_summary(config, line.network, task)
+        summary = plan_summary(config, line.network, task, place)
     except StageError as error:
         if ranks_by_size(config, line.network, task):
             raise

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
 import onnx
 
+from edgec.core.contract.base import Contract
+from edgec.core.contract.reading import contract_of_json
 from edgec.core.errors import RecipeError, StageError
 from edgec.core.files import write_atomic
 from edgec.core.predictor import Predictor
@@ -33,23 +32,24 @@ def open_artifact(path: Path, threads: int = 1, runtime: str = "onnxruntime") ->
     return dotted(spec.session)(path, threads)
 
 
-def write_artifact(path: Path, model: onnx.ModelProto, contract: Mapping[str, Any]) -> None:
+def write_artifact(path: Path, model: onnx.ModelProto, contract: Contract) -> None:
     """Write an .onnx file with its contract, and the contract beside it."""
-    text = json.dumps(contract, indent=1)
+    tree = contract.to_json()
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {KEY: json.dumps(contract)})
+    onnx.helper.set_model_props(model, {KEY: json.dumps(tree)})
     write_atomic(path, model.SerializeToString(deterministic=True))
-    write_atomic(path.with_suffix(".contract.json"), text.encode())
+    write_atomic(path.with_suffix(".contract.json"), json.dumps(tree, indent=1).encode())
 
 
-def contract_of(session: Session, place: str) -> dict[str, Any]:
-    """The contract inside an artifact. Raises StageError when there is none."""
-    try:
-        return cast("dict[str, Any]", json.loads(session.metadata[KEY]))
-    except (KeyError, ValueError):
-        raise StageError(
-            f"{place}: carries no contract of edgec; give a file from a run's artifacts/"
-        ) from None
+def contract_of(session: Session, place: str) -> Contract:
+    """The contract inside an artifact, which `place` names in errors.
+
+    Raises StageError when there is none, RecipeError for one that is damaged, of a newer version or of an unknown task.
+    """
+    text = session.metadata.get(KEY)
+    if text is None:
+        raise StageError(f"{place}: carries no contract of edgec; give a file from a run's artifacts/")
+    return contract_of_json(text, place)
 
 
 def predictor(path: Path, threads: int = 1, runtime: str = "onnxruntime") -> Predictor:
@@ -58,9 +58,9 @@ def predictor(path: Path, threads: int = 1, runtime: str = "onnxruntime") -> Pre
     return predictor_of(session, contract_of(session, str(path)), str(path))
 
 
-def predictor_of(session: Session, contract: Mapping[str, Any], place: str) -> Predictor:
+def predictor_of(session: Session, contract: Contract, place: str) -> Predictor:
     """The predictor of an opened artifact. `place` names it in errors."""
-    name = contract["input"]["name"]
+    name = contract.input.name
     batch = session.inputs[name][0] if name in session.inputs else 1
 
     def run(images: Array) -> list[Array]:
@@ -68,10 +68,6 @@ def predictor_of(session: Session, contract: Mapping[str, Any], place: str) -> P
             return session.run({name: images})
         if batch != 1:
             raise StageError(f"{place}: takes batches of {batch}, {len(images)} images were given")
-        each = [session.run({name: images[i : i + 1]}) for i in range(len(images))]
-        if contract["output"] == "boxes":
-            for index, outputs in enumerate(each):
-                outputs[3] = np.full_like(outputs[3], index)
-        return [np.concatenate(parts) for parts in zip(*each, strict=True)]
+        return contract.joined([session.run({name: images[i : i + 1]}) for i in range(len(images))])
 
-    return Predictor(run, contract, None if batch == 1 else batch)
+    return Predictor(run, contract, None if batch == 1 else batch, place)

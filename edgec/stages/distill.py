@@ -18,8 +18,8 @@ from edgec.distillers.catalog import DISTILLERS
 from edgec.distillers.distiller import DistillerSpec, Lesson, Observed
 from edgec.distillers.term import Tap, TappedTerm, Term
 from edgec.env import Env
-from edgec.pruning.groups import automatic_taps
 from edgec.recipe import Distill, Taught
+from edgec.training.automatic_taps import automatic_taps
 from edgec.training.fit import LossFn, fit
 from edgec.training.schedules import Position, ramp
 

@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import nn
 
+from edgec.core.contract.base import Contract
 from edgec.core.errors import StageError
 from edgec.core.files import write_atomic
 from edgec.core.network import Network
@@ -96,13 +97,11 @@ def _write(name: str, source: Network, config: Export, env: Env) -> dict[str, An
     """The artifacts of one network in all its precisions and shapes."""
     net = source.build()
     tail, outputs = env.task.tail(net, config)
-    contract = env.task.contract(net)
-    shapes = _shapes(config, contract.get("multiple", 1), env)
+    contract = env.task.contract(net, config)
+    shapes = _shapes(config, contract, env)
     splits: list[Split] = [s for s in env.task.splits() if s != "train"]
-    # a graph that suppresses by itself gives no box under its threshold: compare like with like
-    cut = {"score_threshold": config.score_threshold} if config.output == "boxes" else {}
-    reference = torch_predictor(net, env.task, env.device)
-    reference = replace(reference, contract={**reference.contract, **cut})
+    # with the graph's own limits, so that like is compared with like
+    reference = replace(torch_predictor(net, env.task, env.device), contract=contract.of_network())
     torch_metrics = {s: env.task.evaluate(reference, s) for s in splits}
     net = net.cpu()  # evaluating took it to the device
     found: dict[str, Any] = {}
@@ -115,16 +114,15 @@ def _write(name: str, source: Network, config: Export, env: Env) -> dict[str, An
             figures = _parity(graph, shape, net, tail, precision, called)
             graph = env.task.finish(graph, config)
             path = env.out / f"{called}.onnx"
-            told = contract | {
-                "input": contract["input"] | {"shape": [1, *shape.golden.shape[1:]]},
-                "output": config.output,
-                "outputs": [o.name for o in graph.graph.output],
-                "precision": precision,
-                "dynamic_batch": config.dynamic_batch,
-                "dynamic_size": shape.multiple is not None,
-                **cut,
-            }
-            write_artifact(path, graph, told)
+            inputs = contract.input.model_copy(update={"shape": (1, *shape.golden.shape[1:])})
+            said = contract.changed(
+                input=inputs.model_dump(),
+                outputs=[o.name for o in graph.graph.output],
+                precision=precision,
+                dynamic_batch=config.dynamic_batch,
+                dynamic_size=shape.multiple is not None,
+            )
+            write_artifact(path, graph, said)
             _write_golden(env.out / "golden" / f"{called}.npz", path, shape.golden)
             entry: dict[str, Any] = {
                 "file": path.name,
@@ -145,14 +143,15 @@ def _write(name: str, source: Network, config: Export, env: Env) -> dict[str, An
     return found
 
 
-def _shapes(config: Export, multiple: int, env: Env) -> list[Shape]:
+def _shapes(config: Export, contract: Contract, env: Env) -> list[Shape]:
     """The shapes to export. Raises StageError for a tile that the network or the task cannot take."""
     golden = env.task.images("val", GOLDEN_IMAGES)[:1]
+    multiple = contract.multiple
     shapes = [Shape(golden, multiple if config.dynamic_size else None)]
     if config.tile is None:
         return shapes
     place = f"stages.{env.stage}.tile {list(config.tile)}"
-    if not env.task.any_size:
+    if not contract.dynamic_size:
         raise StageError(f"{place}: images of this task are not cut into tiles; leave it out")
     if any(side % multiple for side in config.tile):
         raise StageError(f"{place}: the network takes multiples of {multiple}; change it")

@@ -16,6 +16,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from edgec.core.contract.base import Contract
 from edgec.core.errors import StageError
 from edgec.core.events import Progress
 from edgec.core.network import Network
@@ -96,8 +97,9 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     best = tried[-1] if tried[-1].kept else max(tried, key=lambda t: t.reached[env.task.metric])
     metrics = measured(best.found, model, contract, reference, env, best.reached)
     if not best.kept:
+        limit = max_drop_of(config, env)
         env.events.note(
-            f"{env.stage}: int8 loses {metrics['drop']:.4f} {env.task.metric}, more than max_drop {config.max_drop}, with "
+            f"{env.stage}: int8 loses {metrics['drop']:.4f} {env.task.metric}, more than max_drop {limit}, with "
             f"{len(tried) - 1} layers tried; raise max_float_layers, or train with quantization (a qad stage)",
             "warning", env.stage,
         )  # fmt: skip
@@ -135,20 +137,15 @@ def float_graph(net: nn.Module, env: Env) -> onnx.ModelProto:
     contract = env.task.contract(net)
     _, names = env.task.tail(net, RAW)
     model = to_onnx(
-        net, env.task.example(), names, RAW.opset, dynamic_batch=True, size_multiple=_multiple(contract, env)
+        net, env.task.example(), names, RAW.opset, dynamic_batch=True, size_multiple=contract.size_multiple
     )
     if not quantizable(model):
         raise StageError(f"{env.stage}: the network has no convolution")
     return model
 
 
-def _multiple(contract: Mapping[str, Any], env: Env) -> int | None:
-    """What sides must be multiples of, where images come in their own sizes."""
-    return contract.get("multiple", 1) if env.task.any_size else None
-
-
 def measured(
-    found: Quantization, model: onnx.ModelProto, contract: Mapping[str, Any], reference: Mapping[str, float], env: Env,
+    found: Quantization, model: onnx.ModelProto, contract: Contract, reference: Mapping[str, float], env: Env,
     reached: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Figures of the int8 graph of `model`: accuracy against `reference`, size, fusion, weights.
@@ -173,7 +170,7 @@ def measured(
 
 
 def _metric_alone(
-    found: Quantization, model: onnx.ModelProto, contract: Mapping[str, Any], layers: Sequence[str],
+    found: Quantization, model: onnx.ModelProto, contract: Contract, layers: Sequence[str],
     reference: Mapping[str, float], env: Env,
 ) -> dict[str, float]:  # fmt: skip
     """What each of the layers costs of the metric when it alone is quantized."""
@@ -194,6 +191,11 @@ def by_worth(table: Mapping[str, float], costs: Mapping[str, float]) -> list[str
     return sorted(table, key=lambda name: -(10 ** (-table[name] / 10)) / max(costs[name], 1))
 
 
+def max_drop_of(config: Quantize, env: Env) -> float:
+    """What the headline metric may lose, in its unit: the recipe's, or what is little for this task."""
+    return env.task.metrics[0].small_drop if config.max_drop is None else config.max_drop
+
+
 @dataclass(frozen=True)
 class _Tried:
     found: Quantization
@@ -203,7 +205,7 @@ class _Tried:
 
 
 def _return_layers(
-    config: Quantize, start: Quantization, model: onnx.ModelProto, contract: Mapping[str, Any], queue: Sequence[str],
+    config: Quantize, start: Quantization, model: onnx.ModelProto, contract: Contract, queue: Sequence[str],
     reference: Mapping[str, float], env: Env,
 ) -> list[_Tried]:  # fmt: skip
     """Layer by layer back to float, or from few bits to 8, until the metric is kept: all that was tried."""
@@ -215,7 +217,7 @@ def _return_layers(
         elif layer is not None:
             found = replace(found, float_layers=(*found.float_layers, layer))
         reached = env.task.evaluate(_predictor(found.graph(model), contract), "val")
-        kept = reference[env.task.metric] - reached[env.task.metric] <= config.max_drop
+        kept = reference[env.task.metric] - reached[env.task.metric] <= max_drop_of(config, env)
         tried.append(_Tried(found, layer, reached, kept))
         if kept:
             break
@@ -263,8 +265,10 @@ def _calibrated(
         if config.backend == "neural-compressor":
             theirs, told["neural_compressor"] = _tuned(config, net, model, tensors, images, env)
             ranges |= theirs
-        if "scale" in contract["input"]:  # images of 8 bits, whose range is known: no rounding at all
-            ranges[INPUT] = (0.0, 255 * contract["input"]["scale"])
+        if (
+            contract.input.range is not None
+        ):  # images of 8 bits take exactly its 256 levels: no rounding at all
+            ranges[INPUT] = contract.input.range
         noisy = outputs_on(insert(graph, ranges), probe)
         found.append((worst_snr_db(reference, noisy), graph, ranges, used))
     _, graph, ranges, used = max(found, key=lambda each: each[0])
@@ -283,9 +287,18 @@ def _tuned(
     def evaluate(run: Callable[[np.ndarray], list[np.ndarray]]) -> float:
         return env.task.evaluate(Predictor(run, contract), "val")[metric]
 
-    multiple = _multiple(contract, env)
     folded = with_fast_mish(fold_norms(net, example))
-    return tuned(folded, model, tensors, images, example, evaluate, config.max_drop, multiple, config.batch)
+    return tuned(
+        folded,
+        model,
+        tensors,
+        images,
+        example,
+        evaluate,
+        max_drop_of(config, env),
+        contract.size_multiple,
+        config.batch,
+    )
 
 
 def _formats(
@@ -357,6 +370,6 @@ def _tell(env: Env, what: str, done: int, total: int) -> None:
     env.events.emit(Progress(f"{env.stage}: {what}", done, total))
 
 
-def _predictor(graph: onnx.ModelProto, contract: Mapping[str, Any]) -> Predictor:
+def _predictor(graph: onnx.ModelProto, contract: Contract) -> Predictor:
     session = OnnxSession(graph.SerializeToString(), threads=2)
     return Predictor(lambda images: session.run({"images": images}), contract)

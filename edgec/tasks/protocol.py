@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import onnx
 from torch import Tensor, nn
 
+from edgec.core.contract.base import Contract
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
 from edgec.core.session import Array
@@ -45,7 +46,6 @@ class Task(Protocol):
     name: str
     metric: str  # the headline metric, higher is better, e.g. "map50"
     metrics: tuple[Metric, ...]  # what reports show: the headline first
-    any_size: bool  # `evaluate` gives images of their own sizes, so graphs that are only measured take any
 
     def digest(self) -> str:
         """sha256 of everything in the data and the task's settings that a stage's result depends on."""
@@ -67,8 +67,11 @@ class Task(Protocol):
         """A zero input of the network, [1, channels, h, w]."""
         ...
 
-    def contract(self, net: nn.Module) -> dict[str, Any]:
-        """What a device must know to use the network: input, scaling, classes, decoding."""
+    def contract(self, net: nn.Module, config: Export | None = None) -> Contract:
+        """What a device must know to use the network: input, scaling, classes, decoding; or to use what `config` exports.
+
+        `dynamic_size` says that images come in their own sizes, so that graphs that are only measured must take any.
+        """
         ...
 
     def tail(self, net: nn.Module, config: Export) -> tuple[Callable[[Any], Any] | None, list[str]]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 import onnx
 from PIL import Image
 
+from edgec.core.contract.superres import SuperresContract
 from edgec.core.errors import DataError, Missing, Problem, RecipeError
 from edgec.core.events import Events, Listener, Progress
 from edgec.core.files import storage_error
@@ -25,7 +26,8 @@ from edgec.runtimes.artifact import contract_of
 from edgec.tiles.contract import Prepared, as_bytes, overlap_within
 from edgec.tiles.crops import Plan, plan, tile_within, tiled
 from edgec.tiles.memory import bytes_per_pixel
-from edgec.tiles.statistics import StagedGraph, exact, others, statistics_of
+from edgec.tiles.staged_graph import StagedGraph, other_poolings, statistics_of
+from edgec.tiles.statistics import tiled_exactly
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 LOCAL_SHARE = 3  # with attention per tile, tiles differ anyway: a third of the radius hides the seams
@@ -91,30 +93,27 @@ class Upscaler:
         if attention not in ("local", "exact"):
             raise RecipeError([Problem("--attention", f"{attention!r}", "give local or exact")])
         self._session = OnnxSession(artifact, threads, small_memory=True)
-        self.contract: Mapping[str, Any] = contract_of(self._session, str(artifact))
-        if self.contract["task"] != "superres":
-            remedy = "give an artifact of a super-resolution recipe"
-            raise RecipeError([Problem(str(artifact), f"is for {self.contract['task']}", remedy)])
+        self.contract = SuperresContract.of(contract_of(self._session, str(artifact)), str(artifact))
         graph = onnx.load(str(artifact))
         self._cost = bytes_per_pixel(graph)
-        if attention == "exact" and (found := others(graph)):
+        if attention == "exact" and (found := other_poolings(graph)):
             remedy = "the whole image's statistics are means and variances; use local"
             raise RecipeError([Problem("--attention", f"exact cannot follow {', '.join(found)}", remedy)])
         pools = bool(statistics_of(graph))
         self._staged = StagedGraph(graph, threads) if attention == "exact" and pools else None
-        radius = self.contract["radius"]
+        radius = self.contract.radius
         local = attention == "local" and pools
         chosen = (radius // LOCAL_SHARE if local else radius) if overlap is None else overlap
-        self.overlap = -(-chosen // self.contract["multiple"]) * self.contract["multiple"]
+        self.overlap = -(-chosen // self.contract.multiple) * self.contract.multiple
 
     def tiles(self, height: int, width: int) -> Plan:
         """The tiles of an input of the network. Raises RecipeError when the budget is too small for one."""
-        multiple = self.contract["multiple"]
+        multiple = self.contract.multiple
         try:
-            if self.contract["dynamic_size"]:
+            if self.contract.dynamic_size:
                 tile = tile_within(self.budget, self._cost, height, width, self.overlap, multiple)
                 return plan(height, width, tile, self.overlap, multiple)
-            tile = tuple(self.contract["input"]["shape"][2:])
+            tile = self.contract.input.size
             if (needed := tile[0] * tile[1] * self._cost) > self.budget:
                 megabytes = math.ceil(needed / 1e5) / 10
                 raise ValueError(f"the artifact's size, {tile[1]} x {tile[0]} pixels, takes {megabytes:g}MB")
@@ -127,19 +126,19 @@ class Upscaler:
         """An RGB uint8 image [h, w, 3], enlarged."""
         contract = self.contract
         x = Prepared(low, contract)
-        height, width = (side * contract["factor"] for side in x.size)
+        height, width = (side * contract.factor for side in x.size)
         tiles = self.tiles(x.shape[1], x.shape[2])
 
         def run(part: np.ndarray) -> np.ndarray:
-            return self._session.run({"images": part})[0]
+            return self._session.run({contract.input.name: part})[0]
 
         def finish(made: np.ndarray) -> np.ndarray:
             return as_bytes(made, contract)
 
         if self._staged is None or len(tiles.tiles) == 1:
-            made = tiled(run, x, tiles, contract["factor"], finish)
+            made = tiled(run, x, tiles, contract.factor, finish)
         else:
-            made = exact(self._staged, x, tiles, contract["factor"], finish)
+            made = tiled_exactly(self._staged, x, tiles, contract.factor, finish)
         return made[:, :height, :width].transpose(1, 2, 0)
 
 
@@ -158,7 +157,7 @@ def _image(model: Upscaler, path: Path, target: Path) -> None:
     if grey:
         picture = picture.convert("L")
     if alpha is not None:
-        grown = bicubic_up(alpha[:, :, None], model.contract["scale"])[:, :, 0]
+        grown = bicubic_up(alpha[:, :, None], model.contract.scale)[:, :, 0]
         picture.putalpha(Image.fromarray(grown))
     part = target.with_name(f".{target.name}.part")
     try:

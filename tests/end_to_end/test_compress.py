@@ -60,9 +60,9 @@ def test_everything_comes_out_and_a_second_run_takes_it_from_the_cache(tiny: Tre
         golden = np.load(folder / "artifacts" / "golden" / f"{name}.npz")
         model = predictor(artifact)
         outputs = model.run(golden["images"])
-        for output, key in zip(outputs, model.contract["outputs"], strict=True):
+        for output, key in zip(outputs, model.contract.outputs, strict=True):
             np.testing.assert_allclose(output, golden[key], atol=1e-4)
-        assert model.contract["classes"][0] == "stop"
+        assert model.contract.classes[0] == "stop"
 
     # the compressed network builds in a new process without the dense one, trains and prunes again
     saved = folder / "artifacts" / "network"

@@ -54,9 +54,9 @@ def test_everything_comes_out_and_a_second_run_takes_it_from_the_cache(tiny: Tre
         np.testing.assert_allclose(model.run(golden["images"])[0], golden["image"], atol=1e-4)
         height, width = (24, 40) if name.endswith("tile") else (32, 32)
         assert golden["image"].shape == (1, 3, 2 * height, 2 * width)
-        assert model.contract["input"]["shape"] == [1, 3, height, width]
-        assert model.contract["dynamic_size"] is not name.endswith("tile")
-        assert (model.contract["factor"], model.contract["radius"]) == (2, 1 + 4 + 1 + 1)
+        assert model.contract.input.shape == (1, 3, height, width)
+        assert model.contract.dynamic_size is not name.endswith("tile")
+        assert (model.contract.factor, model.contract.radius) == (2, 1 + 4 + 1 + 1)
     fusion = run.stages["quantize"]["fusion"]
     assert fusion["integer"] == fusion["wanted"] > 0
     assert {f["layer"] for f in fusion["left_float"]} == {"blocks.0.cca.reduce", "blocks.0.cca.expand"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -12,17 +11,17 @@ import pytest
 import torch
 from torch import nn
 
+from edgec.core.contract.detection import DetectionContract, DetectionInput, Head
 from edgec.core.errors import RecipeError, StageError
 from edgec.onnx.export import to_onnx
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import KEY, contract_of, open_artifact, predictor, write_artifact
 
-CONTRACT: dict[str, Any] = {
-    "task": "detection",
-    "input": {"name": "images", "shape": [1, 3, 32, 32]},
-    "output": "raw",
-    "classes": ["straße"],
-}
+CONTRACT = DetectionContract(
+    input=DetectionInput(name="images", shape=(1, 3, 32, 32), scale=1 / 255, fit="letterbox", pad_value=114),
+    classes=("straße",),
+    heads=(Head(((8.0, 8.0),), 1, 1.0, 1),),
+)
 
 
 def model_of(dynamic: bool) -> onnx.ModelProto:
@@ -50,7 +49,7 @@ def images(count: int) -> np.ndarray:
 
 def test_contract_stands_inside_and_beside(artifact: Path) -> None:
     assert contract_of(OnnxSession(artifact), "here") == CONTRACT
-    assert json.loads((artifact.parent / "model.fp32.contract.json").read_text()) == CONTRACT
+    assert json.loads((artifact.parent / "model.fp32.contract.json").read_text()) == CONTRACT.to_json()
     model = onnx.load(artifact)
     assert [p.key for p in model.metadata_props] == [KEY]
     onnx.checker.check_model(model, full_check=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch import nn
 
+from edgec.core.contract import reading
+from edgec.core.contract.base import Contract, Input
 from edgec.core.events import Event, Events
 from edgec.core.metric import Metric
 from edgec.core.network import Network
@@ -35,7 +37,6 @@ class Nearness:
     name = "nearness"
     metric = "map50"
     metrics = (Metric("map50", "nearness", share=True),)
-    any_size = False
     side = 64
 
     def splits(self) -> tuple[str, ...]:
@@ -49,8 +50,8 @@ class Nearness:
         rng = np.random.default_rng(len(split))
         return rng.random((min(count, 6), 3, self.side, self.side), dtype=np.float32) * np.float32(self.gain)
 
-    def contract(self, net: nn.Module) -> dict[str, Any]:
-        return {"task": self.name, "input": {"name": "images", "shape": [1, 3, self.side, self.side]}}
+    def contract(self, net: nn.Module, config: Export | None = None) -> Contract:
+        return Contract(task=self.name, input=Input(name="images", shape=(1, 3, self.side, self.side)))
 
     def tail(self, net: nn.Module, config: Export) -> tuple[None, list[str]]:
         return None, ["head0", "head1"]
@@ -65,6 +66,14 @@ class Nearness:
             reference = [o.numpy() for o in self.network.build()(torch.from_numpy(given))]
         worst = min(snr_db(a, b) for a, b in zip(reference, predictor.run(given), strict=True))
         return {"map50": 1 - 10 ** (-worst / 20)}
+
+
+@pytest.fixture(scope="package", autouse=True)
+def known_contract() -> Iterator[None]:
+    """The contract of `Nearness`, which its artifacts carry, can be read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(reading.CONTRACTS, Nearness.name, Contract)
+        yield
 
 
 @pytest.fixture(scope="package")

@@ -53,7 +53,7 @@ def artifacts(
     model = to_onnx(detector.build(), torch.zeros(1, 3, 64, 64), ["head0", "head1"])
     quantization = quantization_of(network)
     assert quantization is not None
-    contract = task.contract(detector.build()) | {"output": "raw"}
+    contract = task.contract(detector.build())
     made = {"fp32": model, "fp16": to_fp16(model), "int8": quantization.graph(model)}
     for precision, graph in made.items():
         write_artifact(folder / f"model.{precision}.onnx", graph, contract)

@@ -132,7 +132,7 @@ def test_the_dense_network_is_not_written_twice(
     _, metrics = export(Export(precisions=("fp32",), dynamic_batch=True), detector, env)
     assert list(metrics["artifacts"]) == ["model.fp32"]
     model = predictor(env.out / "model.fp32.onnx")
-    assert model.contract["dynamic_batch"] is True
+    assert model.contract.dynamic_batch is True
     assert model.run(env.task.images("val", 3))[0].shape[0] == 3
     session = OnnxSession(env.out / "model.fp32.onnx")
     assert session.inputs["images"][0] is None

@@ -131,7 +131,7 @@ def test_ways_to_run_in_torch(
         return {"map50": 0.5}
 
     env.task.evaluate = evaluate  # type: ignore[method-assign]
-    env.task.contract = lambda net: {}  # type: ignore[method-assign]
+    env.task.contract = lambda net: None  # type: ignore[method-assign]
     config = Profile(runtimes=("torch",), threads=(1,), processes=1, batches=(1, 3), torch=ways, **QUICK)
     _, result = profile(config, network, env)
     on_cpu = ["torch", "torch channels last", "torch bf16", "torch channels last bf16"]

@@ -182,7 +182,7 @@ def test_ignored_modules_stay_whole(run: Callable[..., Any], tiny: Network) -> N
 
 
 def test_nothing_left_to_prune_is_an_error(run: Callable[..., Any]) -> None:
-    with pytest.raises(StageError, match=r"no channels may be removed; check prune\.ignore"):
+    with pytest.raises(StageError, match=r"no channels may be removed; check stages\.prune\.ignore"):
         run(ignore=["*"])
 
 
@@ -380,3 +380,21 @@ def test_layers_that_stay_are_fitted_to_the_dense_ones(run: Callable[..., Any], 
     assert "backbone.stem.conv" not in metrics["fitted"]  # it takes the image
     assert error(fitted) < 0.5 * error(plain)
     assert fitted.surgeries == plain.surgeries
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ignore": ["nothing"]}, r"stages\.thin\.ignore: 'nothing'"),
+        ({"ignore": ["*"]}, r"stages\.thin: no channels may be removed; check stages\.thin\.ignore"),
+        ({"ratios": {"s64": 0.5}}, r"stages\.thin\.ratios: no scale group is called s64"),
+        ({"groups": {"neck": ["nothing"]}}, r"stages\.thin\.groups\.neck: 'nothing'"),
+        ({"keep_params": 0.01, "min_channels": 64}, r"stages\.thin\.keep_params: 0\.01 cannot be reached"),
+    ],
+)
+def test_messages_name_the_stage_as_the_recipe_calls_it(
+    tiny: Network, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    env = Env(Noise(), "thin", Events(), tiny, tmp_path, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(StageError, match=message):
+        prune(Prune(**settings), tiny, env)

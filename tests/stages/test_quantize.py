@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,12 @@ from torch import nn
 
 from edgec.core.errors import StageError
 from edgec.core.events import Note, Progress
+from edgec.core.metric import Metric
 from edgec.core.network import Network
 from edgec.recipe import Quantize
-from edgec.stages.quantize import quantize
+from edgec.stages.quantize import max_drop_of, quantize
+from edgec.tasks.detection.task import Detection
+from edgec.tasks.superres.task import SuperResolution
 
 FLOAT = "float_layers"
 
@@ -170,3 +174,20 @@ def test_float_layers_of_a_network_of_few_bits_store_eight(run: Callable[..., An
     assert formats["head16"] == {"bits": 8, "points": None, "steps": None}
     assert {row["layer"]: row["bits"] for row in metrics["weights"]}["head16"] == 8
     assert [row["layer"] for row in metrics["sensitivity"] if row["kept_float"]] == ["head16"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "small", "wanted"),
+    [(None, 0.003, 0.003), (None, 0.05, 0.05), (0.1, 0.05, 0.1), (0.0, 0.003, 0.0)],
+)
+def test_max_drop_is_the_recipes_or_what_is_little_in_the_metrics_unit(
+    recipe: float | None, small: float, wanted: float
+) -> None:
+    task = SimpleNamespace(metrics=(Metric("psnr", "PSNR", small_drop=small), Metric("ssim", "SSIM")))
+    env = SimpleNamespace(task=task)
+    assert max_drop_of(Quantize(max_drop=recipe), env) == wanted  # type: ignore[arg-type]
+
+
+def test_little_is_a_share_for_detection_and_decibels_for_super_resolution() -> None:
+    assert Detection.metrics[0].small_drop == 0.003 and Detection.metrics[0].share
+    assert SuperResolution.metrics[0].small_drop == 0.05 and SuperResolution.metrics[0].unit == "dB"

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 import edgec
 from edgec.cli.main import app
+from edgec.core.contract.detection import DetectionContract, DetectionInput, Head
+from edgec.core.contract.superres import SuperresContract, SuperresInput
 from edgec.core.errors import DataError, RecipeError
 from edgec.core.network import Network
 from edgec.images.bicubic import bicubic_up
@@ -42,12 +44,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Make:
             task = SuperResolution(data, 0)
             multiple = int(net.multiple)  # type: ignore[arg-type]
             graph = to_onnx(net, task.example(), ["image"], size_multiple=multiple if dynamic else None)
-            contract = task.contract(net) | {
-                "precision": "fp32",
-                "dynamic_batch": False,
-                "dynamic_size": dynamic,
-            }
-            write_artifact(path, graph, contract)
+            write_artifact(path, graph, task.contract(net).changed(dynamic_size=dynamic))
         return path
 
     return make
@@ -174,10 +171,12 @@ def padded(x: np.ndarray, multiple: int, least: tuple[int, int] | None) -> np.nd
 @pytest.mark.parametrize("enlarged", [False, True])
 def test_inputs_are_prepared_part_by_part(scale: int, enlarged: bool) -> None:
     low = np.random.default_rng(scale).integers(0, 256, (23, 17, 3), dtype=np.uint8)
-    shape = [1, 3, 24, 120]  # wider than any of the images, more than twice as wide as some
-    tree = {"scale": scale, "enlarged": enlarged, "multiple": 4, "input": {"scale": 1 / 255, "shape": shape}}
+    fixed = SuperresContract(  # wider than any of the images, more than twice as wide as some
+        input=SuperresInput(name="images", shape=(1, 3, 24, 120), scale=1 / 255), scale=scale, enlarged=enlarged,
+        factor=1 if enlarged else scale, multiple=4, radius=1,
+    )  # fmt: skip
     for dynamic in (True, False):
-        contract = tree | {"dynamic_size": dynamic}
+        contract = fixed.changed(dynamic_size=dynamic)
         whole = padded(prepare(low, contract), 4, None if dynamic else (24, 120))
         x = Prepared(low, contract)
         assert x.shape == whole.shape
@@ -272,8 +271,29 @@ def test_wrong_requests(artifact: Make, tmp_path: Path) -> None:
         Upscaler(artifact(), attention="both")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="does not exist"):
         edgec.upscale(artifact(), [tmp_path / "nothing.png"], tmp_path / "out")
+
+
+def test_a_detector_is_not_upscaled_but_named_with_its_command(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
     detector = tmp_path / "d.onnx"
     graph = to_onnx(torch.nn.Conv2d(3, 3, 1).eval(), torch.zeros(1, 3, 8, 8), ["head0"])
-    write_artifact(detector, graph, {"task": "detection"})
-    with pytest.raises(RecipeError, match="is for detection"):
-        Upscaler(detector)
+    shape = DetectionInput(name="images", shape=(1, 3, 8, 8), scale=1.0, fit="stretch", pad_value=0)
+    head = Head(((8.0, 8.0),), 8, 1.0, 1)
+    write_artifact(detector, graph, DetectionContract(input=shape, classes=("a",), heads=(head,)))
+    run = CliRunner().invoke(
+        app, ["upscale", str(detector), str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]
+    )
+    assert isinstance(run.exception, RecipeError) and run.exception.exit_code == 2
+    assert "d.onnx: is an artifact for detection, not for superres; use it with `edgec detect`" in str(
+        run.exception
+    )
+
+
+def test_an_upscaler_detects_nothing_and_is_named_with_its_command(artifact: Make, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    run = CliRunner().invoke(
+        app, ["detect", str(artifact()), str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]
+    )
+    assert isinstance(run.exception, RecipeError) and run.exception.exit_code == 2
+    assert "is an artifact for superres, not for detection; use it with `edgec upscale`" in str(run.exception)
+    assert not (tmp_path / "out").exists()

@@ -2,59 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Contract
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from edgec.core.contract.detection import IMAGE, DetectionContract, DetectionInput
+from edgec.core.session import Array
 from edgec.tasks.detection.decode import Detections, decode, detections
-from edgec.tasks.detection.heads import head_of
 from edgec.tasks.detection.images import Mapping, fit_image
 
+LEAST_SCORE = 0.005  # of the boxes that accuracy is measured on, where the graph has no threshold of its own
 
-def preprocess(image: np.ndarray, contract: Contract[str, Any]) -> tuple[np.ndarray, Mapping]:
+
+def prepare(image: Array, wanted: DetectionInput) -> tuple[Array, Mapping]:
     """An RGB uint8 image [h, w, 3] as the input [3, h, w] float32, and how it was placed on it."""
-    _, _, height, width = contract["input"]["shape"]
-    fitted, mapping = fit_image(image, (height, width), contract["input"]["fit"])
-    scaled = fitted.transpose(2, 0, 1).astype(np.float32) * np.float32(contract["input"]["scale"])
-    return np.ascontiguousarray(scaled), mapping
+    fitted, mapping = fit_image(image, wanted.size, wanted.fit, wanted.pad_value)
+    return np.ascontiguousarray(scaled(fitted[None], wanted)[0]), mapping
+
+
+def scaled(fitted: Array, wanted: DetectionInput) -> Array:
+    """Images uint8 [n, h, w, 3] that have the input's size already, as float32 [n, 3, h, w].
+
+    Each of the 256 levels is multiplied in double precision and rounded once: with 1 / 255 exactly what dividing by 255 gives.
+    """
+    levels = (np.arange(256) * wanted.scale).astype(np.float32)
+    ordered = fitted[..., ::-1] if wanted.color == "BGR" else fitted
+    return np.take(levels, ordered).transpose(0, 3, 1, 2)
+
+
+def finish(
+    outputs: Sequence[Array],
+    contract: DetectionContract,
+    mappings: Sequence[Mapping],
+    score_threshold: float = LEAST_SCORE,
+) -> list[Detections]:
+    """Detections of each image, in pixels of the image, from the outputs for a batch and how its images were placed."""
+    found = detect_batch(outputs, contract, len(mappings), score_threshold)
+    return [
+        Detections(mapping.to_image(one.boxes), one.scores, one.labels)
+        for mapping, one in zip(mappings, found, strict=True)
+    ]
 
 
 def detect_batch(
-    outputs: Sequence[np.ndarray],
-    contract: Contract[str, Any],
+    outputs: Sequence[Array],
+    contract: DetectionContract,
     images: int,
-    score_threshold: float = 0.005,
+    score_threshold: float = LEAST_SCORE,
     iou_threshold: float = 0.45,
     max_detections: int = 300,
 ) -> list[Detections]:
     """Detections of each of `images` images, in pixels of the network input, from raw maps or the graph's own boxes."""
-    if contract["output"] == "boxes":
+    if contract.output == "boxes":
         return [_of_image(outputs, index, score_threshold) for index in range(images)]
-    heads = [head_of(item, f"contract heads[{i}]") for i, item in enumerate(contract["heads"])]
     with torch.inference_mode():
-        boxes, scores = decode([torch.from_numpy(np.ascontiguousarray(o)) for o in outputs], heads)
-    return detections(boxes.numpy(), scores.numpy(), score_threshold, iou_threshold, max_detections)
+        maps = [torch.from_numpy(np.ascontiguousarray(o)) for o in outputs]  # pyright: ignore[reportUnknownMemberType]
+        boxes, scores = decode(maps, contract.heads)
+    return detections(_array(boxes), _array(scores), score_threshold, iou_threshold, max_detections)
 
 
-def _of_image(outputs: Sequence[np.ndarray], index: int, score_threshold: float) -> Detections:
+def _array(tensor: torch.Tensor) -> Array:
+    array: Array = tensor.numpy()
+    return array
+
+
+def _of_image(outputs: Sequence[Array], index: int, score_threshold: float) -> Detections:
     """The detections of one image, from a graph that suppresses by itself: boxes, scores, labels, image; best first."""
-    boxes, scores, labels, image = outputs[:4]
-    keep = np.flatnonzero((image == index) & (scores >= score_threshold))
+    boxes, scores, labels = outputs[:IMAGE]
+    keep: np.ndarray[Any, np.dtype[np.intp]] = np.flatnonzero(
+        (outputs[IMAGE] == index) & (scores >= score_threshold)
+    )
     keep = keep[np.argsort(-scores[keep], kind="stable")]
     return Detections(
         boxes[keep].astype(np.float32), scores[keep].astype(np.float32), labels[keep].astype(np.int64)
     )
-
-
-def postprocess(
-    outputs: Sequence[np.ndarray],
-    contract: Contract[str, Any],
-    mapping: Mapping,
-    score_threshold: float = 0.25,
-) -> Detections:
-    """Detections of one image, in pixels of the image, from the outputs for a batch of one."""
-    found = detect_batch(outputs, contract, 1, score_threshold)[0]
-    return Detections(mapping.to_image(found.boxes), found.scores, found.labels)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgec.tasks.detection.heads import Head
+from edgec.core.contract.detection import Head
 
 MAX_LOG_SIZE = 8.0  # exp beyond it overflows in half precision and means nothing
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from edgec.core.contract.detection import Fit
+
 PAD_VALUE = 114
 
 
@@ -33,7 +35,7 @@ class Mapping:
         return np.clip(moved, 0, np.array([self.width, self.height] * 2, np.float32)).astype(np.float32)
 
 
-def fit_mapping(height: int, width: int, size: tuple[int, int], fit: str) -> Mapping:
+def fit_mapping(height: int, width: int, size: tuple[int, int], fit: Fit) -> Mapping:
     """The mapping of an image of height x width to an input of `size` (height, width)."""
     if fit == "stretch":
         return Mapping(size[1] / width, size[0] / height, 0.0, 0.0, width, height)
@@ -43,8 +45,13 @@ def fit_mapping(height: int, width: int, size: tuple[int, int], fit: str) -> Map
     return Mapping(new_w / width, new_h / height, float(left), float(top), width, height)
 
 
-def fit_image(image: np.ndarray, size: tuple[int, int], fit: str) -> tuple[np.ndarray, Mapping]:
-    """An image [h, w, 3] uint8 placed on an input of `size` (height, width): letterboxed or stretched."""
+def fit_image(
+    image: np.ndarray, size: tuple[int, int], fit: Fit, pad_value: int = PAD_VALUE
+) -> tuple[np.ndarray, Mapping]:
+    """An image [h, w, 3] uint8 placed on an input of `size` (height, width): letterboxed or stretched.
+
+    `pad_value`: what fills the part of the input that a letterboxed image leaves over, in all colours.
+    """
     mapping = fit_mapping(image.shape[0], image.shape[1], size, fit)
     new_w, new_h = (
         max(1, round(mapping.scale_x * mapping.width)),
@@ -57,7 +64,7 @@ def fit_image(image: np.ndarray, size: tuple[int, int], fit: str) -> tuple[np.nd
         )
     if (new_h, new_w) == tuple(size):
         return image, mapping
-    canvas = np.full((*size, 3), PAD_VALUE, np.uint8)
+    canvas = np.full((*size, 3), pad_value, np.uint8)
     top, left = int(mapping.offset_y), int(mapping.offset_x)
     canvas[top : top + new_h, left : left + new_w] = image
     return canvas, mapping

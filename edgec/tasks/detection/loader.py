@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from edgec.core.contract.detection import Fit
 from edgec.recipe import Augment
 from edgec.tasks.batches import KeyedBatches
 from edgec.tasks.detection.augment import augment
 from edgec.tasks.detection.batch import Prepared, collate
-from edgec.tasks.detection.images import fit_image
+from edgec.tasks.detection.images import PAD_VALUE, fit_image
 from edgec.tasks.detection.samples import Sample
 
 CACHE_BYTES = 1 << 30  # fitted images kept in memory
@@ -20,11 +21,12 @@ CACHE_BYTES = 1 << 30  # fitted images kept in memory
 
 @dataclass
 class Fitted:
-    """Samples fitted to the network input; read once where memory allows."""
+    """Samples fitted to a network input of `size` (height, width); read once where memory allows."""
 
     samples: list[Sample]
     size: tuple[int, int]
-    fit: str
+    fit: Fit
+    pad_value: int = PAD_VALUE
 
     def __post_init__(self) -> None:
         self._cache: dict[int, Prepared] = {}
@@ -38,7 +40,7 @@ class Fitted:
         found = self._cache.get(index)
         if found is None:
             sample = self.samples[index]
-            image, mapping = fit_image(sample.read(), self.size, self.fit)
+            image, mapping = fit_image(sample.read(), self.size, self.fit, self.pad_value)
             easy = ~sample.difficult
             found = image, mapping.to_input(sample.boxes[easy]).astype(np.float32), sample.labels[easy]
             if len(self._cache) < self._room:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgec.core.contract.detection import Head
 from edgec.tasks.detection.decode import centres_and_sizes, split_map
-from edgec.tasks.detection.heads import Head
 from edgec.tasks.detection.targets import assign
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgec.tasks.detection.heads import Head
+from edgec.core.contract.detection import Head
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from edgec.core.contract.detection import DetectionContract, DetectionInput, Fit
 from edgec.core.errors import DataError, Problem
 from edgec.core.events import Events, Progress
 from edgec.core.files import sha256_of
@@ -25,7 +26,7 @@ from edgec.recipe.data import DATA
 from edgec.tasks.batches import KeyedBatches
 from edgec.tasks.detection import signs
 from edgec.tasks.detection.anchors import anchors_for_heads
-from edgec.tasks.detection.contract import detect_batch
+from edgec.tasks.detection.contract import LEAST_SCORE, finish, scaled
 from edgec.tasks.detection.decode import Detections, split_map
 from edgec.tasks.detection.draw import draw_detections, encode_jpeg, side_by_side
 from edgec.tasks.detection.format import DetectionFormat
@@ -51,7 +52,6 @@ class Detection:
         Metric("map50", "mAP 50", share=True),
         Metric("map", "mAP 50:95", share=True),
     )
-    any_size = False
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Detection:
         self.data, self.loss, self.seed = data, loss, seed
         self.events = events or Events()
         self._samples: dict[str, list[Sample]] = {}
-        self._fitted: dict[str, Fitted] = {}
+        self._fitted: dict[tuple[Split, tuple[int, int], Fit, int], Fitted] = {}
         problems = check_unique_classes(self.classes, "data.classes")
         if problems:
             raise DataError(problems)
@@ -117,10 +117,24 @@ class Detection:
             )
         return samples
 
-    def fitted(self, split: Split) -> Fitted:
-        if split not in self._fitted:
-            self._fitted[split] = Fitted(self.samples(split), self.data.input, self.data.fit)
-        return self._fitted[split]
+    def fitted(self, split: Split, wanted: DetectionInput | None = None) -> Fitted:
+        """The samples of a split, placed on the input of the recipe, or on that of a contract."""
+        wanted = wanted or self.input
+        key = split, wanted.size, wanted.fit, wanted.pad_value
+        if key not in self._fitted:
+            self._fitted[key] = Fitted(self.samples(split), wanted.size, wanted.fit, wanted.pad_value)
+        return self._fitted[key]
+
+    @cached_property
+    def input(self) -> DetectionInput:
+        """How images enter a network of this task: RGB in 0..1."""
+        return DetectionInput(
+            name="images",
+            shape=(1, 3, *self.data.input),
+            scale=1 / 255,
+            fit=self.data.fit,
+            pad_value=PAD_VALUE,
+        )
 
     @cached_property
     def _digest(self) -> str:
@@ -167,7 +181,7 @@ class Detection:
     def example(self) -> Tensor:
         return torch.zeros(1, 3, *self.data.input)
 
-    def contract(self, net: nn.Module) -> dict[str, Any]:
+    def contract(self, net: nn.Module, config: Export | None = None) -> DetectionContract:
         heads = heads_of(net)
         wrong = [h.classes for h in heads if h.classes != len(self.classes)]
         if wrong:
@@ -175,22 +189,15 @@ class Detection:
             raise DataError(
                 [Problem("data.classes", f"{len(self.classes)} names, the network has {wrong[0]}", remedy)]
             )
-        return {
-            "task": self.name,
-            "input": {
-                "name": "images",
-                "shape": [1, 3, *self.data.input],
-                "layout": "NCHW",
-                "color": "RGB",
-                "scale": 1 / 255,
-                "fit": self.data.fit,
-                "pad_value": PAD_VALUE,
-            },
-            "output": "raw",
-            "multiple": max(head.stride for head in heads),
-            "classes": list(self.classes),
-            "heads": [head.to_json() for head in heads],
-        }
+        boxes = config is not None and config.output == "boxes"
+        return DetectionContract(
+            input=self.input,
+            output="boxes" if boxes else "raw",
+            multiple=max(head.stride for head in heads),
+            classes=self.classes,
+            heads=heads,
+            score_threshold=config.score_threshold if boxes else None,
+        )
 
     # --- export
 
@@ -248,7 +255,7 @@ class Detection:
     def images(self, split: Split, count: int) -> np.ndarray:
         fitted = self.fitted(split)
         chosen = [fitted(i)[0] for i in range(min(count, len(fitted)))]
-        return np.stack(chosen).transpose(0, 3, 1, 2).astype(np.float32) / 255
+        return scaled(np.stack(chosen), self.input)
 
     def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> dict[str, float]:
         return evaluate_detections(*self.detections(predictor, split, limit), self.classes).to_json()
@@ -263,9 +270,7 @@ class Detection:
         size = predictor.batch or 16
         for start in range(0, len(samples), size):
             group = samples[start : start + size]
-            found += self._predict(
-                predictor, split, start, group, predictor.contract.get("score_threshold", 0.005)
-            )
+            found += self._predict(predictor, split, start, group)
             truths += [Truth(s.boxes, s.labels, s.difficult) for s in group]
             self.events.emit(Progress(f"evaluating on {split}", len(truths), len(samples)))
         return found, truths
@@ -276,24 +281,33 @@ class Detection:
         split: Split,
         start: int,
         group: list[Sample],
-        score_threshold: float,
+        least: float | None = None,
     ) -> list[Detections]:
-        """Detections in pixels of the images, for consecutive samples of a split."""
-        fitted = self.fitted(split)
-        prepared = [fitted(start + k)[0] for k in range(len(group))]
-        images = np.stack(prepared).transpose(0, 3, 1, 2).astype(np.float32) / 255
-        missing = (predictor.batch or len(group)) - len(group)
-        if missing > 0:
-            images = np.concatenate([images, np.repeat(images[-1:], missing, 0)])
-        outputs = predictor.run(np.ascontiguousarray(images))
-        if predictor.contract["output"] == "raw":
-            outputs = [o[: len(group)] for o in outputs]
-        each = detect_batch(outputs, predictor.contract, len(group), score_threshold)
-        placed: list[Detections] = []
-        for one, sample in zip(each, group, strict=True):
-            mapping = fit_mapping(*sample.size, self.data.input, self.data.fit)
-            placed.append(Detections(mapping.to_image(one.boxes), one.scores, one.labels))
-        return placed
+        """Detections in pixels of the images, for consecutive samples of a split, as the predictor's contract asks.
+
+        `least`: score; None: the contract's, since a graph that suppresses by itself gives no box under its own threshold.
+        """
+        contract = DetectionContract.of(predictor.contract, predictor.name)
+        fitted = self.fitted(split, contract.input)
+        images = scaled(np.stack([fitted(start + k)[0] for k in range(len(group))]), contract.input)
+        outputs = predictor.outputs(np.ascontiguousarray(images))
+        mappings = [fit_mapping(*s.size, contract.input.size, contract.input.fit) for s in group]
+        if least is None:
+            least = LEAST_SCORE if contract.score_threshold is None else contract.score_threshold
+        found = finish(outputs, contract, mappings, least)
+        return [self._by_own_classes(one, contract.classes) for one in found]
+
+    def _by_own_classes(self, found: Detections, classes: Sequence[str]) -> Detections:
+        """Detections with the labels of the data's classes. Those of classes that the data does not have are left out."""
+        if tuple(classes) == tuple(self.classes):
+            return found
+        numbers = np.array([self.classes.index(c) if c in self.classes else -1 for c in classes])
+        if (numbers < 0).all():
+            message = f"{', '.join(self.classes)}; the artifact knows {', '.join(classes)}"
+            raise DataError([Problem("data.classes", message, "evaluate it on data of its own classes")])
+        labels = numbers[found.labels]
+        known = labels >= 0
+        return Detections(found.boxes[known], found.scores[known], labels[known])
 
     def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]:
         samples = self.samples("val")
@@ -309,7 +323,7 @@ class Detection:
             truth = Detections(sample.boxes, np.ones(len(sample.boxes), np.float32), sample.labels)
             panels, captions = [draw_detections(image, truth, self.classes, scores=False)], ["annotated"]
             for name, predictor in predictors.items():
-                found = self._predict(predictor, "val", index, [sample], score_threshold=0.3)[0]
+                found = self._predict(predictor, "val", index, [sample], least=0.3)[0]
                 panels.append(draw_detections(image, found, self.classes))
                 captions.append(name)
             data = encode_jpeg(side_by_side(panels, captions))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from edgec.recipe import ImagesBase
 from edgec.tasks.batches import Batch, KeyedBatches
 from edgec.tasks.superres.pairs import Pair
-from edgec.tiles.contract import prepare
 
 CACHE_BYTES = 1 << 30  # images kept in memory
 
@@ -85,20 +84,21 @@ def turned(low: np.ndarray, high: np.ndarray, rng: np.random.Generator) -> Patch
 def superres_batches(
     opened: Opened,
     data: ImagesBase,
-    contract: Mapping[str, Any],
+    prepare: Callable[[np.ndarray], np.ndarray],
     batch: int,
     seed: int,
     workers: int,
     rank: int,
     world: int,
 ) -> KeyedBatches:
-    """The training batches of a split: `data.patches` patches of each image an epoch, prepared by the contract.
+    """The training batches of a split: `data.patches` patches of each image an epoch.
 
+    `prepare` makes the network's input float32 [3, h, w] of a patch uint8 [h, w, 3].
     Targets are [n, 3, scale * h, scale * w]; RGB in 0..peak, as the images.
     """
 
     def collate(items: list[Patch]) -> Batch:
-        images = torch.from_numpy(np.stack([prepare(low, contract) for low, _ in items]))
+        images = torch.from_numpy(np.stack([prepare(low) for low, _ in items]))
         targets = torch.from_numpy(
             np.stack([high.transpose(2, 0, 1) for _, high in items]).astype(np.float32)
         )

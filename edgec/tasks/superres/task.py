@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from edgec.core.contract.superres import SuperresContract, SuperresInput
 from edgec.core.errors import DataError, NetworkError, Problem
 from edgec.core.events import Events, Progress
 from edgec.core.files import sha256_of
@@ -29,7 +30,7 @@ from edgec.tasks.superres.draw import compared, encode_png, joints_of, panels_in
 from edgec.tasks.superres.metrics import Score, score, summary
 from edgec.tasks.superres.pairs import Pair
 from edgec.tasks.superres.patches import Opened, mirrored, superres_batches
-from edgec.tiles.contract import Prepared, prepare, tiles_of, upscaled
+from edgec.tiles.contract import Prepared, as_input, tiles_of, upscaled
 
 PairReader = Callable[[Any, str], tuple[list[Pair], list[Problem]]]  # (data, split), see DataSpec.reader
 
@@ -42,8 +43,7 @@ class SuperResolution:
 
     name = "superres"
     metric = "psnr"
-    metrics = (Metric("psnr", "PSNR", "dB", 3), Metric("ssim", "SSIM"))
-    any_size = True
+    metrics = (Metric("psnr", "PSNR", "dB", 3, small_drop=0.05), Metric("ssim", "SSIM"))
 
     def __init__(self, data: SuperresData, seed: int, events: Events | None = None) -> None:
         self.data, self.seed = data, seed
@@ -112,10 +112,18 @@ class SuperResolution:
     def _input(self) -> tuple[int, int]:
         """Height and width of an input of the network: data.input is that of the low resolution."""
         height, width = self.data.input
-        grown = self.data.scale if self.data.enlarged else 1
-        return height * grown, width * grown
+        return height * self._grown, width * self._grown
 
-    def contract(self, net: nn.Module) -> dict[str, Any]:
+    @property
+    def _grown(self) -> int:
+        """By how much an image is enlarged before it goes into the network."""
+        return self.data.scale if self.data.enlarged else 1
+
+    def _prepare(self, low: np.ndarray) -> np.ndarray:
+        """What goes into a network, float32 [3, h, w], of an image uint8 [h, w, 3], as in the contract."""
+        return as_input(low, self._grown, self.data.peak / 255)
+
+    def contract(self, net: nn.Module, config: Export | None = None) -> SuperresContract:
         lacking = [n for n in ("factor", "multiple", "radius") if not isinstance(getattr(net, n, None), int)]
         if lacking:
             raise NetworkError(
@@ -130,24 +138,16 @@ class SuperResolution:
         if any(side % multiple for side in self._input()):
             message = f"the network's input would be {list(self._input())}, it takes multiples of {multiple}"
             raise DataError([Problem("data.input", message, "change it")])
-        return {
-            "task": self.name,
-            "input": {
-                "name": "images",
-                "shape": list(self.example().shape),
-                "layout": "NCHW",
-                "color": "RGB",
-                "scale": self.data.peak / 255,
-            },
-            "output": "raw",
-            "outputs": ["image"],
-            "dynamic_size": True,
-            "scale": self.data.scale,
-            "enlarged": self.data.enlarged,
-            "factor": factor,
-            "multiple": multiple,
-            "radius": int(net.radius),  # type: ignore[arg-type]
-        }
+        return SuperresContract(
+            input=SuperresInput(name="images", shape=(1, 3, *self._input()), scale=self.data.peak / 255),
+            outputs=("image",),
+            dynamic_size=True,
+            scale=self.data.scale,
+            enlarged=self.data.enlarged,
+            factor=factor,
+            multiple=multiple,
+            radius=int(net.radius),  # type: ignore[arg-type]
+        )
 
     # --- export
 
@@ -162,19 +162,11 @@ class SuperResolution:
 
     # --- training
 
-    def _preparing(self) -> dict[str, Any]:
-        """The part of the contract that says how an image enters the network."""
-        return {
-            "enlarged": self.data.enlarged,
-            "scale": self.data.scale,
-            "input": {"scale": self.data.peak / 255},
-        }
-
     def batches(
         self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
     ) -> KeyedBatches:
         return superres_batches(
-            self.opened("train"), self.data, self._preparing(), batch, seed, workers, rank, world
+            self.opened("train"), self.data, self._prepare, batch, seed, workers, rank, world
         )
 
     def losses(self, outputs: Any, batch: Any, net: nn.Module) -> dict[str, Tensor]:
@@ -201,7 +193,7 @@ class SuperResolution:
             top, left = (
                 int(rng.integers(h - s + 1)) for h, s in zip(low.shape, (height, width), strict=False)
             )
-            chosen.append(prepare(low[top : top + height, left : left + width], self._preparing()))
+            chosen.append(self._prepare(low[top : top + height, left : left + width]))
         return np.stack(chosen)
 
     def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> dict[str, float]:
@@ -228,8 +220,9 @@ class SuperResolution:
             made |= {name: upscaled(predictor, low) for name, predictor in predictors.items()}
             shipped = list(predictors.values())[-1]
             tiles = upscaled(shipped, low, self._input())
-            grid = tiles_of(Prepared(low, shipped.contract), self._input())
-            joints = joints_of(grid, shipped.contract["factor"])
+            contract = SuperresContract.of(shipped.contract, shipped.name)
+            grid = tiles_of(Prepared(low, contract), self._input())
+            joints = joints_of(grid, contract.factor)
             pair = opened.pairs[index]
             data = encode_png(panels_in_a_row(compared(made, high, tiles, self.data.scale, joints)))
             caption = (

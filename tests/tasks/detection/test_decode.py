@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgec.core.contract.detection import Head
 from edgec.onnx.export import to_onnx
 from edgec.tasks.detection.decode import decode, decode_map, detections, split_map
-from edgec.tasks.detection.heads import Head
 
 HEADS = (
     Head(((10.0, 14.0), (23.0, 27.0), (37.0, 58.0)), 16, 1.05, 4),

@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 
+from edgec.core.contract.detection import DetectionContract, DetectionInput, Head
 from edgec.core.network import Network
 from edgec.onnx.export import to_onnx
 from edgec.onnx.fp16 import to_fp16
@@ -22,6 +23,12 @@ from edgec.tasks.detection.graph import BOXES, SCORES, append_nms, decoder
 from edgec.tasks.detection.heads import heads_of
 
 SCORE, IOU, MOST = 0.3, 0.45, 50
+BOXES_CONTRACT = DetectionContract(
+    input=DetectionInput(name="images", shape=(1, 3, 96, 128), scale=1 / 255, fit="stretch", pad_value=114),
+    output="boxes",
+    classes=("a", "b", "c"),
+    heads=(Head(((8.0, 8.0),), 16, 1.0, 3),),
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +86,7 @@ def test_boxes_equal_those_of_the_host(
 ) -> None:
     outputs = finished(decoded, max_detections=10_000).run({"images": images[:count]})
     assert [o.dtype for o in outputs] == [np.float32, np.float32, np.int64, np.int64]
-    reached = detect_batch(outputs, {"output": "boxes"}, count, SCORE)
+    reached = detect_batch(outputs, BOXES_CONTRACT, count, SCORE)
     expected = on_the_host(net, images[:count])
     for a, b in zip(reached, expected, strict=True):
         assert len(b.boxes) > 5
@@ -104,7 +111,7 @@ def test_thresholds_are_kept(decoded: onnx.ModelProto, images: np.ndarray) -> No
 def test_fixed_batch_has_boxes_too(net: torch.nn.Module, images: np.ndarray) -> None:
     model = to_onnx(net, torch.zeros(1, 3, 96, 128), [BOXES, SCORES], opset=21, tail=decoder(net))
     outputs = finished(model, max_detections=10_000).run({"images": images[:1]})
-    found = detect_batch(outputs, {"output": "boxes"}, 1, SCORE)[0]
+    found = detect_batch(outputs, BOXES_CONTRACT, 1, SCORE)[0]
     np.testing.assert_allclose(found.scores, on_the_host(net, images[:1])[0].scores, atol=1e-4)
 
 
@@ -120,7 +127,7 @@ def test_smaller_precisions_find_the_same_strong_boxes(
         model = insert(decoded, ranges)  # calibrated on the raw graph, as the quantize stage does
         convs = [n for n in model.graph.node if n.op_type == "Conv"]
         assert all(n.input[1].endswith("_dq") for n in convs)
-    found = detect_batch(finished(model).run({"images": images}), {"output": "boxes"}, 3, SCORE)
+    found = detect_batch(finished(model).run({"images": images}), BOXES_CONTRACT, 3, SCORE)
     for a, b in zip(found, on_the_host(net, images), strict=True):
         for box, score, label in zip(b.boxes[:3], b.scores[:3], b.labels[:3], strict=True):
             same = a.labels == label

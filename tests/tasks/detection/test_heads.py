@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from torch import nn
 
+from edgec.core.contract.detection import Head
 from edgec.core.errors import NetworkError
-from edgec.tasks.detection.heads import Head, head_of, heads_of
+from edgec.tasks.detection.heads import head_of, heads_of
 
 TREE: dict[str, Any] = {"anchors": [[10, 14], [23, 27]], "stride": 16, "scale_xy": 1.05, "classes": 3}
 
@@ -77,5 +78,5 @@ def test_a_wrong_value_is_refused(change: dict[str, Any]):
 
 
 def test_an_item_that_is_no_mapping_is_refused():
-    with pytest.raises(NetworkError, match="is no head"):
+    with pytest.raises(NetworkError, match="is not a head"):
         heads_of(Net([7]))

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgec.core.contract.detection import Head
 from edgec.tasks.detection.decode import decode, detections
-from edgec.tasks.detection.heads import Head
 from edgec.tasks.detection.loss import ciou, yolo_loss
 
 HEADS = (

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgec.tasks.detection.heads import Head
+from edgec.core.contract.detection import Head
 from edgec.tasks.detection.targets import Assigned, assign, shape_iou
 
 FINE = Head(((10.0, 10.0), (20.0, 40.0)), 16, 1.0, 3)

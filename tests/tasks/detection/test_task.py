@@ -16,10 +16,21 @@ import pytest
 import torch
 from torch import nn
 
+from edgec.core.contract.detection import DetectionContract
 from edgec.core.errors import DataError
 from edgec.core.events import Event, Events, Note
 from edgec.core.predictor import Predictor
-from edgec.recipe import Augment, CocoData, CocoSplit, Loss, NetworkSource, SignsData, VocData, YoloData
+from edgec.recipe import (
+    Augment,
+    CocoData,
+    CocoSplit,
+    Export,
+    Loss,
+    NetworkSource,
+    SignsData,
+    VocData,
+    YoloData,
+)
 from edgec.tasks.detection import signs
 from edgec.tasks.detection.task import Detection
 from edgec.tasks.protocol import Task
@@ -53,8 +64,8 @@ def voc(root: Path, **changes: Any) -> VocData:
     return VocData(format="voc", root=root, classes=("cat", "dog"), input=(64, 64), **changes)
 
 
-def boxes_contract(task: Detection) -> dict[str, Any]:
-    return task.contract(Still(len(task.classes))) | {"output": "boxes"}
+def boxes_contract(task: Detection) -> DetectionContract:
+    return task.contract(Still(len(task.classes)), Export(output="boxes", score_threshold=0.005))
 
 
 def perfect(
@@ -276,8 +287,12 @@ def test_anchors_by_kmeans_fit_the_architecture(task: Detection, arch: str):
 
 
 def test_the_contract_is_json_and_complete(task: Detection):
-    tree = json.loads(json.dumps(task.contract(Still())))
-    assert tree["task"] == "detection" and tree["output"] == "raw" and tree["classes"] == list(signs.CLASSES)
+    tree = json.loads(json.dumps(task.contract(Still()).to_json()))
+    assert (
+        (tree["version"], tree["task"]) == (1, "detection")
+        and tree["output"] == "raw"
+        and tree["classes"] == list(signs.CLASSES)
+    )
     assert tree["input"] == {
         "name": "images",
         "shape": [1, 3, 96, 96],

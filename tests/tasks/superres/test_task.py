@@ -113,7 +113,7 @@ def test_an_image_that_is_already_enlarged_goes_in_enlarged(folder: Path) -> Non
     """A network that changes nothing then gives bicubic."""
     task = make(folder, enlarged=True)
     net = Enlarge(factor=1)
-    assert task.example().shape == (1, 3, 32, 32) and task.contract(net)["input"]["shape"] == [1, 3, 32, 32]
+    assert task.example().shape == (1, 3, 32, 32) and task.contract(net).input.shape == (1, 3, 32, 32)
     low = np.random.default_rng(0).integers(0, 256, (11, 13, 3), dtype=np.uint8)
     np.testing.assert_array_equal(upscaled(torch_predictor(net, task), low), bicubic_up(low, 2))
 
@@ -138,7 +138,7 @@ def test_a_fixed_size_is_used_in_tiles(folder: Path, tmp_path: Path) -> None:
     task = make(folder)
     net = nn.Sequential(nn.Conv2d(3, 12, 3, 1, 1), nn.PixelShuffle(2))
     net.factor, net.multiple, net.radius = 2, 1, 1  # type: ignore[assignment]
-    contract = task.contract(net) | {"dynamic_size": False, "dynamic_batch": False}
+    contract = task.contract(net).changed(dynamic_size=False)
     write_artifact(tmp_path / "x.onnx", to_onnx(net, task.example(), ["image"]), contract)
     low = np.random.default_rng(1).integers(0, 256, (37, 9, 3), dtype=np.uint8)  # narrower than a tile
     whole, tiles = (upscaled(p, low) for p in (torch_predictor(net, task), predictor(tmp_path / "x.onnx")))
