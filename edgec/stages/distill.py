@@ -23,7 +23,6 @@ from edgec.distillers.output import output
 from edgec.distillers.pkd import pearson
 from edgec.distillers.spatial_attention import spatial_attention
 from edgec.env import Env
-from edgec.pruning.groups import automatic_taps
 from edgec.recipe import (
     Boxes,
     ChannelWise,
@@ -41,6 +40,7 @@ from edgec.recipe import (
     Taught,
     Term,
 )
+from edgec.training.automatic_taps import automatic_taps
 from edgec.training.fit import LossFn, fit
 from edgec.training.schedules import Position, ramp
 
