@@ -23,4 +23,5 @@ RESULTS: dict[str, type[StageResult]] = {
 
 def result_of_json(kind: str, stored: dict[str, Any]) -> StageResult:
     """A stage's result from its JSON. A kind that is not known is read as a stage of the user's own."""
-    return RESULTS.get(kind, CustomResult).model_validate(stored)
+    result = RESULTS.get(kind, CustomResult)
+    return CustomResult.of(stored) if result is CustomResult else result.model_validate(stored)
