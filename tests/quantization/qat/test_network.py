@@ -138,7 +138,10 @@ def test_what_is_trained_is_written_back(tiny: Any, tiny_net: nn.Module) -> None
     net = prepared(tiny_net)
     layer = "backbone.down1.conv"
     centroids = first_centroids(net.get_submodule(layer).weight, 16, "kmeans")  # type: ignore[arg-type]
-    forms = {layer: WeightFormat(4, tuple(round(float(c) * UNIT) for c in centroids)), "head16": WeightFormat(6)}
+    forms = {
+        layer: WeightFormat(4, tuple(round(float(c) * UNIT) for c in centroids)),
+        "head16": WeightFormat(6),
+    }
     fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats=forms)
     optimizer = torch.optim.SGD([p for p in fused.parameters() if p.requires_grad], lr=0.01)
     sum(o.square().mean() for o in fused(torch.from_numpy(tiny.images))).backward()
