@@ -140,7 +140,7 @@ def compress(
         return finished
     except (KeyboardInterrupt, Interrupted):
         status = "interrupted"
-        raise Interrupted("interrupted; the same command goes on where it was") from None
+        raise Interrupted("run the same command to resume") from None
     except OSError as error:
         storage = disk_error(error)
         if storage is None:
