@@ -206,8 +206,8 @@ def _weight_quantizer(
     form = formats.get(layer, EIGHT_BITS)
     if form.bucket is not None:
         return BucketQuantizer(layer, form.bits, form.bucket)
-    if form.points is not None:
-        return CodebookQuantizer(layer, form.bits, torch.tensor(form.points) / UNIT, learned_points)
+    if form.centroids is not None:
+        return CodebookQuantizer(layer, form.bits, torch.tensor(form.centroids) / UNIT, learned_points)
     start = None if form.steps is None else torch.tensor(form.steps)
     return WeightQuantizer(layer, weight, form.bits, ranges == "learned" and form.bits < 8, start)
 

@@ -19,7 +19,7 @@ from edgec.onnx.parity import snr_db
 from edgec.quantization.placement import insert
 from edgec.quantization.qat.fake_quantizers import ActivationQuantizer
 from edgec.quantization.qat.network import FusedNetwork, Tap, fuse, tap_name, write_back
-from edgec.quantization.weights.codebook import first_points
+from edgec.quantization.weights.codebook import first_centroids
 from edgec.quantization.weights.formats import UNIT, WeightFormat
 
 Run = Callable[..., list[np.ndarray]]
@@ -137,8 +137,11 @@ def test_taps_read_what_the_module_gives_without_the_factors(tiny: Any, tiny_net
 def test_what_is_trained_is_written_back(tiny: Any, tiny_net: nn.Module) -> None:
     net = prepared(tiny_net)
     layer = "backbone.down1.conv"
-    points = first_points(net.get_submodule(layer).weight, 16, "kmeans")  # type: ignore[arg-type]
-    forms = {layer: WeightFormat(4, tuple(round(float(p) * UNIT) for p in points)), "head16": WeightFormat(6)}
+    centroids = first_centroids(net.get_submodule(layer).weight, 16, "kmeans")  # type: ignore[arg-type]
+    forms = {
+        layer: WeightFormat(4, tuple(round(float(c) * UNIT) for c in centroids)),
+        "head16": WeightFormat(6),
+    }
     fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats=forms)
     optimizer = torch.optim.SGD([p for p in fused.parameters() if p.requires_grad], lr=0.01)
     sum(o.square().mean() for o in fused(torch.from_numpy(tiny.images))).backward()
@@ -146,7 +149,7 @@ def test_what_is_trained_is_written_back(tiny: Any, tiny_net: nn.Module) -> None
     target = copy.deepcopy(net)
     ranges, formats = write_back(fused, target)
     assert set(formats) == set(dict(fused.weights()))
-    assert formats[layer].points is not None
+    assert formats[layer].centroids is not None
     assert formats["head16"].bits == 6
     assert formats["head16"].steps is not None
     assert not torch.equal(target.head16.weight, tiny_net.head16.weight)  # type: ignore[union-attr, arg-type]
