@@ -32,17 +32,13 @@ def conv3x3(i: int, o: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
 class ContrastPool(nn.Module):
     """Mean plus population standard deviation of each channel. [n, c, h, w] -> [n, c, 1, 1].
 
-    The only operator of the family that sees the whole image; `of_moments` lets tiles share an image's statistics.
+    The only operator of the family that sees the whole image: tiles share its statistics in the exact mode.
     `Tensor.std` is the square root of the mean squared deviation, without an epsilon, and its gradient is defined as 0
     where the deviation is 0; the gradient of a written-out square root would be 0 times infinity on a flat patch.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3), keepdim=True) + x.std((2, 3), correction=0, keepdim=True)
-
-    def of_moments(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """What `forward` gives for a map with these moments, each [n, c, 1, 1]."""
-        return mean + variance.sqrt()
 
 
 class ContrastAttention(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from edgec.core.observe import observed_pass
 from edgec.core.outputs import tensors_of
 
 
@@ -15,26 +16,17 @@ def norms_behind(net: nn.Module, example: Tensor) -> dict[str, str]:
     """The batch norm that directly takes a convolution's (or linear layer's) output, by that layer's name."""
     made: dict[int, str] = {}
     kept: list[Tensor] = []  # alive, so that no other tensor takes its id
-    found: dict[str, str] = {}
-    names = {m: n for n, m in net.named_modules()}
+    norms: dict[str, str] = {}
 
-    def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        kept.append(output)
-        made[id(output)] = names[module]
+    def look(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not isinstance(module, nn.BatchNorm2d):
+            kept.append(output)
+            made[id(output)] = name
+        elif id(inputs[0]) in made:
+            norms[made[id(inputs[0])]] = name
 
-    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in made:
-            found[made[id(inputs[0])]] = names[module]
-
-    handles = [m.register_forward_hook(after) for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    handles += [m.register_forward_pre_hook(before) for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    try:
-        with torch.no_grad():
-            net(example.to(next(net.parameters()).device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
+    observed_pass(net, example, (nn.Conv2d, nn.Linear, nn.BatchNorm2d), look)
+    return norms
 
 
 def fold_norms(net: nn.Module, example: Tensor) -> nn.Module:

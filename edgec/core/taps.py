@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
 from edgec.core.errors import NetworkError
+from edgec.core.observe import observing
 
 
 @contextmanager
@@ -19,7 +21,6 @@ def tapped(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     """
     modules = dict(net.named_modules())
     features: dict[str, Tensor] = {}
-    handles = []
     wanted = list(dict.fromkeys(names))
     for name in wanted:
         if name not in modules or not name:
@@ -27,17 +28,12 @@ def tapped(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
             hint = f"did you mean {' or '.join(close)}?" if close else "list them with net.named_modules()"
             raise NetworkError(f"tap {name!r} is no module of {type(net).__name__}; {hint}")
 
-    def keep(name: str, output: object) -> None:
+    def keep(name: str, module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
         if not isinstance(output, Tensor):
             raise NetworkError(
                 f"tap {name!r} gives {type(output).__name__}, not one tensor; tap a module inside it"
             )
         features[name] = output
 
-    try:
-        for name in wanted:
-            handles.append(modules[name].register_forward_hook(lambda m, i, o, name=name: keep(name, o)))
+    with observing(net, wanted, keep):
         yield features
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from edgec.core.norms import norms_behind
-from edgec.pruning.groups import is_depthwise
+from edgec.core.observe import observing
+from edgec.pruning.channels import is_depthwise
 
 
 def mute(net: nn.Module, outs: Mapping[str, np.ndarray]) -> nn.Module:
@@ -35,30 +36,22 @@ def constants(
     """Mean of the removed input channels of each consumer, over images and positions: {layer: [removed]}."""
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
-    handles = []
-    for name, mask in ins.items():
-        module = net.get_submodule(name)
-        if mask.all() or is_depthwise(module):
-            continue
-        gone = torch.from_numpy(np.flatnonzero(~mask))
+    removed = {
+        name: torch.from_numpy(np.flatnonzero(~mask))
+        for name, mask in ins.items()
+        if not mask.all() and not is_depthwise(net.get_submodule(name))
+    }
 
-        def note(
-            module: nn.Module, inputs: tuple[Tensor, ...], name: str = name, gone: Tensor = gone
-        ) -> None:
-            x = inputs[0]
-            picked = x[:, gone] if x.ndim == 4 else x[..., gone].movedim(-1, 1)
-            flat = picked.double().movedim(1, 0).reshape(len(gone), -1)
-            sums[name] = sums.get(name, torch.zeros(len(gone), dtype=torch.float64)) + flat.sum(1)
-            counts[name] = counts.get(name, 0) + flat.shape[1]
+    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        x, gone = inputs[0], removed[name]
+        picked = x[:, gone] if x.ndim == 4 else x[..., gone].movedim(-1, 1)
+        flat = picked.double().movedim(1, 0).reshape(len(gone), -1)
+        sums[name] = sums.get(name, torch.zeros(len(gone), dtype=torch.float64)) + flat.sum(1)
+        counts[name] = counts.get(name, 0) + flat.shape[1]
 
-        handles.append(module.register_forward_pre_hook(note))
-    try:
-        with torch.no_grad():
-            for start in range(0, len(images), batch):
-                net(torch.from_numpy(images[start : start + batch]))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), observing(net, removed, note):
+        for start in range(0, len(images), batch):
+            net(torch.from_numpy(images[start : start + batch]))
     return {name: (sums[name] / counts[name]).float() for name in sums}
 
 

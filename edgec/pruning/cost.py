@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor, nn
+
+from edgec.core.observe import observed_pass
 
 Masks = Mapping[str, np.ndarray]  # module name -> which channels stay
 FEW = 4  # input channels of a first layer (an image) that runtimes do not pad
@@ -43,12 +44,10 @@ class LayerShape:
 
 def shapes_of(net: nn.Module, example: Tensor) -> list[LayerShape]:
     """The layers in the order of execution, from one forward pass."""
-    names = {module: name for name, module in net.named_modules()}
-    found: dict[str, LayerShape] = {}
+    shapes: dict[str, LayerShape] = {}
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        name = names[module]
-        before = found[name].positions if name in found else 0
+    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        before = shapes[name].positions if name in shapes else 0
         match module:
             case nn.Conv2d() | nn.ConvTranspose2d():
                 groups = module.groups
@@ -57,13 +56,13 @@ def shapes_of(net: nn.Module, example: Tensor) -> list[LayerShape]:
                 turned = isinstance(module, nn.ConvTranspose2d)
                 at = inputs[0] if turned else output
                 places = at.shape[0] * math.prod(at.shape[2:])
-                found[name] = LayerShape(
+                shapes[name] = LayerShape(
                     name, kind, module.out_channels, module.in_channels, math.prod(module.kernel_size), groups,
                     module.bias is not None, before + places,
                 )  # fmt: skip
             case nn.Linear():
                 places = output.numel() // module.out_features
-                found[name] = LayerShape(
+                shapes[name] = LayerShape(
                     name,
                     "linear",
                     module.out_features,
@@ -74,24 +73,14 @@ def shapes_of(net: nn.Module, example: Tensor) -> list[LayerShape]:
                     before + places,
                 )
             case nn.BatchNorm2d():
-                found[name] = LayerShape(
+                shapes[name] = LayerShape(
                     name, "norm", module.num_features, module.num_features, 1, 1, module.affine, 0
                 )
             case _:
                 pass
 
-    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
-    handles = [m.register_forward_hook(note) for m in net.modules() if isinstance(m, kinds)]
-    training = net.training
-    try:
-        net.eval()
-        with torch.no_grad():
-            net(example.to(next(net.parameters()).device))
-    finally:
-        net.train(training)
-        for handle in handles:
-            handle.remove()
-    return list(found.values())
+    observed_pass(net, example, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d), note)
+    return list(shapes.values())
 
 
 def total(

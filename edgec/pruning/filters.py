@@ -1,6 +1,6 @@
 """How large a channel is where no batch norm tells it: by the norm of the filters that make it (group lasso).
 
-A channel's filters are those of all layers that make it, as the coupling group says (the channels of a residual trunk
+A channel's filters are those of all layers that make it, as the dependency group says (the channels of a residual trunk
 are made by every block). Its size is the root mean square, over these layers, of the L2 norm of filter and bias
 divided by the mean norm in the layer. So sizes are about 1, as batch-norm scales are, whatever a layer's fan-in and
 however its gain was moved into its neighbours: one rate and one percentile serve the whole network.
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgec.pruning.groups import Coupling
+from edgec.pruning.dependency_groups import DependencyGroup
 
 
 @dataclass(frozen=True)
 class Maker:
-    """A layer that makes channels of a coupling group: row[i] of its weight makes channel root[i]."""
+    """A layer that makes channels of a dependency group: row[i] of its weight makes channel root[i]."""
 
     layer: nn.Conv2d | nn.Linear
     row: Tensor
@@ -31,14 +31,14 @@ class Maker:
 
 
 class Filters:
-    """The filters of one coupling group.
+    """The filters of one dependency group.
 
     Left out are the layers of attention's gates, where the group has others: a gate without filters is half open.
     """
 
-    def __init__(self, net: nn.Module, coupling: Coupling) -> None:
-        self.size = coupling.size
-        found = [(m, net.get_submodule(m.module)) for m in coupling.outs()]
+    def __init__(self, net: nn.Module, group: DependencyGroup) -> None:
+        self.size = group.size
+        found = [(m, net.get_submodule(m.module)) for m in group.outs()]
         made = [(m, layer) for m, layer in found if isinstance(layer, nn.Conv2d | nn.Linear)]
         makers = [(m, layer) for m, layer in made if not m.pooled] or made
         self.makers = [
@@ -77,8 +77,8 @@ class Filters:
 class FilterNorms:
     """The sizes of all prunable channels as a signal for sparse training, relative to the network as it is now."""
 
-    def __init__(self, net: nn.Module, couplings: Sequence[Coupling]) -> None:
-        self.groups = [Filters(net, coupling) for coupling in couplings]
+    def __init__(self, net: nn.Module, groups: Sequence[DependencyGroup]) -> None:
+        self.groups = [Filters(net, group) for group in groups]
 
     def sizes(self) -> Tensor:
         """All sizes, pooled, [k]."""

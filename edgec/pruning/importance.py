@@ -23,38 +23,38 @@ import torch
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
+from edgec.pruning.dependency_groups import DependencyGroup
 from edgec.pruning.filters import Filters
-from edgec.pruning.groups import Coupling
 
 
-def importance(net: nn.Module, couplings: Sequence[Coupling]) -> dict[str, np.ndarray]:
-    """Size [size] of the channels of each coupling group.
+def importance(net: nn.Module, groups: Sequence[DependencyGroup]) -> dict[str, np.ndarray]:
+    """Size [size] of the channels of each dependency group.
 
     The mean |scale| of its batch norms; where it has none, the norms of its filters, relative to their layers.
     """
     found: dict[str, np.ndarray] = {}
-    for coupling in couplings:
-        norms = _norms(net, coupling)
+    for group in groups:
+        norms = _norms(net, group)
         if not norms:
-            found[coupling.name] = Filters(net, coupling).sizes().cpu().numpy()
+            found[group.name] = Filters(net, group).sizes().cpu().numpy()
             continue
-        total, count = np.zeros(coupling.size), np.zeros(coupling.size)
+        total, count = np.zeros(group.size), np.zeros(group.size)
         for member, norm in norms:
             values = norm.weight.detach().abs().cpu().numpy()
             np.add.at(total, list(member.root), values[list(member.channel)])
             np.add.at(count, list(member.root), 1)
-        found[coupling.name] = total / np.maximum(count, 1)
+        found[group.name] = total / np.maximum(count, 1)
     return found
 
 
 def taylor(
     net: nn.Module,
-    couplings: Sequence[Coupling],
+    groups: Sequence[DependencyGroup],
     batches: Iterable[Any],
     loss: Callable[[nn.Module, Any], Tensor],
     place: str = "stages.prune",
 ) -> dict[str, np.ndarray]:
-    """Importance [size] of the channels of each coupling group: how far the loss would move without them.
+    """Importance [size] of the channels of each dependency group: how far the loss would move without them.
 
     To first order, removing a channel changes the loss by the sum of parameter * gradient over all that makes it; the
     root mean square of this over batches, which should be small, is its importance (Molchanov et al., CVPR
@@ -64,19 +64,19 @@ def taylor(
     """
     makers = {
         c.name: [(torch.tensor(m.channel), torch.tensor(m.root), layer) for m, layer in _makers(net, c)]
-        for c in couplings
+        for c in groups
     }
-    sums = {c.name: torch.zeros(c.size, dtype=torch.float64) for c in couplings}
+    sums = {c.name: torch.zeros(c.size, dtype=torch.float64) for c in groups}
     count = 0
     for batch in batches:
         net.zero_grad(set_to_none=True)
         loss(net, batch).backward()
         count += 1
-        for coupling in couplings:
-            change = torch.zeros(coupling.size, dtype=torch.float64)
-            for channel, root, layer in makers[coupling.name]:
+        for group in groups:
+            change = torch.zeros(group.size, dtype=torch.float64)
+            for channel, root, layer in makers[group.name]:
                 change.index_add_(0, root, _change(layer)[channel])
-            sums[coupling.name] += change.square()
+            sums[group.name] += change.square()
     net.zero_grad(set_to_none=True)
     wrong = [name for name, total in sums.items() if not bool(torch.isfinite(total).all())]
     if wrong:
@@ -97,19 +97,19 @@ def _change(layer: nn.Module) -> Tensor:
     return torch.stack(terms).sum(0).cpu()
 
 
-def has_norms(net: nn.Module, couplings: Sequence[Coupling]) -> bool:
+def has_norms(net: nn.Module, groups: Sequence[DependencyGroup]) -> bool:
     """Whether any of the channels have batch norms with scales."""
-    return any(_norms(net, coupling) for coupling in couplings)
+    return any(_norms(net, group) for group in groups)
 
 
-def _norms(net: nn.Module, coupling: Coupling) -> list[tuple[Any, nn.BatchNorm2d]]:
-    found = [(m, net.get_submodule(m.module)) for m in coupling.outs()]
+def _norms(net: nn.Module, group: DependencyGroup) -> list[tuple[Any, nn.BatchNorm2d]]:
+    found = [(m, net.get_submodule(m.module)) for m in group.outs()]
     return [(m, norm) for m, norm in found if isinstance(norm, nn.BatchNorm2d) and norm.affine]
 
 
-def _makers(net: nn.Module, coupling: Coupling) -> list[tuple[Any, nn.Module]]:
-    """The batch norms of a coupling group, or the layers whose filters make its channels."""
-    found = [(m, net.get_submodule(m.module)) for m in coupling.outs()]
-    return [*_norms(net, coupling)] or [
+def _makers(net: nn.Module, group: DependencyGroup) -> list[tuple[Any, nn.Module]]:
+    """The batch norms of a dependency group, or the layers whose filters make its channels."""
+    found = [(m, net.get_submodule(m.module)) for m in group.outs()]
+    return [*_norms(net, group)] or [
         (m, layer) for m, layer in found if isinstance(layer, nn.Conv2d | nn.Linear)
     ]

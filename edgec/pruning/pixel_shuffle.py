@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from edgec.core.errors import NetworkError
+from edgec.core.observe import observing
 
 SHUFFLES = (nn.PixelShuffle, nn.PixelUnshuffle)
 
@@ -56,19 +57,13 @@ def shuffles(net: nn.Module, example: Tensor) -> dict[Any, tp.BasePruningFunc]:
     """
     channels: dict[nn.Module, tuple[int, int]] = {}
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if module in channels:
-            name = next(n for n, m in net.named_modules() if m is module)
             raise NetworkError(f"{name} runs twice in one pass; give each use a PixelShuffle of its own")
         channels[module] = inputs[0].shape[1], output.shape[1]
 
-    handles = [m.register_forward_hook(note) for m in net.modules() if isinstance(m, SHUFFLES)]
-    try:
-        with torch.no_grad(), _Calls() as calls:
-            net(example.cpu())
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), observing(net, SHUFFLES, note), _Calls() as calls:
+        net(example.cpu())
     if calls.count > len(channels):
         raise NetworkError(
             f"{type(net).__name__} calls pixel_shuffle as a function, behind which channels cannot be followed; "

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgec.core.norms import norms_behind
-from edgec.pruning.groups import executed
+from edgec.core.observe import run_until
+from edgec.pruning.trace import executed
 
 POSITIONS = 1024  # of each image, drawn at random, the same in both networks
 RIDGE = 1e-3  # of the inputs' mean variance: how strongly the weights hold on to what they were
@@ -83,34 +84,18 @@ def _moments(
     found = _Moments(conv.weight[0].numel(), conv.out_channels)
     draw = torch.Generator().manual_seed(seed)
     for image in images:
-        x, _ = _at(pruned, name, torch.from_numpy(image[None]))
-        _, y = _at(dense, name, torch.from_numpy(image[None]))
+        x, y = _ends(pruned, dense, name, torch.from_numpy(image[None]))
         there = torch.randperm(y.shape[2] * y.shape[3], generator=draw)[:POSITIONS]
         columns = functional.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # type: ignore[arg-type]
         found.add(columns[0][:, there].T, y[0, kept].flatten(1)[:, there].T)
     return found
 
 
-class _Reached(Exception):
-    """The layer has run; the rest of the network is not needed."""
-
-
-def _at(net: nn.Module, name: str, image: Tensor) -> tuple[Tensor, Tensor]:
-    """What a layer takes and puts out."""
-    seen: list[Tensor] = []
-
-    def stop(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.extend((inputs[0], output))
-        raise _Reached
-
-    handle = net.get_submodule(name).register_forward_hook(stop)
-    try:
-        net(image)
-    except _Reached:
-        pass
-    finally:
-        handle.remove()
-    return seen[0], seen[1]
+def _ends(pruned: nn.Module, dense: nn.Module, name: str, image: Tensor) -> tuple[Tensor, Tensor]:
+    """What a layer takes in the pruned network, and what it puts out in the dense one."""
+    taken, _ = run_until(pruned, name, lambda: pruned(image))
+    _, given = run_until(dense, name, lambda: dense(image))
+    return taken, given
 
 
 def _fit(conv: nn.Conv2d, norm: nn.Module | None, found: _Moments) -> None:

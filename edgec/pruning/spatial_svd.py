@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgec.core.observe import observing
 from edgec.core.outputs import tensors_of
 from edgec.core.patterns import matches
 from edgec.pruning.reconstruct import POSITIONS, has_plain_kernel
@@ -57,23 +58,15 @@ def spectra(
     moments: dict[str, Tensor] = {}
     draw = torch.Generator().manual_seed(seed)
 
-    def note(name: str, conv: nn.Conv2d, x: Tensor) -> None:
-        columns = _columns(conv, x)
+    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        columns = _columns(convs[name], inputs[0])
         wide = columns[torch.randperm(len(columns), generator=draw)[:POSITIONS]].double()
         moments[name] = moments.get(name, 0) + wide.T @ wide
 
-    def hook(name: str, conv: nn.Conv2d) -> Callable[..., None]:
-        return lambda module, inputs, output: note(name, conv, inputs[0])
-
-    handles = [conv.register_forward_hook(hook(name, conv)) for name, conv in convs.items()]
-    try:
-        with torch.no_grad():
-            for index in range(len(images)):
-                net(torch.from_numpy(images[index : index + 1]))
-                progress(index + 1, len(images))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), observing(net, convs, note):
+        for index in range(len(images)):
+            net(torch.from_numpy(images[index : index + 1]))
+            progress(index + 1, len(images))
     return {name: _spectrum(conv, moments[name]) for name, conv in convs.items() if name in moments}
 
 

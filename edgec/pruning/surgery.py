@@ -11,7 +11,7 @@ from torch import nn
 
 from edgec.core.errors import StageError
 from edgec.core.network import Network, Surgery, resize
-from edgec.pruning.groups import is_depthwise
+from edgec.pruning.channels import is_depthwise
 
 
 def prune_channels(

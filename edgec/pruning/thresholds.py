@@ -9,15 +9,15 @@ import numpy as np
 
 from edgec.core.errors import StageError
 from edgec.pruning.cost import Cost
-from edgec.pruning.groups import Coupling
+from edgec.pruning.dependency_groups import DependencyGroup
 from edgec.recipe import Prune
 
-Kept = dict[str, np.ndarray]  # coupling -> which channels stay, bool [size]
+Kept = dict[str, np.ndarray]  # dependency group -> which channels stay, bool [size]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """`kept` by coupling; the threshold and the share removed by scale group; couplings held up by a floor."""
+    """`kept` by dependency group; the threshold and the share removed by scale group; groups held up by a floor."""
 
     kept: Kept
     thresholds: dict[str, float]
@@ -34,7 +34,7 @@ def rounded(kept: int, size: int, floor: int, multiple: int) -> int:
 
 
 def decide(
-    couplings: Sequence[Coupling],
+    groups: Sequence[DependencyGroup],
     scores: Mapping[str, np.ndarray],
     scales: Mapping[str, str],
     ratios: Mapping[str, float],
@@ -42,29 +42,27 @@ def decide(
 ) -> Decision:
     """Cut each scale group at its own quantile; with `threshold: global`, all at one."""
     pools: dict[str, list[str]] = {}
-    for coupling in couplings:
-        pools.setdefault("all" if config.threshold == "global" else scales[coupling.name], []).append(
-            coupling.name
-        )
+    for group in groups:
+        pools.setdefault("all" if config.threshold == "global" else scales[group.name], []).append(group.name)
     cuts: dict[str, float] = {}
-    wanted: dict[str, int] = {}  # channels of a coupling that pass its pool's threshold
+    wanted: dict[str, int] = {}  # channels of a group that pass its pool's threshold
     for pool, names in pools.items():
         passing, cuts[pool] = _passing([scores[name] for name in names], ratios[pool])
         wanted.update(zip(names, passing, strict=True))
     kept: Kept = {}
     held: list[str] = []
-    for coupling in couplings:
-        score = scores[coupling.name]
-        above = wanted[coupling.name]
-        floor = max(1, config.min_channels, int(np.ceil(config.min_share * coupling.size)))
-        count = rounded(above, coupling.size, floor, config.round_to)
-        if ratios["all" if config.threshold == "global" else scales[coupling.name]] == 0:
-            count = coupling.size  # rounding must not take what the recipe keeps
-        if above < min(floor, coupling.size):
-            held.append(coupling.name)
-        stay = np.zeros(coupling.size, bool)
+    for group in groups:
+        score = scores[group.name]
+        above = wanted[group.name]
+        floor = max(1, config.min_channels, int(np.ceil(config.min_share * group.size)))
+        count = rounded(above, group.size, floor, config.round_to)
+        if ratios["all" if config.threshold == "global" else scales[group.name]] == 0:
+            count = group.size  # rounding must not take what the recipe keeps
+        if above < min(floor, group.size):
+            held.append(group.name)
+        stay = np.zeros(group.size, bool)
         stay[np.argsort(-score, kind="stable")[:count]] = True
-        kept[coupling.name] = stay
+        kept[group.name] = stay
     return Decision(kept, cuts, dict(ratios), tuple(held))
 
 
@@ -104,7 +102,7 @@ def target_of(config: Prune) -> tuple[str, float] | None:
 
 
 def solve(
-    couplings: Sequence[Coupling],
+    groups: Sequence[DependencyGroup],
     scores: Mapping[str, np.ndarray],
     scales: Mapping[str, str],
     config: Prune,
@@ -119,9 +117,9 @@ def solve(
     ratios = base_ratios(config, scales, place)
     target = target_of(config)
     if target is None:
-        return decide(couplings, scores, scales, ratios, config)
+        return decide(groups, scores, scales, ratios, config)
     name, share = target
-    dense = getattr(cost({c.name: np.ones(c.size, bool) for c in couplings}), name)
+    dense = getattr(cost({c.name: np.ones(c.size, bool) for c in groups}), name)
     mildest = min((r for r in ratios.values() if r > 0), default=0.5)
     most = 16 / -float(np.log1p(-mildest))  # there, 1e-7 of every group is left
     low, high = 0.0, most
@@ -129,16 +127,14 @@ def solve(
     for _ in range(40):
         k = (low + high) / 2
         powered = {g: 1 - (1 - r) ** k for g, r in ratios.items()}
-        decision = decide(couplings, scores, scales, powered, config)
+        decision = decide(groups, scores, scales, powered, config)
         if getattr(cost(decision.kept), name) <= share * dense:
             best, high = decision, k
         else:
             low = k
     reached = getattr(cost(best.kept), name) / dense if best else None
     if best is None or share - (reached or 0) > config.tolerance:
-        floors = decide(
-            couplings, scores, scales, {g: 1 - (1 - r) ** most for g, r in ratios.items()}, config
-        )
+        floors = decide(groups, scores, scales, {g: 1 - (1 - r) ** most for g, r in ratios.items()}, config)
         least = getattr(cost(floors.kept), name) / dense
         held = ", ".join(floors.at_floor[:6]) + (", ..." if len(floors.at_floor) > 6 else "")
         found = (

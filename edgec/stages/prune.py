@@ -21,9 +21,11 @@ from edgec.core.patterns import check_patterns
 from edgec.env import Env
 from edgec.pruning.constants import fold, recalibrate
 from edgec.pruning.cost import Cost, LayerShape, cost_of, shapes_of, total
-from edgec.pruning.groups import Coupling, coupling_groups, masks_of, scale_groups
+from edgec.pruning.dependency_groups import DependencyGroup, dependency_groups
 from edgec.pruning.importance import has_norms, importance, taylor
+from edgec.pruning.masks import masks_of
 from edgec.pruning.reconstruct import reconstruct
+from edgec.pruning.scale_groups import scale_groups
 from edgec.pruning.surgery import prune_channels
 from edgec.pruning.thresholds import Decision, solve, target_of
 from edgec.recipe import Prune
@@ -34,14 +36,14 @@ FOLD_IMAGES = 32
 TAYLOR_IMAGES = 32  # each a batch: from 16 to 192, IMDN lost the same, within 0.2 dB
 BATCH = 16
 
-Scores = Callable[[nn.Module, Sequence[Coupling]], Mapping[str, np.ndarray]]
+Scores = Callable[[nn.Module, Sequence[DependencyGroup]], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is to go: the groups, what stays of each, and what that costs."""
 
-    couplings: list[Coupling]
+    groups: list[DependencyGroup]
     scales: dict[str, str]
     decision: Decision
     shapes: list[LayerShape]
@@ -55,7 +57,7 @@ def prune(config: Prune, network: Network, env: Env) -> tuple[Network, dict[str,
     """
     net, place = network.build(), f"stages.{env.stage}"
     plan = make_plan(config, net, env.task, _scores(config, env), place)
-    outs, ins = masks_of(plan.couplings, plan.decision.kept, net)
+    outs, ins = masks_of(plan.groups, plan.decision.kept, net)
     count = max(FOLD_IMAGES, config.recalibrate_batches * BATCH, config.reconstruct_images)
     images = env.task.images("train", count)
     biases = fold(net, outs, ins, images[:FOLD_IMAGES]) if config.fold_bias else {}
@@ -97,25 +99,23 @@ def _scores(config: Prune, env: Env) -> Scores:
         terms = env.task.losses(net(batch.images), batch, net)
         return torch.stack(list(terms.values())).sum()
 
-    def scores(net: nn.Module, couplings: Sequence[Coupling]) -> Mapping[str, np.ndarray]:
-        if _by_size(config, net, couplings):
-            return importance(net, couplings)
+    def scores(net: nn.Module, groups: Sequence[DependencyGroup]) -> Mapping[str, np.ndarray]:
+        if _by_size(config, net, groups):
+            return importance(net, groups)
         with closing(env.task.batches(1, 1, env.seed)) as batches:
-            return taylor(
-                net, couplings, islice(batches.epoch(0), TAYLOR_IMAGES), loss, f"stages.{env.stage}"
-            )
+            return taylor(net, groups, islice(batches.epoch(0), TAYLOR_IMAGES), loss, f"stages.{env.stage}")
 
     return scores
 
 
-def _by_size(config: Prune, net: nn.Module, couplings: Sequence[Coupling]) -> bool:
-    return config.importance == "scales" or (config.importance == "auto" and has_norms(net, couplings))
+def _by_size(config: Prune, net: nn.Module, groups: Sequence[DependencyGroup]) -> bool:
+    return config.importance == "scales" or (config.importance == "auto" and has_norms(net, groups))
 
 
 def ranks_by_size(config: Prune, network: Network, task: Task) -> bool:
     """Whether channels are ranked by their sizes, and not by what the loss would lose."""
     net = network.build()
-    return _by_size(config, net, coupling_groups(net, task.example(), config.ignore))
+    return _by_size(config, net, dependency_groups(net, task.example(), config.ignore))
 
 
 def make_plan(
@@ -124,12 +124,12 @@ def make_plan(
     """Groups, ranking and thresholds for a network, without changing it. Errors name `place` of the recipe."""
     check_patterns({f"{place}.ignore": config.ignore}, dict(net.named_modules()))
     example = task.example()
-    couplings = coupling_groups(net, example, config.ignore)
-    if not couplings:
+    groups = dependency_groups(net, example, config.ignore)
+    if not groups:
         raise StageError(
             f"{place}: no channels may be removed; check {place}.ignore and the network's outputs"
         )
-    scales = scale_groups(net, example, couplings, config.groups, place)
+    scales = scale_groups(net, example, groups, config.groups, place)
     shapes = shapes_of(net, example)
     before = cost_of(net, example, config.block)
     other = before.params - total(shapes, {}, {}, config.block).params
@@ -137,13 +137,13 @@ def make_plan(
     bare = _layers_without_bias(net, task, shapes) if config.fold_bias else []
 
     def cost(kept: Mapping[str, np.ndarray]) -> Cost:
-        outs, ins = masks_of(couplings, kept, net)
+        outs, ins = masks_of(groups, kept, net)
         width = _counts(outs)
         folded = sum(width.get(s.name, s.outs) for s in bare if s.name in ins and not ins[s.name].all())
         return total(shapes, width, _counts(ins), config.block, other + folded)
 
-    decision = solve(couplings, scores(net, couplings), scales, config, cost, place)
-    return Plan(couplings, scales, decision, shapes, before, cost(decision.kept))
+    decision = solve(groups, scores(net, groups), scales, config, cost, place)
+    return Plan(groups, scales, decision, shapes, before, cost(decision.kept))
 
 
 def _layers_without_bias(net: nn.Module, task: Task, shapes: Sequence[LayerShape]) -> list[LayerShape]:
@@ -163,10 +163,10 @@ def plan_summary(config: Prune, network: Network, task: Task, place: str = "stag
 
 def summary(plan: Plan) -> dict[str, Any]:
     """A plan as JSON, for metrics and for `--dry-run`."""
-    kept = {c.name: int(plan.decision.kept[c.name].sum()) for c in plan.couplings}
+    kept = {c.name: int(plan.decision.kept[c.name].sum()) for c in plan.groups}
     groups: list[dict[str, Any]] = []
-    for group in dict.fromkeys(plan.scales[c.name] for c in plan.couplings):
-        mine = [c for c in plan.couplings if plan.scales[c.name] == group]
+    for group in dict.fromkeys(plan.scales[c.name] for c in plan.groups):
+        mine = [c for c in plan.groups if plan.scales[c.name] == group]
         pool = group if group in plan.decision.thresholds else "all"
         groups.append(
             {
@@ -186,7 +186,7 @@ def summary(plan: Plan) -> dict[str, Any]:
             "at_floor": c.name in plan.decision.at_floor,
             "layers": sorted({m.module for m in c.outs() if m.module.rpartition(".")[2] != "bn"}),
         }
-        for c in plan.couplings
+        for c in plan.groups
     ]
     return {"groups": groups, "layers": layers, "before": asdict(plan.before), "after": asdict(plan.after)}
 

@@ -16,8 +16,8 @@ from edgec.core.errors import StageError
 from edgec.core.network import Network
 from edgec.core.patterns import check_patterns
 from edgec.env import Env
+from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.filters import FilterNorms
-from edgec.pruning.groups import coupling_groups
 from edgec.recipe import Sparsify
 from edgec.training.fit import fit
 from edgec.training.schedules import Position
@@ -66,7 +66,7 @@ def _signal(
     check_patterns({f"stages.{env.stage}.ignore": config.ignore}, dict(net.named_modules()))
     if kind == "norm_scales":
         return NormScales(list(prunable_scales(net, config.ignore).values()))
-    couplings = coupling_groups(net, env.task.example(), config.ignore)
-    if not couplings:
+    groups = dependency_groups(net, env.task.example(), config.ignore)
+    if not groups:
         raise StageError(f"stages.{env.stage}: the network has no channels that may be pruned; check ignore")
-    return FilterNorms(net, couplings)
+    return FilterNorms(net, groups)

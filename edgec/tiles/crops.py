@@ -122,7 +122,7 @@ def cut(x: Input, tiles: Plan) -> Iterator[tuple[Tile, np.ndarray]]:
         yield tile, np.ascontiguousarray(x[:, r : r + tiles.height, c : c + tiles.width])[None]
 
 
-def place(output: np.ndarray, made: np.ndarray, tile: Tile, factor: int) -> None:
+def paste(output: np.ndarray, made: np.ndarray, tile: Tile, factor: int) -> None:
     """Put the part of a tile's output [3, ., .] that the tile answers for into the whole output [3, ., .]."""
     (r0, r1, r), (c0, c1, c) = (
         (s.first * factor, s.last * factor, s.start * factor) for s in (tile.rows, tile.columns)
@@ -142,7 +142,7 @@ def tiled(run: Run, x: Input, tiles: Plan, factor: int, finish: Finish = lambda 
         if output is None:
             whole = np.empty((x.shape[1] * factor, x.shape[2] * factor, 3), made.dtype)
             output = whole.transpose(2, 0, 1)
-        place(output, made, tile, factor)
+        paste(output, made, tile, factor)
     assert output is not None  # a plan has at least one tile
     return output
 
@@ -171,5 +171,5 @@ def four_crops(run: Run, x: np.ndarray, factor: int, shave: int = SHAVE, batch: 
     made = run(np.concatenate([part for _, part in parts]))
     output = np.empty((3, height * factor, width * factor), np.float32)
     for (tile, _), one in zip(parts, made, strict=True):
-        place(output, one, tile, factor)
+        paste(output, one, tile, factor)
     return output

@@ -26,7 +26,8 @@ from edgec.runtimes.artifact import contract_of
 from edgec.tiles.contract import Prepared, as_bytes, overlap_within
 from edgec.tiles.crops import Plan, plan, tile_within, tiled
 from edgec.tiles.memory import bytes_per_pixel
-from edgec.tiles.statistics import StagedGraph, exact, others, statistics_of
+from edgec.tiles.staged_graph import StagedGraph, other_poolings, statistics_of
+from edgec.tiles.statistics import tiled_exactly
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 LOCAL_SHARE = 3  # with attention per tile, tiles differ anyway: a third of the radius hides the seams
@@ -95,7 +96,7 @@ class Upscaler:
         self.contract = SuperresContract.of(contract_of(self._session, str(artifact)), str(artifact))
         graph = onnx.load(str(artifact))
         self._cost = bytes_per_pixel(graph)
-        if attention == "exact" and (found := others(graph)):
+        if attention == "exact" and (found := other_poolings(graph)):
             remedy = "the whole image's statistics are means and variances; use local"
             raise RecipeError([Problem("--attention", f"exact cannot follow {', '.join(found)}", remedy)])
         pools = bool(statistics_of(graph))
@@ -137,7 +138,7 @@ class Upscaler:
         if self._staged is None or len(tiles.tiles) == 1:
             made = tiled(run, x, tiles, contract.factor, finish)
         else:
-            made = exact(self._staged, x, tiles, contract.factor, finish)
+            made = tiled_exactly(self._staged, x, tiles, contract.factor, finish)
         return made[:, :height, :width].transpose(1, 2, 0)
 
 

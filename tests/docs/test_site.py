@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from edgec.core import errors
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "site"))
 
@@ -72,3 +74,21 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     }
     assert not loaded
     assert (tmp_path / "search" / "search_index.json").stat().st_size > 100_000
+
+
+def test_the_messages_of_the_troubleshooting_page_are_messages_of_the_program() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    named = re.findall(r"^### `([^`]+)`$", text, re.M)
+    assert len(named) > 20
+    source = " ".join(p.read_text(encoding="utf-8") for p in (ROOT / "edgec").rglob("*.py"))
+    source = re.sub(r'"\s+f?"', "", source)  # a message may run over lines
+    lacking = [message for message in named if message not in source]
+    assert not lacking, f"no code says {lacking}"
+
+
+def test_the_troubleshooting_page_has_every_kind_of_error_with_its_exit_code() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    kinds = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.EdgecError)]
+    for kind in kinds:
+        if kind.__name__ not in ("EdgecError", "ProblemsError"):
+            assert re.search(rf"^\| {kind.exit_code} \| .*`{kind.__name__}`", text, re.M), kind.__name__

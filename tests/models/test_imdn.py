@@ -16,7 +16,7 @@ from edgec.core.errors import NetworkError
 from edgec.core.network import Network
 from edgec.models import imdn
 from edgec.onnx.export import to_onnx
-from edgec.pruning.groups import coupling_groups
+from edgec.pruning.dependency_groups import dependency_groups
 
 # variant, arguments, (factor, multiple, radius)
 SMALL = [
@@ -156,7 +156,7 @@ def test_every_channel_can_be_pruned(
     net = imdn.build(variant=variant, **args)
     prunable = {
         (member.module, channel)
-        for group in coupling_groups(net, torch.zeros(1, 3, 8, 8))
+        for group in dependency_groups(net, torch.zeros(1, 3, 8, 8))
         for member in group.outs()
         for channel in member.channel
     }

@@ -12,8 +12,9 @@ from torch import nn
 
 from edgec.core.network import Network
 from edgec.pruning.constants import constants, fold, mute, recalibrate
-from edgec.pruning.groups import coupling_groups, masks_of
+from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.importance import importance
+from edgec.pruning.masks import masks_of
 from edgec.pruning.surgery import prune_channels
 
 Make = Callable[..., Network]
@@ -24,9 +25,9 @@ def images(count: int = 4, seed: int = 0) -> np.ndarray:
 
 
 def cut(net: nn.Module) -> tuple[dict, dict]:
-    couplings = coupling_groups(net, torch.zeros(1, 3, 64, 64))
-    scores = importance(net, couplings)
-    return masks_of(couplings, {c.name: scores[c.name] > np.median(scores[c.name]) for c in couplings}, net)
+    groups = dependency_groups(net, torch.zeros(1, 3, 64, 64))
+    scores = importance(net, groups)
+    return masks_of(groups, {c.name: scores[c.name] > np.median(scores[c.name]) for c in groups}, net)
 
 
 def folded(network: Network, on: np.ndarray) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -90,9 +91,9 @@ def test_constant_channels_without_norms_are_folded_exactly(monkeypatch: pytest.
     monkeypatch.setattr("edgec.core.network.resolve_dotted", lambda name: Bare)
     network = Network.initial("bare:Bare", {}, seed=3, allow_code=True)
     net = network.build()
-    couplings = coupling_groups(net, torch.zeros(1, 3, 64, 64))
-    kept = {c.name: np.arange(8) >= (3 if c.name == "a" else 0) for c in couplings}
-    outs, ins = masks_of(couplings, kept, net)
+    groups = dependency_groups(net, torch.zeros(1, 3, 64, 64))
+    kept = {c.name: np.arange(8) >= (3 if c.name == "a" else 0) for c in groups}
+    outs, ins = masks_of(groups, kept, net)
     plain = prune_channels(network, net, outs, ins).build()
     dense = network.build()
     biases = fold(net, outs, ins, images())

@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from edgec.core.network import Network
+from edgec.pruning.dependency_groups import DependencyGroup, dependency_groups
 from edgec.pruning.filters import FilterNorms, Filters, norms
-from edgec.pruning.groups import Coupling, coupling_groups
 
 Make = Callable[..., Network]
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 
 
-def group(net: nn.Module, name: str) -> Coupling:
-    return next(c for c in coupling_groups(net, EXAMPLE) if c.name == name)
+def group(net: nn.Module, name: str) -> DependencyGroup:
+    return next(c for c in dependency_groups(net, EXAMPLE) if c.name == name)
 
 
 def test_norms_are_of_filter_and_bias() -> None:
@@ -69,7 +69,7 @@ def test_channels_of_different_layers_are_comparable(make: Make) -> None:
     with torch.no_grad():
         net.blocks[0].r1.weight *= 100
         net.blocks[0].r1.bias *= 100
-    for found in FilterNorms(net, coupling_groups(net, EXAMPLE)).groups:
+    for found in FilterNorms(net, dependency_groups(net, EXAMPLE)).groups:
         assert float(found.sizes().mean()) == pytest.approx(1, abs=0.15)
 
 
@@ -80,7 +80,7 @@ def zero_gradients(net: nn.Module) -> None:
 
 def test_a_step_lowers_each_size_by_lr_times_its_rate(make: Make) -> None:
     net = make("Upscaler").build()
-    signal = FilterNorms(net, coupling_groups(net, EXAMPLE))
+    signal = FilterNorms(net, dependency_groups(net, EXAMPLE))
     before = signal.sizes()
     rates = torch.linspace(0, 0.5, len(before))
     zero_gradients(net)
@@ -120,7 +120,7 @@ def test_a_dead_channel_and_frozen_layers_are_left_alone(make: Make) -> None:
 def test_gates_are_not_pulled(make: Make) -> None:
     net = make("Upscaler").build()
     zero_gradients(net)
-    signal = FilterNorms(net, coupling_groups(net, EXAMPLE))
+    signal = FilterNorms(net, dependency_groups(net, EXAMPLE))
     signal.pull(torch.ones(len(signal.sizes())))
     assert float(net.blocks[0].expand.weight.grad.abs().max()) == 0
     assert float(net.blocks[0].d1.weight.grad.abs().max()) > 0
@@ -128,7 +128,7 @@ def test_gates_are_not_pulled(make: Make) -> None:
 
 def test_sizes_stay_relative_to_the_beginning(make: Make) -> None:
     net = make("Upscaler").build()
-    signal = FilterNorms(net, coupling_groups(net, EXAMPLE))
+    signal = FilterNorms(net, dependency_groups(net, EXAMPLE))
     before = signal.sizes()
     with torch.no_grad():
         for parameter in net.parameters():

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from edgec.core.network import Network
-from edgec.pruning.groups import coupling_groups, masks_of
+from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.importance import importance
+from edgec.pruning.masks import masks_of
 from edgec.pruning.reconstruct import reconstruct
 from edgec.pruning.surgery import prune_channels
 
@@ -25,10 +26,10 @@ def images(count: int = 6, seed: int = 0) -> np.ndarray:
 def pruned(network: Network) -> tuple[nn.Module, nn.Module, dict, dict]:
     """Dense and pruned module, and the masks."""
     net = network.build()
-    couplings = coupling_groups(net, torch.zeros(1, 3, 64, 64))
-    scores = importance(net, couplings)
-    kept = {c.name: scores[c.name] > np.median(scores[c.name]) for c in couplings}
-    outs, ins = masks_of(couplings, kept, net)
+    groups = dependency_groups(net, torch.zeros(1, 3, 64, 64))
+    scores = importance(net, groups)
+    kept = {c.name: scores[c.name] > np.median(scores[c.name]) for c in groups}
+    outs, ins = masks_of(groups, kept, net)
     return net, prune_channels(network, net, outs, ins).build(), outs, ins
 
 

@@ -16,8 +16,9 @@ from torch import nn
 
 from edgec.core.network import Network
 from edgec.pruning.cost import cost_of, shapes_of, total
-from edgec.pruning.groups import coupling_groups, masks_of
+from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.importance import importance
+from edgec.pruning.masks import masks_of
 from edgec.pruning.surgery import prune_channels
 
 Make = Callable[..., Network]
@@ -27,10 +28,10 @@ DETECTORS = [("yolov4_tiny", {"classes": 3, "width": 0.25}), ("yolov4", {"classe
 
 
 def cut(net: nn.Module, share: float = 0.5, example: torch.Tensor = EXAMPLE) -> tuple[dict, dict]:
-    """Masks that keep the best `share` of every coupling group."""
-    couplings = coupling_groups(net, example)
-    scores = importance(net, couplings)
-    return masks_of(couplings, {c.name: best(scores[c.name], share) for c in couplings}, net)
+    """Masks that keep the best `share` of every dependency group."""
+    groups = dependency_groups(net, example)
+    scores = importance(net, groups)
+    return masks_of(groups, {c.name: best(scores[c.name], share) for c in groups}, net)
 
 
 def best(score: np.ndarray, share: float) -> np.ndarray:

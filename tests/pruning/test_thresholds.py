@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from edgec.core.errors import StageError
 from edgec.pruning.cost import Cost
-from edgec.pruning.groups import Coupling
+from edgec.pruning.dependency_groups import DependencyGroup
 from edgec.pruning.thresholds import base_ratios, decide, rounded, solve, target_of
 from edgec.recipe import Prune
 
 SIZES = {"a": 64, "b": 128, "c": 32}
 SCALES = {"a": "s8", "b": "s8", "c": "s16"}
-COUPLINGS = [Coupling(name, size, ()) for name, size in SIZES.items()]
+GROUPS = [DependencyGroup(name, size, ()) for name, size in SIZES.items()]
 
 
 def scores(seed: int = 0) -> dict[str, np.ndarray]:
@@ -74,7 +74,7 @@ def test_rounded_examples(kept: int, size: int, floor: int, multiple: int, count
 def test_each_group_is_cut_at_its_own_quantile() -> None:
     scored = scores()
     scored["c"] *= 0.01  # one threshold for all would take the whole of it
-    decision = decide(COUPLINGS, scored, SCALES, {"s8": 0.25, "s16": 0.75}, free())
+    decision = decide(GROUPS, scored, SCALES, {"s8": 0.25, "s16": 0.75}, free())
     s8 = np.concatenate([scored["a"], scored["b"]])
     kept8 = np.concatenate([decision.kept["a"], decision.kept["b"]])
     assert kept8.sum() == 144
@@ -87,7 +87,7 @@ def test_each_group_is_cut_at_its_own_quantile() -> None:
 def test_one_global_threshold_ranks_all_channels_together() -> None:
     scored = scores()
     scored["c"] *= 0.01
-    decision = decide(COUPLINGS, scored, SCALES, {"all": 0.5}, free(threshold="global"))
+    decision = decide(GROUPS, scored, SCALES, {"all": 0.5}, free(threshold="global"))
     assert decision.kept["c"].sum() == 1  # the floor: never none
     assert decision.at_floor == ("c",)
     assert sum(int(k.sum()) for k in decision.kept.values()) == 112 + 1
@@ -95,7 +95,7 @@ def test_one_global_threshold_ranks_all_channels_together() -> None:
 
 def test_the_best_channels_stay() -> None:
     scored = scores()
-    decision = decide(COUPLINGS, scored, SCALES, {"s8": 0.6, "s16": 0.6}, Prune(round_to=8))
+    decision = decide(GROUPS, scored, SCALES, {"s8": 0.6, "s16": 0.6}, Prune(round_to=8))
     for name, kept in decision.kept.items():
         assert kept.sum() % 8 == 0
         assert scored[name][kept].min() > scored[name][~kept].max()
@@ -111,17 +111,15 @@ def test_the_best_channels_stay() -> None:
     ],
 )
 def test_floors_hold_at_the_highest_ratio(settings: dict, floors: dict) -> None:
-    decision = decide(COUPLINGS, scores(), SCALES, {"s8": 1.0, "s16": 1.0}, free(**settings))
+    decision = decide(GROUPS, scores(), SCALES, {"s8": 1.0, "s16": 1.0}, free(**settings))
     assert {n: int(k.sum()) for n, k in decision.kept.items()} == floors
     assert decision.at_floor == ("a", "b", "c")
 
 
 def test_ratio_zero_leaves_a_group_whole() -> None:
-    couplings = [Coupling("a", 64, ()), Coupling("odd", 20, ())]
+    groups = [DependencyGroup("a", 64, ()), DependencyGroup("odd", 20, ())]
     scored = {"a": scores()["a"], "odd": scores()["b"][:20]}
-    decision = decide(
-        couplings, scored, {"a": "s8", "odd": "s16"}, {"s8": 0.5, "s16": 0.0}, Prune(round_to=8)
-    )
+    decision = decide(groups, scored, {"a": "s8", "odd": "s16"}, {"s8": 0.5, "s16": 0.0}, Prune(round_to=8))
     assert decision.kept["odd"].all()
     assert decision.kept["a"].sum() == 32
 
@@ -129,7 +127,7 @@ def test_ratio_zero_leaves_a_group_whole() -> None:
 def test_equal_scores_are_still_cut_at_the_ratio() -> None:
     """As in a network that was not trained, or whose sparse training set many scales to exactly zero."""
     ones = {name: np.ones(size) for name, size in SIZES.items()}
-    decision = decide(COUPLINGS, ones, SCALES, {"s8": 0.5, "s16": 0.5}, free())
+    decision = decide(GROUPS, ones, SCALES, {"s8": 0.5, "s16": 0.5}, free())
     assert sum(int(decision.kept[n].sum()) for n in ("a", "b")) == 96
     assert decision.kept["c"].sum() == 16
 
@@ -151,7 +149,7 @@ def test_an_unknown_group_is_an_error_with_the_known_ones() -> None:
 def test_targets_are_reached_from_below(of: str, share: float, threshold: str) -> None:
     config = free(**{f"keep_{of}": share, "threshold": threshold})
     assert target_of(config) == (of, share)
-    decision = solve(COUPLINGS, scores(), SCALES, config, cost)
+    decision = solve(GROUPS, scores(), SCALES, config, cost)
     whole = getattr(cost({n: np.ones(s, bool) for n, s in SIZES.items()}), of)
     reached = getattr(cost(decision.kept), of) / whole
     assert share - 0.05 <= reached <= share
@@ -159,7 +157,7 @@ def test_targets_are_reached_from_below(of: str, share: float, threshold: str) -
 
 def test_a_solved_target_keeps_the_proportions_of_the_ratios() -> None:
     config = free(keep_params=0.3, ratios={"s8": 0.2, "s16": 0.6})
-    decision = solve(COUPLINGS, scores(), SCALES, config, cost)
+    decision = solve(GROUPS, scores(), SCALES, config, cost)
     k8 = np.log(1 - decision.ratios["s8"]) / np.log(0.8)
     k16 = np.log(1 - decision.ratios["s16"]) / np.log(0.4)
     assert np.isclose(k8, k16)
@@ -167,13 +165,13 @@ def test_a_solved_target_keeps_the_proportions_of_the_ratios() -> None:
 
 
 def test_a_group_with_ratio_zero_is_not_touched_to_reach_a_target() -> None:
-    decision = solve(COUPLINGS, scores(), SCALES, free(keep_params=0.4, ratios={"s16": 0}), cost)
+    decision = solve(GROUPS, scores(), SCALES, free(keep_params=0.4, ratios={"s16": 0}), cost)
     assert decision.kept["c"].all()
 
 
 def test_a_target_under_the_floors_names_them_and_the_remedy() -> None:
     with pytest.raises(StageError) as caught:
-        solve(COUPLINGS, scores(), SCALES, free(keep_params=0.05, min_channels=24), cost)
+        solve(GROUPS, scores(), SCALES, free(keep_params=0.05, min_channels=24), cost)
     text = str(caught.value)
     least = (3 * 24 + 24 * 24 + 24 * 24) / (3 * 64 + 64 * 128 + 128 * 32)
     assert "keep_params: 0.05" in text
@@ -184,9 +182,9 @@ def test_a_target_under_the_floors_names_them_and_the_remedy() -> None:
 
 def test_a_target_between_two_roundings_is_refused_with_what_is_near() -> None:
     with pytest.raises(StageError, match=r"keep_params: 0\.9 cannot be reached, nearest below is 0\.\d+"):
-        solve(COUPLINGS, scores(), SCALES, free(keep_params=0.9, round_to=64, tolerance=0.01), cost)
+        solve(GROUPS, scores(), SCALES, free(keep_params=0.9, round_to=64, tolerance=0.01), cost)
 
 
 def test_a_small_ratio_still_reaches_a_target() -> None:
-    decision = solve(COUPLINGS, scores(), SCALES, free(keep_params=0.3, ratio=0.01), cost)
+    decision = solve(GROUPS, scores(), SCALES, free(keep_params=0.3, ratio=0.01), cost)
     assert cost(decision.kept).params <= 0.3 * (3 * 64 + 64 * 128 + 128 * 32)

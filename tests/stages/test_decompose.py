@@ -17,7 +17,8 @@ from edgec.core.network import Network, Surgery
 from edgec.core.predictor import Predictor
 from edgec.env import Env
 from edgec.pruning.cost import cost_of
-from edgec.pruning.groups import coupling_groups, masks_of
+from edgec.pruning.dependency_groups import dependency_groups
+from edgec.pruning.masks import masks_of
 from edgec.pruning.surgery import prune_channels
 from edgec.recipe import Decompose
 from edgec.stages.decompose import decompose
@@ -112,8 +113,8 @@ def test_a_record_that_does_not_fit_is_refused(network: Network) -> None:
 
 def test_a_pruned_network_can_be_decomposed(tmp_path: Path, network: Network) -> None:
     net = network.build()
-    couplings = coupling_groups(net, Noise().example())
-    outs, ins = masks_of(couplings, {c.name: np.arange(c.size) < 0.75 * c.size for c in couplings}, net)
+    groups = dependency_groups(net, Noise().example())
+    outs, ins = masks_of(groups, {c.name: np.arange(c.size) < 0.75 * c.size for c in groups}, net)
     pruned = prune_channels(network, net, outs, ins)
     made, metrics = decompose(Decompose(keep_macs=0.7, round_to=2), pruned, env(tmp_path, pruned, []))
     assert [s.kind for s in made.surgeries] == ["resize", "spatial_svd"]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from edgec.core.errors import StageError
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
+from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.filters import FilterNorms
-from edgec.pruning.groups import coupling_groups
 from edgec.recipe import Sparsify
 from edgec.stages.sparsify import BINS, signal_kind, sparsify
 
@@ -180,7 +180,7 @@ def run_images(given: Callable[..., Any]) -> Run:
 def sizes(network: Network, begin: Network) -> np.ndarray:
     """Sizes of a network's channels, relative to those of another."""
     net = begin.build()
-    signal = FilterNorms(net, coupling_groups(net, torch.zeros(1, 3, 8, 8)))
+    signal = FilterNorms(net, dependency_groups(net, torch.zeros(1, 3, 8, 8)))
     net.load_state_dict(dict(network.weights))
     return signal.sizes().numpy()
 

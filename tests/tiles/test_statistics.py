@@ -12,20 +12,15 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from edgec.core.network import Network
+from edgec.core.observe import observed_pass
 from edgec.onnx.export import to_onnx
 from edgec.onnx.fp16 import to_fp16
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.calibration import calibrate
 from edgec.quantization.placement import insert, place
 from edgec.tiles.crops import plan, tiled
-from edgec.tiles.statistics import (
-    StagedGraph,
-    StagedModule,
-    exact,
-    others,
-    statistics_of,
-    whole_image,
-)
+from edgec.tiles.staged_graph import StagedGraph, other_poolings, statistics_of
+from edgec.tiles.statistics import tiled_exactly, whole_image
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +68,7 @@ def test_statistics_are_found_by_structure(graph: onnx.ModelProto) -> None:
     )  # fmt: skip
     assert [(s.kind, s.of, s.node) for s in statistics_of(pooled)] == [("mean", "images", "p")]
     x = uneven()
-    made = exact(StagedGraph(pooled), x, TILES, 1)
+    made = tiled_exactly(StagedGraph(pooled), x, TILES, 1)
     np.testing.assert_allclose(made, run_whole(pooled, x), atol=1e-6)
 
 
@@ -98,42 +93,44 @@ def test_a_flat_mean_is_a_statistic_and_a_maximum_is_told() -> None:
     )
     assert [(s.kind, s.flat) for s in statistics_of(averaging)] == [("mean", True)]
     x = uneven()
-    np.testing.assert_allclose(exact(StagedGraph(averaging), x, TILES, 2), run_whole(averaging, x), atol=2e-6)
-    assert others(averaging) == [] and others(highest) == ["ReduceMax"]
+    np.testing.assert_allclose(
+        tiled_exactly(StagedGraph(averaging), x, TILES, 2), run_whole(averaging, x), atol=2e-6
+    )
+    assert other_poolings(averaging) == [] and other_poolings(highest) == ["ReduceMax"]
 
 
 def test_nothing_of_imdn_is_overlooked(graph: onnx.ModelProto) -> None:
-    assert others(graph) == [] and others(to_fp16(graph)) == []
+    assert other_poolings(graph) == [] and other_poolings(to_fp16(graph)) == []
 
 
-@pytest.mark.parametrize("kind", ["graph", "module"])
-def test_exact_tiles_equal_the_whole_image(kind: str, net: nn.Module, graph: onnx.ModelProto) -> None:
+def test_exact_tiles_equal_the_whole_image(graph: onnx.ModelProto) -> None:
     x = uneven()
-    staged = StagedGraph(graph) if kind == "graph" else StagedModule(net)
+    staged = StagedGraph(graph)
     whole = run_whole(graph, x)
-    made = exact(staged, x, TILES, 2)
+    made = tiled_exactly(staged, x, TILES, 2)
     np.testing.assert_allclose(made, whole, atol=2e-6)
     # and it matters: tiles by themselves are off
     alone = tiled(lambda p: OnnxSession(graph.SerializeToString()).run({"images": p})[0], x, TILES, 2)
     assert np.abs(alone - whole).max() > 1e-4
 
 
-def test_the_statistics_are_those_of_the_whole_image(net: nn.Module) -> None:
+def test_the_statistics_are_those_of_the_whole_image(net: nn.Module, graph: onnx.ModelProto) -> None:
     x = uneven()
-    seen: list[np.ndarray] = []
-    pool = net.get_submodule("blocks.0.cca.pool")
-    handle = pool.register_forward_hook(lambda m, i, o: seen.append(o.detach().numpy()))
-    with torch.no_grad():
-        net(torch.from_numpy(x[None]))
-    handle.remove()
-    known = whole_image(StagedModule(net), x, TILES)
-    np.testing.assert_allclose(known["blocks.0.cca.pool"], seen[0], rtol=1e-4)
-    assert not pool._forward_hooks and not pool._forward_pre_hooks  # nothing stays behind
+    maps: list[np.ndarray] = []
+
+    def look(name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        maps.append(inputs[0].numpy())
+
+    observed_pass(net, torch.from_numpy(x[None]), ["blocks.0.cca.pool"], look)
+    known = whole_image(StagedGraph(graph), x, TILES)
+    mean, variance = statistics_of(graph)[:2]
+    np.testing.assert_allclose(known[mean.node], maps[0].mean((2, 3), keepdims=True), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(known[variance.node], maps[0].var((2, 3), keepdims=True), rtol=1e-4)
 
 
 def test_half_precision(graph: onnx.ModelProto) -> None:
     half, x = to_fp16(graph), uneven()
-    np.testing.assert_allclose(exact(StagedGraph(half), x, TILES, 2), run_whole(half, x), atol=5e-3)
+    np.testing.assert_allclose(tiled_exactly(StagedGraph(half), x, TILES, 2), run_whole(half, x), atol=5e-3)
 
 
 def test_int8(graph: onnx.ModelProto) -> None:
@@ -144,7 +141,7 @@ def test_int8(graph: onnx.ModelProto) -> None:
     quantized = insert(graph, ranges, [])
     assert len(statistics_of(quantized)) == 4
     whole = run_whole(quantized, x)
-    off = np.abs(exact(StagedGraph(quantized), x, TILES, 2) - whole)
+    off = np.abs(tiled_exactly(StagedGraph(quantized), x, TILES, 2) - whole)
     alone = np.abs(
         tiled(lambda p: OnnxSession(quantized.SerializeToString()).run({"images": p})[0], x, TILES, 2) - whole
     )
@@ -156,8 +153,7 @@ _quietly: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
 
 def test_networks_without_global_attention_have_nothing_to_gather() -> None:
     plain = Network.initial("imdn", {"scale": 2, "variant": "rtc", "features": 8, "blocks": 1}, 0).build()
-    assert StagedModule(plain).maps == []
+    model = to_onnx(plain, torch.zeros(1, 3, 16, 16), ["image"], size_multiple=1)
+    assert StagedGraph(model).maps == []
     x = uneven()
-    with torch.no_grad():
-        whole = plain(torch.from_numpy(x[None])).numpy()[0]
-    np.testing.assert_allclose(exact(StagedModule(plain), x, TILES, 2), whole, atol=1e-6)
+    np.testing.assert_allclose(tiled_exactly(StagedGraph(model), x, TILES, 2), run_whole(model, x), atol=1e-6)

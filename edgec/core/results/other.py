@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import JsonValue, model_serializer, model_validator
+from pydantic import JsonValue, model_serializer
 
-from edgec.core.frozen import json_object
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.stage import StageResult
 
@@ -25,13 +24,13 @@ class CustomResult(StageResult):
     kind: ClassVar[str] = "custom"
     metrics: Mapping[str, JsonValue]
 
-    @model_validator(mode="before")
     @classmethod
-    def _of_flat(cls, given: Any) -> Any:
-        stored = json_object(given)
-        if stored is None or set(stored) <= {"final", "metrics"}:
-            return given
-        return {"metrics": stored, "final": stored.get("final")}
+    def of(cls, metrics: Mapping[str, JsonValue]) -> CustomResult:
+        """The result of what the function gave; its "final", where it has one, is the accuracy.
+
+        Raises pydantic's ValidationError for what is not JSON, or an accuracy that is not numbers by name.
+        """
+        return cls.model_validate({"metrics": metrics, "final": metrics.get("final")})
 
     @model_serializer
     def _to_flat(self) -> dict[str, JsonValue]:

@@ -56,6 +56,14 @@ class Target(Frozen):
             self.tolerance is not None and self.asked - self.reached > self.tolerance
         )
 
+    @model_serializer(mode="wrap")
+    def _without_tolerance(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """JSON has "tolerance" only where there is one."""
+        stored: dict[str, Any] = handler(self)
+        if self.tolerance is None:
+            del stored["tolerance"]
+        return stored
+
 
 class PrunePlan(Frozen):
     """What pruning leaves of a network, before anything is removed."""
@@ -122,7 +130,11 @@ class PruneResult(StageResult):
             tables.append(
                 Table("Layers fitted by least squares", ["layer"], [[name] for name in self.fitted])
             )
-        chart = KeptChannels("channels kept", [(row.name, row.before, row.kept) for row in self.layers])
+        chart = KeptChannels(
+            "channels kept",
+            [(row.name, row.before, row.kept) for row in self.layers],
+            [row.group for row in self.layers],
+        )
         return [Section("Channels", tables, [chart])]
 
 

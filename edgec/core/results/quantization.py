@@ -70,9 +70,11 @@ class ObserverTried(Frozen):
 
 
 class NeuralCompressor(Frozen):
-    """What Neural Compressor tried."""
+    """What Neural Compressor tried, the observer that it took, and how many ranges that gave."""
 
-    tried: tuple[ObserverTried, ...] = ()
+    tried: tuple[ObserverTried, ...]
+    observer: str
+    ranges: int
 
 
 class Equalized(Frozen):

@@ -1,0 +1,75 @@
+"""Watching modules run, only while a block runs: hooks never stay behind, modes come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
+# name, module, inputs and output of a module that has just run; what it gives, unless None, replaces the output
+Look = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
+
+
+@contextmanager
+def observing(net: nn.Module, which: Kinds | Iterable[str], look: Look) -> Iterator[None]:
+    """Call `look` after every run of the modules of the given types, or of the given names, while the block runs."""
+    if isinstance(which, type) or (
+        isinstance(which, tuple) and all(isinstance(kind, type) for kind in which)
+    ):
+        names = [name for name, module in net.named_modules() if isinstance(module, which)]
+    else:
+        names = [str(name) for name in which]
+    modules = [(name, net.get_submodule(name)) for name in names]
+    handles = [module.register_forward_hook(_hook(name, look)) for name, module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook(name: str, look: Look) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
+    return lambda module, inputs, output: look(name, module, inputs, output)
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Run a network in eval mode without gradients while the block runs; each module gets its own mode back."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def observed_pass(net: nn.Module, example: Tensor, which: Kinds | Iterable[str], look: Look) -> Any:
+    """The outputs of one pass in eval mode over `example` [n, c, h, w], on the network's device, observed by `look`."""
+    with evaluating(net), observing(net, which, look):
+        return net(example.to(next(net.parameters()).device))
+
+
+class _Reached(Exception):
+    """The module has run; the rest of the network is not needed."""
+
+
+def run_until(net: nn.Module, name: str, run: Callable[[], object]) -> tuple[Tensor, Tensor]:
+    """What the module `name` takes first and what it puts out when `run` runs the network, which stops there."""
+    seen: list[Tensor] = []
+
+    def stop(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.extend((inputs[0], output))
+        raise _Reached
+
+    with observing(net, [name], stop):
+        try:
+            run()
+        except _Reached:
+            pass
+    return seen[0], seen[1]
