@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgec.core.errors import Missing
+from edgec.core.grid import Ranges
 from edgec.core.outputs import tensors_of
 from edgec.onnx.export import free_sizes
-from edgec.quantization.calibration import Ranges, values_of
+from edgec.quantization.calibration import values_of
 from edgec.quantization.placement import keys_of
 from edgec.quantization.qat.network import Values, operators_of, same
 
