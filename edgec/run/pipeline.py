@@ -328,7 +328,9 @@ def _finish(
     started: float,
 ) -> Run:
     """Copy the artifacts, check the gates, write the stages, the report and the manifest."""
-    from edgec.report.summary import build_report
+    from edgec.core.results.kinds import record_of_json
+    from edgec.report.build import Finished, write_report
+    from edgec.report.model import Gate
 
     exported = next((m for m in reversed(line.stages.values()) if m["kind"] == "export"), {})
     profiled = next((m for m in reversed(line.stages.values()) if m["kind"] == "profile"), {})
@@ -344,20 +346,22 @@ def _finish(
     for index, (name, metrics) in enumerate(line.stages.items()):
         _write_json(folder.folder / "stages" / f"{index:02d}-{name}" / "metrics.json", metrics)
     run = Run(folder.folder, recipe, line.network, line.stages, verdicts, time.monotonic() - started)
-    build_report(
-        run.folder,
-        recipe=recipe,
-        task=task,
-        stages=line.stages,
-        gates=[v.to_json() for v in verdicts],
-        shipped=shipped_precision(recipe.gates, artifacts),
-        artifacts=target,
-        dense=line.dense,
-        network=line.network,
-        environment=environment(),
-        command=command,
-        seconds=run.seconds,
-        device=device,
+    write_report(
+        Finished(
+            run.folder,
+            recipe=recipe,
+            task=task,
+            records=[record_of_json(name, metrics) for name, metrics in line.stages.items()],
+            gates=[Gate.model_validate(v.to_json()) for v in verdicts],
+            shipped=shipped_precision(recipe.gates, artifacts),
+            artifacts=target,
+            dense=line.dense,
+            network=line.network,
+            environment=environment(),
+            command=command,
+            seconds=run.seconds,
+            device=device,
+        )
     )
     folder.finish(
         {

@@ -23,7 +23,7 @@ from edgec.onnx.export import with_fast_mish
 from edgec.onnx.graph import initializers
 from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
-from edgec.quantization.equalize import equalised
+from edgec.quantization.equalize import equalized
 from edgec.quantization.qat.network import fuse, tap_name, write_back
 from edgec.quantization.surgery import quantization_of
 from edgec.recipe import QuantizationAware
@@ -52,7 +52,7 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     plain, folded = folded_norms(start, example)
     if folded:
         network = network.with_surgery(Surgery("fold", folded), plain)
-    model = equalised(float_graph(plain, env), before.factors)
+    model = equalized(float_graph(plain, env), before.factors)
     net = network.build()
     _load(net, model)
     comparisons = comparisons_of(config, net, teacher, env)

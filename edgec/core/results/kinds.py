@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from edgec.core.errors import ExtensionError
@@ -11,7 +12,7 @@ from edgec.core.results.other import CustomResult, InputResult
 from edgec.core.results.profile import ProfileResult
 from edgec.core.results.pruning import DecomposeResult, PruneResult
 from edgec.core.results.quantization import QatResult, QuantizeResult
-from edgec.core.results.stage import StageResult
+from edgec.core.results.stage import Cost, StageRecord, StageResult
 from edgec.core.results.training import DistillResult, SparsifyResult, TrainResult
 from edgec.core.stage_spec import StageSpec
 from edgec.core.table import dotted
@@ -39,3 +40,18 @@ def _of_package(kind: str) -> type[StageResult]:
     except ExtensionError:
         return CustomResult
     return cast("type[StageResult]", dotted(row.result)) if isinstance(row, StageSpec) else CustomResult
+
+
+def record_of_json(name: str, stored: Mapping[str, Any]) -> StageRecord:
+    """A stage's record from its `metrics.json`, see `StageRecord.to_json`."""
+    own = dict(stored)
+    kind, cached, seconds = str(own.pop("kind")), bool(own.pop("cached", False)), own.pop("seconds", None)
+    cost = own.pop("cost", None)
+    return StageRecord(
+        name=name,
+        kind=kind,
+        result=result_of_json(kind, own),
+        cached=cached,
+        seconds=seconds,
+        cost=None if cost is None else Cost.model_validate(cost),
+    )

@@ -18,10 +18,11 @@ from torch._decomp import get_decompositions
 from torch.fx.graph import CodeGen
 
 from edgec.core.errors import StageError
+from edgec.core.grid import Ranges
 from edgec.core.taps import tapped
 from edgec.onnx.graph import producers
 from edgec.quantization.calibration import values_of
-from edgec.quantization.placement import Ranges, keys_of, place, quantizable
+from edgec.quantization.placement import keys_of, place, quantizable
 from edgec.quantization.qat.fake_quantizers import (
     ActivationQuantizer,
     BiasQuantizer,
@@ -206,8 +207,8 @@ def _weight_quantizer(
     form = formats.get(layer, EIGHT_BITS)
     if form.bucket is not None:
         return BucketQuantizer(layer, form.bits, form.bucket)
-    if form.points is not None:
-        return CodebookQuantizer(layer, form.bits, torch.tensor(form.points) / UNIT, learned_points)
+    if form.centroids is not None:
+        return CodebookQuantizer(layer, form.bits, torch.tensor(form.centroids) / UNIT, learned_points)
     start = None if form.steps is None else torch.tensor(form.steps)
     return WeightQuantizer(layer, weight, form.bits, ranges == "learned" and form.bits < 8, start)
 
