@@ -110,7 +110,8 @@ def _ranges(
 @contextmanager
 def _quietly() -> Iterator[None]:
     """It and what it stands on log and warn of every step, and start to when they are imported."""
-    os.environ.setdefault("LOGLEVEL", "ERROR")
+    level = os.environ.get("LOGLEVEL")
+    os.environ["LOGLEVEL"] = level or "ERROR"
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -119,3 +120,5 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        if level is None:
+            del os.environ["LOGLEVEL"]
