@@ -6,9 +6,12 @@ import json
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from edgec.core.errors import EdgecError, ProblemsError
+from edgec.core.results.table import Marked
+from edgec.core.results.table import Table as DescribedTable
 
 MOST_PROBLEMS = 200  # lines; the rest is counted
 
@@ -30,6 +33,16 @@ def show(table: Table) -> None:
     """Nothing of a table is cut: in a narrow terminal its lines are folded by the terminal."""
     needed = Console(width=1000).measure(table).maximum
     Console(width=max(needed, out.width)).print(table)
+
+
+def drawn(described: DescribedTable, named: int = 2) -> Table:
+    """A table of a result for the terminal; its first `named` columns are names."""
+    table = Table(title=escape(described.title))
+    for index, column in enumerate(described.columns):
+        table.add_column(column, justify="left" if index < named else "right", no_wrap=index < named)
+    for row in described.rows:
+        table.add_row(*(escape(cell.text if isinstance(cell, Marked) else str(cell)) for cell in row))
+    return table
 
 
 def show_json(tree: Any) -> None:

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from edgec.cli import exit_codes
-from edgec.cli.console import err, say, show, show_json, warn
+from edgec.cli.console import drawn, err, say, show, show_json, warn
 from edgec.cli.options import JsonOption, ThreadCountsOption, counts, parts, shapes
 
 if TYPE_CHECKING:
-    from edgec.core.results.profile import DeviceFigures, ProfileResult
+    from edgec.core.results.profile import ProfileResult
 
 
 def profile(
@@ -77,8 +75,15 @@ def _all_runtimes() -> list[str]:
 
 
 def _show_result(result: ProfileResult) -> None:
+    """The table of each device with its ratios, then conversions and int8 files."""
+    from edgec.report.latency_table import latency_table, ratio_lines
+
     for figures in result.devices:
-        _show_latency(figures)
+        show(drawn(latency_table(figures, brief=True)))
+        for reason in figures.reasons:
+            say(f"{figures.verdict}: {reason}")
+        for line in ratio_lines(figures):
+            say(line)
     for conversion in result.conversions:
         snr = conversion.snr_db
         near = "" if snr is None else f"{snr:.1f} dB from onnxruntime's outputs"
@@ -91,36 +96,3 @@ def _show_result(result: ProfileResult) -> None:
             say(f"  {left.layer} stays in float: {left.reason}")
         for lone in fusion.lone:
             say(f"  {lone.tensor} is dequantized: {lone.reason}")
-
-
-def _show_latency(figures: DeviceFigures) -> None:
-    """The table of one device, and its ratios."""
-    machine = "this machine" if figures.device == "local" else figures.device
-    table = Table(title=escape(f"latency on {machine}: {figures.verdict}"))
-    batched = any(cell.batch != 1 for cell in figures.cells)
-    for column in ("artifact", "runtime"):
-        table.add_column(column, no_wrap=True)
-    measured = ("threads", "median ms", "95 % interval", "p5", "p90", "p99", "peak MB", "runs")
-    for column in (*(("batch",) if batched else ()), *measured):
-        table.add_column(column, justify="right")
-    for cell in figures.cells:
-        table.add_row(
-            escape(str(cell.artifact)),
-            cell.runtime,
-            *([str(cell.batch)] if batched else []),
-            str(cell.threads),
-            f"{cell.median_ms:.2f}",
-            f"{cell.ci_low_ms:.2f}-{cell.ci_high_ms:.2f}",
-            *("" if value is None else f"{value:.2f}" for value in (cell.p5_ms, cell.p90_ms, cell.p99_ms)),
-            f"{cell.peak_rss_bytes / 1e6:.0f}" if cell.peak_rss_bytes else "",
-            str(cell.runs),
-        )
-    show(table)
-    for reason in figures.reasons:
-        say(f"{figures.verdict}: {reason}")
-    for ratio in figures.speedups:
-        batch = f", batch {ratio.batch}" if ratio.batch != 1 else ""
-        say(
-            f"{ratio.artifact} is {ratio.ratio:.2f} ({ratio.ci_low:.2f}-{ratio.ci_high:.2f}) times as fast as "
-            f"{ratio.against} with {ratio.threads} thread(s){batch} in {ratio.runtime}"
-        )

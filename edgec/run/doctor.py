@@ -60,9 +60,7 @@ def report() -> list[Row]:
             rows += look()
         except Exception as error:  # a broken installation must not hide the other rows
             what = look.__name__.strip("_")
-            rows.append(
-                Row(what, f"cannot be told: {type(error).__name__}: {error}", "reinstall edgec's packages")
-            )
+            rows.append(Row(what, f"failed: {type(error).__name__}: {error}", "reinstall edgec's packages"))
     return rows
 
 
@@ -114,7 +112,8 @@ def _providers() -> Iterator[Row]:
         return
     import onnxruntime
 
-    providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    available: list[str] = onnxruntime.get_available_providers()  # pyright: ignore[reportUnknownMemberType]
+    providers = [name.removesuffix("ExecutionProvider") for name in available]
     yield Row(
         "onnxruntime providers", ", ".join(providers), "" if "CPU" in providers else "pip install onnxruntime"
     )

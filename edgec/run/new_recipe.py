@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from defusedxml import ElementTree
@@ -167,6 +167,15 @@ def _coco(root: Path) -> dict[str, Any] | None:
     return {"format": "coco", "classes": classes, **splits}
 
 
+def _names_in(path: Path) -> list[str]:
+    """The classes of a YOLO data.yaml: `names` is a list, or maps index to name."""
+    tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    names: Any = cast("dict[str, Any]", tree).get("names", []) if isinstance(tree, dict) else []
+    return [
+        str(name) for name in (cast("dict[Any, Any]", names).values() if isinstance(names, dict) else names)
+    ]
+
+
 def _yolo(root: Path) -> dict[str, Any] | None:
     if not (root / "images").is_dir() or not (root / "labels").is_dir():
         return None
@@ -176,8 +185,7 @@ def _yolo(root: Path) -> dict[str, Any] | None:
         if path.is_file() and path.suffix == ".txt":
             classes = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         elif path.is_file():
-            named = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("names", [])
-            classes = [str(n) for n in (named.values() if isinstance(named, dict) else named)]
+            classes = _names_in(path)
         if classes:
             break
     if not classes:
