@@ -393,7 +393,7 @@ def compare(
     """Accuracy, size and latency of several runs side by side."""
     import edgec
 
-    found = edgec.compare(runs, output)
+    found = edgec.compare(runs, output).to_json()
     if json_out:
         import json
 

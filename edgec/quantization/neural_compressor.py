@@ -25,7 +25,7 @@ from edgec.core.outputs import tensors_of
 from edgec.onnx.export import free_sizes
 from edgec.quantization.calibration import Ranges, values_of
 from edgec.quantization.placement import keys_of
-from edgec.quantization.qat.network import Values, same
+from edgec.quantization.qat.network import Values, operators_of, same
 
 OBSERVERS = ("minmax", "kl")  # moving average of the extremes; histogram
 Evaluate = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]
@@ -97,10 +97,10 @@ def _ranges(
     values = [
         (node, value) for node, value in Values(copy.deepcopy(observed)).of(probe) if node.name in reached
     ]
-    keys = keys_of(model)
+    keys, operators = keys_of(model), operators_of(model)
     found: dict[str, tuple[float, float]] = {}
     for tensor, value in values_of(model, list(tensors), probe.numpy()).items():
-        node = same(values, value)
+        node = same(values, value, operators.get(tensor))
         if node is not None:
             found[keys.get(tensor, tensor)] = reached[node.name]
     return found

@@ -17,37 +17,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
+
+from pydantic import BaseModel
 
 from edgec.core.errors import EdgecError, GateBroken, Interrupted, RecipeError
 from edgec.core.events import Events, Listener, RunEnded, RunStarted, StageEnded, StageStarted
 from edgec.core.files import disk_error
 from edgec.core.network import Network, resolve_dotted
+from edgec.core.table import dotted
 from edgec.core.version import __version__
 from edgec.devices.inventory import reach
 from edgec.env import Env, World
-from edgec.recipe import (
-    CocoData,
-    Custom,
-    Decompose,
-    Distill,
-    Export,
-    FolderData,
-    PhotographsData,
-    Profile,
-    Prune,
-    QuantizationAware,
-    Quantize,
-    Recipe,
-    SignsData,
-    Sparsify,
-    Stage,
-    Taught,
-    Train,
-    VocData,
-    YoloData,
-    load,
-)
+from edgec.recipe import Custom, Export, Profile, Quantize, Recipe, Stage, Taught, load
+from edgec.recipe.stages import STAGES
+from edgec.recipe.tasks import TASKS
 from edgec.run.code_modules import modules_of, modules_of_network
 from edgec.run.code_version import code_behind
 from edgec.run.gates import Verdict, shipped_precision
@@ -60,7 +44,6 @@ from edgec.run.store import Result, Store, key_of
 from edgec.tasks.predictor import torch_predictor
 from edgec.tasks.protocol import Task
 
-TRAINING = (Train, Sparsify, Distill, QuantizationAware)
 StageResult = tuple[Network, dict[str, Any]]
 
 
@@ -187,11 +170,11 @@ def _walk(
     _measure_input(recipe, task, store, events, line, device, world)
     leading = True  # still before the first compressing stage
     for name, config in recipe.stages.items():
-        if leading and not isinstance(config, Train):
+        if leading and STAGES.row(config.kind).compresses:
             leading, line.dense = False, line.network
         parts = key_parts(config, recipe, task, line, device, world)
         key = key_of(parts)
-        anew = fresh or isinstance(config, Profile)  # latency is never taken from the store
+        anew = fresh or not STAGES.row(config.kind).cached  # latency is never taken from the store
         with stored(store, key, name, events, allow_code, world, anew) as result:
             cached = result is not None
             reason = "" if cached or world.rank else store.why(f"{recipe.name}-{name}", parts)
@@ -239,7 +222,7 @@ def _apply_and_store(
         task, name, events, line.dense, work / "scratch", work / f"out-{world.rank}", line.files, device,
         recipe.seed, world, line.network.allow_code,
     )  # fmt: skip
-    if world.rank == 0 or isinstance(config, TRAINING):
+    if world.rank == 0 or STAGES.row(config.kind).trains:
         shutil.rmtree(env.out, ignore_errors=True)
         for folder in (env.scratch, env.out):
             folder.mkdir(parents=True, exist_ok=True)
@@ -258,53 +241,15 @@ def _apply_and_store(
 
 
 def apply(config: Stage, network: Network, env: Env) -> StageResult:
-    """The stage function of a config's type. One lazy import, no registry."""
-    match config:
-        case Train():
-            from edgec.stages.train import train
-
-            return train(config, network, env)
-        case Sparsify():
-            from edgec.stages.sparsify import sparsify
-
-            return sparsify(config, network, env)
-        case Prune():
-            from edgec.stages.prune import prune
-
-            return prune(config, network, env)
-        case Decompose():
-            from edgec.stages.decompose import decompose
-
-            return decompose(config, network, env)
-        case Distill():
-            from edgec.stages.distill import distill
-
-            return distill(config, network, env)
-        case Quantize():
-            from edgec.stages.quantize import quantize
-
-            return quantize(config, network, env)
-        case QuantizationAware():
-            from edgec.stages.qad import qad
-
-            return qad(config, network, env)
-        case Export():
-            from edgec.stages.export import export
-
-            return export(config, network, env)
-        case Profile():
-            from edgec.stages.profile import profile
-
-            same, figures = profile(config, network, env)
-            return same, figures.model_dump(mode="json")
-        case Custom():
-            if not env.allow_code:
-                raise RecipeError(
-                    f"stages.{env.stage}.function {config.function!r} is your own code; pass --allow-code"
-                )
-            return resolve_dotted(config.function)(config, network, env)
-        case other:
-            assert_never(other)
+    """Run the function of a config's kind. Raises RecipeError for the user's own one without --allow-code."""
+    if isinstance(config, Custom):
+        if not env.allow_code:
+            raise RecipeError(
+                f"stages.{env.stage}.function {config.function!r} is your own code; pass --allow-code"
+            )
+        return resolve_dotted(config.function)(config, network, env)
+    changed, result = dotted(STAGES.row(config.kind).function)(config, network, env)
+    return changed, result.model_dump(mode="json") if isinstance(result, BaseModel) else result
 
 
 def key_parts(
@@ -330,7 +275,7 @@ def key_parts(
     }
     if isinstance(config, Taught):
         parts["teacher"] = teacher.digest
-    if isinstance(config, (Export, Quantize, QuantizationAware)):
+    if STAGES.row(config.kind).dense:
         parts["dense"] = line.dense.digest
     if isinstance(config, Profile):
         parts["artifacts"] = line.files_key
@@ -383,7 +328,9 @@ def _finish(
     started: float,
 ) -> Run:
     """Copy the artifacts, check the gates, write the stages, the report and the manifest."""
-    from edgec.report.summary import build_report
+    from edgec.core.results.kinds import record_of_json
+    from edgec.report.build import Finished, write_report
+    from edgec.report.model import Gate
 
     exported = next((m for m in reversed(line.stages.values()) if m["kind"] == "export"), {})
     profiled = next((m for m in reversed(line.stages.values()) if m["kind"] == "profile"), {})
@@ -399,20 +346,22 @@ def _finish(
     for index, (name, metrics) in enumerate(line.stages.items()):
         _write_json(folder.folder / "stages" / f"{index:02d}-{name}" / "metrics.json", metrics)
     run = Run(folder.folder, recipe, line.network, line.stages, verdicts, time.monotonic() - started)
-    build_report(
-        run.folder,
-        recipe=recipe,
-        task=task,
-        stages=line.stages,
-        gates=[v.to_json() for v in verdicts],
-        shipped=shipped_precision(recipe.gates, artifacts),
-        artifacts=target,
-        dense=line.dense,
-        network=line.network,
-        environment=environment(),
-        command=command,
-        seconds=run.seconds,
-        device=device,
+    write_report(
+        Finished(
+            run.folder,
+            recipe=recipe,
+            task=task,
+            records=[record_of_json(name, metrics) for name, metrics in line.stages.items()],
+            gates=[Gate.model_validate(v.to_json()) for v in verdicts],
+            shipped=shipped_precision(recipe.gates, artifacts),
+            artifacts=target,
+            dense=line.dense,
+            network=line.network,
+            environment=environment(),
+            command=command,
+            seconds=run.seconds,
+            device=device,
+        )
     )
     folder.finish(
         {
@@ -446,18 +395,8 @@ def devices_of(recipe: Recipe) -> list[str]:
 
 
 def make_task(recipe: Recipe, events: Events | None) -> Task:
-    """The task of a recipe, with its data."""
-    match recipe.data:
-        case SignsData() | VocData() | CocoData() | YoloData():
-            from edgec.tasks.detection.task import Detection
-
-            return Detection(recipe.data, recipe.loss, recipe.seed, events)
-        case PhotographsData() | FolderData():
-            from edgec.tasks.superres.task import SuperResolution
-
-            return SuperResolution(recipe.data, recipe.seed, events)
-        case other:
-            assert_never(other)
+    """The task of a recipe, with its data. Raises DataError that lists every problem of it."""
+    return dotted(TASKS.row(recipe.task).factory)(recipe, events)
 
 
 def join_world(device: str) -> World:

@@ -10,7 +10,8 @@ from edgec.core.errors import StageError
 from edgec.core.events import Events
 from edgec.devices.inventory import reach
 from edgec.pruning.cost import cost_of
-from edgec.recipe import Export, Profile, Prune, Train, Training, load
+from edgec.recipe import Export, Profile, Prune, Training, load
+from edgec.recipe.stages import STAGES
 from edgec.run.initial_network import check, initial_network
 from edgec.run.machine import choose_device
 from edgec.run.pipeline import Line, World, devices_of, key_parts, make_task, store_root
@@ -48,7 +49,7 @@ def plan(
     known = True  # the network so far is in the store, so keys can be told
     leading = True
     for name, config in checked.stages.items():
-        if leading and not isinstance(config, Train):
+        if leading and STAGES.row(config.kind).compresses:
             leading, line.dense = False, line.network
         result = None
         if known and not isinstance(config, Profile):

@@ -27,7 +27,8 @@ from edgec.onnx.parity import LEAST_DB_TO_TORCH, snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.integer_check import fusion, wanted
 from edgec.quantization.surgery import quantization_of
-from edgec.quantization.weights.pack import compact, packed
+from edgec.quantization.weights.compact import compact
+from edgec.quantization.weights.palettize import palettized
 from edgec.recipe import INTEGERS, Export
 from edgec.runtimes.artifact import predictor, write_artifact
 from edgec.tasks.predictor import torch_predictor
@@ -170,7 +171,7 @@ def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx
         quantization = quantization_of(source)
         assert quantization is not None
         graph = quantization.graph(graph)
-        graph = compact(packed(graph) if precision == "codebook" else graph)
+        graph = compact(palettized(graph) if precision == "codebook" else graph)
         kept = list(quantization.float_layers)
         return graph, {
             "fusion": fusion(graph, kept).model_dump(mode="json") | {"wanted": wanted(base, kept)},

@@ -30,15 +30,16 @@ from edgec.onnx.session import OnnxSession
 from edgec.pruning.cost import shapes_of, total
 from edgec.quantization.bias import corrections
 from edgec.quantization.calibration import Ranges, calibrate, magnitudes
-from edgec.quantization.equalize import equalised, factors
+from edgec.quantization.equalize import equalized, factors
 from edgec.quantization.integer_check import fusion, wanted
 from edgec.quantization.placement import convolutions, insert, place, quantizable, weights_of
 from edgec.quantization.sensitivity import outputs_on, sensitivity
 from edgec.quantization.surgery import Quantization
 from edgec.quantization.weights.buckets import levels_of
-from edgec.quantization.weights.codebook import first_points, huffman_bits, share_bits
+from edgec.quantization.weights.codebook import first_centroids, huffman_bits, share_bits
+from edgec.quantization.weights.compact import compact
 from edgec.quantization.weights.formats import EIGHT_BITS, UNIT, WeightFormat
-from edgec.quantization.weights.pack import compact, packed
+from edgec.quantization.weights.palettize import palettized
 from edgec.recipe import Export, Quantize
 from edgec.tasks.predictor import torch_predictor
 
@@ -50,7 +51,7 @@ BINS = 64  # of the histograms of weights
 
 
 def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Calibrate, equalise channels where it helps, measure each layer's sensitivity, and return layers to float (those of few
+    """Calibrate, equalize channels where it helps, measure each layer's sensitivity, and return layers to float (those of few
     bits: to 8 bits) until the metric is kept.
 
     Metrics: the accuracy of the int8 graph in onnxruntime against float, the sensitivity table, the fusion check, what
@@ -156,7 +157,7 @@ def measured(
     if reached is None:
         reached = env.task.evaluate(_predictor(graph, contract), "val")
     metric = env.task.metric
-    small = compact(packed(graph) if found.few_bits else graph).SerializeToString()
+    small = compact(palettized(graph) if found.few_bits else graph).SerializeToString()
     return {
         "final": dict(reached),
         "graph_bytes": len(small),
@@ -256,7 +257,7 @@ def _calibrated(
     ways: list[tuple[str, onnx.ModelProto, dict[str, Any]]] = [("calibrating", model, {})]
     told: dict[str, Any] = {}
     if config.backend == "onnxruntime":
-        ways.append(("calibrating equal channels", equalised(model, by_layer), by_layer))
+        ways.append(("calibrating equal channels", equalized(model, by_layer), by_layer))
     for what, graph, used in ways:
         ranges = calibrate(
             graph, tensors, images, config.calibration, config.percentile, config.batch,
@@ -318,7 +319,7 @@ def _formats(
         bits = share_bits(sizes, _gradients(net, layers, env), config.average_bits)
     found: dict[str, WeightFormat] = {}
     for layer, weight in weights.items():
-        points = first_points(torch.from_numpy(weight), 2 ** bits[layer], config.points)
+        points = first_centroids(torch.from_numpy(weight), 2 ** bits[layer], config.points)
         found[layer] = WeightFormat(bits[layer], tuple(round(float(p) * UNIT) for p in points))
     return found
 
@@ -358,10 +359,10 @@ def _weights_told(model: onnx.ModelProto, found: Quantization) -> list[dict[str,
             "bits": form.bits,
             "huffman_bits": round(huffman_bits(integers) / weight.size, 3),
         }
-        if form.points is not None:
+        if form.centroids is not None:
             relative = weight / (UNIT * form.scale(weight).reshape(-1, 1, 1, 1))
             counts, _ = np.histogram(relative, BINS, (-1, 1))
-            row |= {"points": [p / UNIT for p in form.points], "histogram": counts.tolist()}
+            row |= {"points": [p / UNIT for p in form.centroids], "histogram": counts.tolist()}
         rows.append(row)
     return rows
 

@@ -18,7 +18,7 @@ from edgec.onnx.scales import without_pairs
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.calibration import calibrate
 from edgec.quantization.placement import insert, place
-from edgec.quantization.weights.pack import compact
+from edgec.quantization.weights.compact import compact
 from edgec.runtimes.converters.mnn import compression, convert
 from edgec.runtimes.converters.ncnn import with_scales
 from edgec.runtimes.source import Source

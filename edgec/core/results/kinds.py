@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from edgec.core.results.export import ExportResult
@@ -9,7 +10,7 @@ from edgec.core.results.other import CustomResult, InputResult
 from edgec.core.results.profile import ProfileResult
 from edgec.core.results.pruning import DecomposeResult, PruneResult
 from edgec.core.results.quantization import QatResult, QuantizeResult
-from edgec.core.results.stage import StageResult
+from edgec.core.results.stage import Cost, StageRecord, StageResult
 from edgec.core.results.training import DistillResult, SparsifyResult, TrainResult
 
 RESULTS: dict[str, type[StageResult]] = {
@@ -25,3 +26,18 @@ def result_of_json(kind: str, stored: dict[str, Any]) -> StageResult:
     """A stage's result from its JSON. A kind that is not known is read as a stage of the user's own."""
     result = RESULTS.get(kind, CustomResult)
     return CustomResult.of(stored) if result is CustomResult else result.model_validate(stored)
+
+
+def record_of_json(name: str, stored: Mapping[str, Any]) -> StageRecord:
+    """A stage's record from its `metrics.json`, see `StageRecord.to_json`."""
+    own = dict(stored)
+    kind, cached, seconds = str(own.pop("kind")), bool(own.pop("cached", False)), own.pop("seconds", None)
+    cost = own.pop("cost", None)
+    return StageRecord(
+        name=name,
+        kind=kind,
+        result=result_of_json(kind, own),
+        cached=cached,
+        seconds=seconds,
+        cost=None if cost is None else Cost.model_validate(cost),
+    )

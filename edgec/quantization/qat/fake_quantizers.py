@@ -2,7 +2,7 @@
 
 Activations are unsigned and asymmetric, weights signed and symmetric for each output channel, as `qdq` stores them.
 Ranges start where calibration put them, and are learned, follow a moving average, or stay (Krishnamoorthi 2018,
-arXiv 1806.08342). Learned steps are in `learned_step`, weights that lie on learned points in `codebook`.
+arXiv 1806.08342). Learned steps are in `learned_step`, palettized weights in `codebook`.
 """
 
 from __future__ import annotations

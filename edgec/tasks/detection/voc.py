@@ -11,6 +11,8 @@ from defusedxml.common import DefusedXmlException
 
 from edgec.core.errors import DataError, Problem
 from edgec.images.reading import inside
+from edgec.recipe import VocData
+from edgec.tasks.detection.format import DetectionFormat, Found
 from edgec.tasks.detection.samples import Object, Raw
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG")
@@ -86,3 +88,17 @@ def _size(tree: Any, path: Path) -> tuple[int, int] | None:
     except ValueError:
         raise DataError([Problem(str(path), f"size {width} x {height} is no number", "correct it")]) from None
     return size if min(size) > 0 else None
+
+
+def _read(data: VocData, split: str) -> Found:
+    """Every set of a split, `train2007+train2012`."""
+    raws: list[Raw] = []
+    problems: list[Problem] = []
+    for name in getattr(data, split).split("+"):
+        more_raws, more_problems = read_voc(data.root, name)
+        raws += more_raws
+        problems += more_problems
+    return Found(raws, problems=problems)
+
+
+VOC = DetectionFormat(_read, lambda data: data.classes)

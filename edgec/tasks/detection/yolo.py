@@ -6,6 +6,8 @@ from pathlib import Path
 
 from edgec.core.errors import DataError, Problem
 from edgec.images.reading import inside, read_image
+from edgec.recipe import YoloData
+from edgec.tasks.detection.format import DetectionFormat, Found
 from edgec.tasks.detection.samples import Object, Raw
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -68,3 +70,11 @@ def _read_one(root: Path, path: Path) -> Raw:
     if problems:
         raise DataError(problems)
     return Raw(str(relative), path, objects, str(label))
+
+
+def _read(data: YoloData, split: str) -> Found:
+    raws, problems = read_yolo(data.root, getattr(data, split))
+    return Found(raws, problems=problems)
+
+
+YOLO = DetectionFormat(_read, lambda data: data.classes)

@@ -12,7 +12,7 @@ import numpy as np
 from edgec.core.errors import DataError, Problem
 from edgec.images.bicubic import bicubic_down, cropped
 from edgec.images.reading import SUFFIXES, inside, read_image
-from edgec.recipe import ImageSet
+from edgec.recipe import FolderData, ImageSet
 
 LEAST = 8  # pixels of a low-resolution side
 
@@ -124,3 +124,11 @@ def _problems_of(pair: Pair) -> list[Problem]:
 def built_in(set_name: str, images: Sequence[tuple[str, np.ndarray]], scale: int) -> list[Pair]:
     """Pairs of images in memory."""
     return [Pair(set_name, name, image, None, scale) for name, image in images]
+
+
+def read_folders(data: FolderData, split: str) -> tuple[list[Pair], list[Problem]]:
+    """The pairs of a split's folders, and what is wrong with others. Raises DataError where no folder is named."""
+    sets: Mapping[str, ImageSet] | None = getattr(data, split)
+    if sets is None:
+        raise DataError([Problem(f"data.{split}", "the recipe names no such split", f"add data.{split}")])
+    return pairs_of(data.root, sets, data.scale)
