@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+import edgec
 from edgec.core import errors
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "site"))
 
 from command_reference import command_page, commands  # noqa: E402
+from python_reference import public_names, python_page  # noqa: E402
 from recipe_reference import keys, recipe_page  # noqa: E402
 
 
@@ -41,6 +43,14 @@ def test_every_command_is_in_the_reference() -> None:
         for parameter in command.params:
             if parameter.param_type_name == "option" and not parameter.hidden:
                 assert f"`{parameter.opts[0]}" in page
+
+
+def test_every_public_name_is_in_the_python_reference() -> None:
+    page = python_page()
+    assert set(edgec.__all__) - {"__version__"} <= public_names().keys()
+    for place in public_names().values():
+        assert f"\n::: {place}\n" in page
+    assert "\n::: edgec.core.results.pruning\n" in page
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name)
