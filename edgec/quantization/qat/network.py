@@ -18,10 +18,11 @@ from torch._decomp import get_decompositions
 from torch.fx.graph import CodeGen
 
 from edgec.core.errors import StageError
+from edgec.core.grid import Ranges
 from edgec.core.taps import tapped
 from edgec.onnx.graph import producers
 from edgec.quantization.calibration import values_of
-from edgec.quantization.placement import Ranges, keys_of, place, quantizable
+from edgec.quantization.placement import keys_of, place, quantizable
 from edgec.quantization.qat.fake_quantizers import (
     ActivationQuantizer,
     BiasQuantizer,
