@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from edgec.api import check_devices, detect, evaluate, profile
     from edgec.recipe import Recipe, load
     from edgec.report.compare import compare
-    from edgec.run.pipeline import Run, compress
+    from edgec.run.pipeline import compress
+    from edgec.run.state import Run
     from edgec.tiles.upscale import upscale
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
 
 _HOME = {
     "compress": "edgec.run.pipeline",
-    "Run": "edgec.run.pipeline",
+    "Run": "edgec.run.state",
     "detect": "edgec.api",
     "check_devices": "edgec.api",
     "evaluate": "edgec.api",

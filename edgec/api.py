@@ -14,7 +14,7 @@ from edgec.core.network import Network
 from edgec.core.results.profile import ProfileResult
 from edgec.core.runtimes import RUNTIMES
 from edgec.recipe import Profile, load
-from edgec.run.pipeline import make_task
+from edgec.run.task import make_task
 from edgec.tasks.predictor import torch_predictor
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")

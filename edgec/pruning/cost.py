@@ -14,18 +14,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from edgec.core.observe import observed_pass
+from edgec.core.results.stage import Cost
 
 Masks = Mapping[str, np.ndarray]  # module name -> which channels stay
 FEW = 4  # input channels of a first layer (an image) that runtimes do not pad
-
-
-@dataclass(frozen=True)
-class Cost:
-    """`macs` and `padded_macs` are for one input of the example's size, convolutions and linear layers."""
-
-    params: int
-    macs: int
-    padded_macs: int
 
 
 @dataclass(frozen=True)
@@ -111,7 +103,7 @@ def total(
         params += weights + (o if s.bias else 0)
         macs += weights * s.positions
         padded += wide * s.positions
-    return Cost(params, macs, padded)
+    return Cost(params=params, macs=macs, padded_macs=padded)
 
 
 def cost_of(net: nn.Module, example: Tensor, block: int = 16) -> Cost:
@@ -119,4 +111,4 @@ def cost_of(net: nn.Module, example: Tensor, block: int = 16) -> Cost:
     shapes = shapes_of(net, example)
     cost = total(shapes, {}, {}, block)
     params = sum(p.numel() for p in net.parameters())
-    return Cost(params, cost.macs, cost.padded_macs)
+    return Cost(params=params, macs=cost.macs, padded_macs=cost.padded_macs)

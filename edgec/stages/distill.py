@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgec.core.errors import NetworkError, StageError
 from edgec.core.network import Network, resolve_dotted
+from edgec.core.results.training import DistillResult
 from edgec.core.taps import tapped
 from edgec.distillers.affinity import affinity
 from edgec.distillers.boxes import boxes
@@ -48,8 +49,8 @@ Features = Mapping[str, Tensor]
 Pair = tuple[str, str, str]  # label, the teacher's module, the student's module
 
 
-def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Train a network from a teacher with the recipe's terms, beside the task's loss. Metrics as those of training."""
+def distill(config: Distill, network: Network, env: Env) -> tuple[Network, DistillResult]:
+    """Train a network from a teacher with the recipe's terms, beside the task's loss."""
     student = network.build()
     teacher, digest = teacher_of(config, env)
     check_knowledge(config, student, teacher, env)
@@ -57,7 +58,7 @@ def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[
     connectors = make_connectors(config, pairs, student, teacher, env)
     with lesson(config, student, teacher, pairs, connectors, env) as loss:
         result = fit(student, loss, config, env, helpers=connectors if len(connectors) else None)
-    return network.with_weights(student), result.to_json() | {"teacher": digest}
+    return network.with_weights(student), DistillResult.of(result, teacher=digest)
 
 
 def teacher_of(config: Taught, env: Env) -> tuple[nn.Module, str]:

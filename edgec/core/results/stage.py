@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -52,15 +52,29 @@ class StageRecord:
     seconds: float | None = None
     cost: Cost | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """`metrics.json`: the result's own keys beside "kind", "cached", "seconds" and "cost"."""
-        told: dict[str, Any] = {
-            "kind": self.kind,
-            "cached": self.cached,
-            **self.result.model_dump(mode="json"),
-        }
+    def stored(self) -> dict[str, Any]:
+        """The record as the store keeps it: the result's own keys beside "kind", "seconds" and "cost"."""
+        tree: dict[str, Any] = {"kind": self.kind, **self.result.model_dump(mode="json")}
         if self.seconds is not None:
-            told["seconds"] = self.seconds
+            tree["seconds"] = self.seconds
         if self.cost is not None:
-            told["cost"] = self.cost.model_dump(mode="json")
-        return told
+            tree["cost"] = self.cost.model_dump(mode="json")
+        return tree
+
+    def to_json(self) -> dict[str, Any]:
+        """`metrics.json` of the run's folder: what the store keeps, and whether it was taken from there."""
+        return {"kind": self.kind, "cached": self.cached, **self.stored()}
+
+    @classmethod
+    def of_stored(cls, name: str, stored: Mapping[str, Any], cached: bool) -> StageRecord:
+        """The record of what `stored` gave. Raises pydantic's ValidationError for what is not of its kind."""
+        from edgec.core.results.kinds import result_of_json
+
+        tree = {
+            key: value for key, value in stored.items() if key not in ("kind", "seconds", "cost", "cached")
+        }
+        cost = stored.get("cost")
+        return cls(
+            name, stored["kind"], result_of_json(stored["kind"], tree), cached, stored.get("seconds"),
+            None if cost is None else Cost.model_validate(cost),
+        )  # fmt: skip
