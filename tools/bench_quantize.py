@@ -189,7 +189,10 @@ def measure(name: str, networks: Mapping[str, Path | None], out: Path, threads: 
     session = OnnxSession(files["onnxruntime default"], threads=2)
     contract = predictor(files["fp32"]).contract
     scores = task.evaluate(Predictor(lambda x: session.run({"images": x}), contract, 1), "test")
-    found["onnxruntime default"] = {"bytes": files["onnxruntime default"].stat().st_size, **_scores(scores.flat())}
+    found["onnxruntime default"] = {
+        "bytes": files["onnxruntime default"].stat().st_size,
+        **_scores(scores.flat()),
+    }
     timed = ("fp32", "fp16", "onnxruntime default", "ptq", "qad int8", "4 bit, learned codebook")
     timed = tuple(label for label in timed if label in files)
     linked: list[Path] = []

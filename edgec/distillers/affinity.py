@@ -7,12 +7,31 @@ the square of the places.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, PositiveInt
+
+from edgec.distillers.distiller import DistillerSpec, Lesson, each_tap
+from edgec.distillers.term import TappedTerm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class FeatureAffinity(TappedTerm):
+    """Feature affinity (FAKD, He et al., ICIP 2020): cosine similarities between all positions of a feature map."""
+
+    kind: Literal["affinity"]
+    pool: PositiveInt = Field(
+        default=12,
+        description="Height and width to which maps are averaged first; the affinity has pool^4 entries.",
+    )
 
 
 def affinity_map(feature: Tensor, size: tuple[int, int]) -> Tensor:
     """[n, c, h, w], averaged to `size` -> [n, size[0] * size[1], size[0] * size[1]]: cosines of all pairs of places."""
+    import torch.nn.functional as F
+
     places = F.normalize(F.adaptive_avg_pool2d(feature.float(), size).flatten(2), dim=1)
     return places.transpose(1, 2) @ places
 
@@ -25,3 +44,11 @@ def affinity(student: Tensor, teacher: Tensor, pool: int = 12) -> Tensor:
     height, width = (min(pool, s, t) for s, t in zip(student.shape[-2:], teacher.shape[-2:], strict=True))
     size = (int(height), int(width))
     return (affinity_map(student, size) - affinity_map(teacher, size)).abs().mean()
+
+
+def terms(term: FeatureAffinity, lesson: Lesson) -> dict[str, Tensor]:
+    """At every tap."""
+    return each_tap(lesson, lambda s, t: affinity(s, t, term.pool))
+
+
+AFFINITY = DistillerSpec("affinity", FeatureAffinity, terms)

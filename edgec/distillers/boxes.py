@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from edgec.distillers.distiller import DistillerSpec, Lesson, Observed, mean_over_teachers
+from edgec.distillers.term import Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Boxes(Term):
+    """Box regression outputs, weighted by the teacher's confidence (as in Chen et al., NeurIPS 2017)."""
+
+    kind: Literal["boxes"]
 
 
 def boxes(
@@ -19,6 +28,9 @@ def boxes(
 
     `objectness` [n, a, h, w] and `classes` [n, a, h, w, c] are the teacher's logits, one tensor a head.
     """
+    import torch
+    import torch.nn.functional as F
+
     total = torch.zeros((), device=student[0].device)
     seen = torch.zeros((), device=total.device)
     for s, t, o, c in zip(student, teacher, objectness, classes, strict=True):
@@ -26,3 +38,17 @@ def boxes(
         total = total + (F.smooth_l1_loss(s.float(), t.float(), reduction="none").sum(-1) * weight).sum()
         seen = seen + weight.sum()
     return total / seen.clamp(min=float(student[0].shape[0]))
+
+
+def terms(term: Boxes, lesson: Lesson) -> dict[str, Tensor]:
+    """Over all heads."""
+    mine = lesson.student.knowledge
+
+    def distance(teacher: Observed) -> Tensor:
+        theirs = teacher.knowledge
+        return boxes(mine["boxes"], theirs["boxes"], theirs["objectness"], theirs["classes"])
+
+    return mean_over_teachers(lesson, distance)
+
+
+BOXES = DistillerSpec("boxes", Boxes, terms, knowledge=("classes", "objectness", "boxes"))

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from edgec.core.values import NonNegative
+from edgec.distillers.distiller import DistillerSpec, Lesson, Observed, each_tap
+from edgec.distillers.term import TappedTerm
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
-class Connector(nn.Module):
-    """1x1 convolution and batch norm from the student's channels to the teacher's; trained beside the student."""
+class FitNet(TappedTerm):
+    """Hints (FitNets, arXiv 1412.6550): normalized features, through a 1 x 1 connector that trains with the student."""
 
-    def __init__(self, student_channels: int, teacher_channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(student_channels, teacher_channels, 1, bias=False)
-        self.bn = nn.BatchNorm2d(teacher_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
-
-
-def resized(feature: Tensor, like: Tensor) -> Tensor:
-    """`feature` at the resolution of `like`, bilinear where they differ."""
-    if feature.shape[-2:] == like.shape[-2:]:
-        return feature
-    return F.interpolate(feature, like.shape[-2:], mode="bilinear", align_corners=False)
+    kind: Literal["fitnet"]
+    weight: NonNegative = Field(default=10.0, description="Weight of the term in the loss.")
 
 
 def fitnet(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared error of L2-normalised features, summed and divided by the batch; a scalar. Both [n, c, h, w]."""
+    import torch.nn.functional as F
+
+    from edgec.distillers.connector import resized
+
     s, t = (F.normalize(f.float().flatten(1), dim=1) for f in (resized(student, teacher), teacher))
     return (s - t).square().sum() / teacher.shape[0]
+
+
+def terms(term: FitNet, lesson: Lesson) -> dict[str, Tensor]:
+    """At every tap."""
+    return each_tap(lesson, fitnet)
+
+
+def modules(term: FitNet, student: Observed, teacher: Observed) -> dict[str, nn.Module]:
+    """A connector at every tap, as in the paper."""
+    from edgec.distillers.connector import connectors
+
+    return connectors(student, teacher, always=True)
+
+
+FITNET = DistillerSpec("fitnet", FitNet, terms, modules=modules)

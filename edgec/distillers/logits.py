@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from pydantic import Field, PositiveFloat
+
+from edgec.distillers.distiller import DistillerSpec, Lesson, Observed, mean_over_teachers
+from edgec.distillers.term import Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Logits(Term):
+    """Class and objectness logits of a detector's heads (arXiv 1503.02531, with a sigmoid per class)."""
+
+    kind: Literal["logits"]
+    temperature: PositiveFloat = Field(default=3.0, description="Softening temperature of the sigmoids.")
 
 
 def binary_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 * KL(sigmoid(teacher / T) || sigmoid(student / T)), element by element."""
+    import torch.nn.functional as F
+
     s, t = student.float() / temperature, teacher.float() / temperature
     p = t.sigmoid()
     return temperature**2 * (
@@ -30,6 +44,8 @@ def logits(
     Lists have one tensor a head: classes [n, a, h, w, c], objectness [n, a, h, w]. Both sums are divided by the
     teacher's total objectness, the soft count of its objects (at least one an image), so that empty cells don't drown them.
     """
+    import torch
+
     total = torch.zeros((), device=student_classes[0].device)
     seen = torch.zeros((), device=total.device)
     for sc, so, tc, to in zip(
@@ -43,3 +59,19 @@ def logits(
         )
         seen = seen + weight.sum()
     return total / seen.clamp(min=float(student_classes[0].shape[0]))
+
+
+def terms(term: Logits, lesson: Lesson) -> dict[str, Tensor]:
+    """Over all heads."""
+    mine = lesson.student.knowledge
+
+    def distance(teacher: Observed) -> Tensor:
+        theirs = teacher.knowledge
+        return logits(
+            mine["classes"], mine["objectness"], theirs["classes"], theirs["objectness"], term.temperature
+        )
+
+    return mean_over_teachers(lesson, distance)
+
+
+LOGITS = DistillerSpec("logits", Logits, terms, knowledge=("classes", "objectness"))

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+from edgec.distillers.distiller import DistillerSpec, Lesson, mean_over_teachers
+from edgec.distillers.term import Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Output(Term):
+    """L1 between the outputs of teacher and student, for networks that output images."""
+
+    kind: Literal["output"]
 
 
 def output(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """A scalar: mean absolute difference of the outputs, averaged over them. Shapes are the same pair by pair."""
+    import torch
+
     pairs = zip(student, teacher, strict=True)
     return torch.stack([(s.float() - t.float()).abs().mean() for s, t in pairs]).mean()
+
+
+def terms(term: Output, lesson: Lesson) -> dict[str, Tensor]:
+    """Over all outputs."""
+    mine = lesson.student.knowledge["output"]
+    return mean_over_teachers(lesson, lambda teacher: output(mine, teacher.knowledge["output"]))
+
+
+OUTPUT = DistillerSpec("output", Output, terms, knowledge=("output",))

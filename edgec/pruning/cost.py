@@ -10,13 +10,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor, nn
 
 from edgec.core.observe import observed_pass
 from edgec.core.results.stage import Cost
 
-Masks = Mapping[str, np.ndarray]  # module name -> which channels stay
 FEW = 4  # input channels of a first layer (an image) that runtimes do not pad
 
 

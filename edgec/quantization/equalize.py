@@ -1,9 +1,9 @@
-"""Equal channels: every channel of a tensor is scaled to fill the range that int8 gives them all.
+"""Cross-layer equalization of activations: every channel of a tensor is scaled to fill the range that int8 gives them all.
 
 Where the operators between convolutions are positively homogeneous (f(s x) = s f(x) for s > 0: leaky ReLU, pooling,
 sums, concatenation, mean and standard deviation), a channel may be multiplied by any s > 0 behind the convolutions
 that make it and divided by it in those that read it: the network computes the same. Nagel et al. (2019,
-arXiv 1906.04721) equalise weights so; here it is the activations, for weights have a scale for each channel anyway.
+arXiv 1906.04721) equalize weights so; here it is the activations, for weights have a scale per channel anyway.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Tensor:
     degree: float = 1.0
 
 
-def coupled(model: onnx.ModelProto) -> tuple[dict[str, list[int]], dict[str, dict[str, list[int]]]]:
+def tied_channels(model: onnx.ModelProto) -> tuple[dict[str, list[int]], dict[str, dict[str, list[int]]]]:
     """Which channels are scaled alike: by tensor, and by layer for what it puts "out" and takes "in"; 0: fixed."""
     sets = _Channels()
     layers = {node.output[0]: layer for layer, node in convolutions(model).items()}
@@ -134,7 +134,7 @@ def factors(model: onnx.ModelProto, largest: Mapping[str, np.ndarray]) -> dict[s
     A channel's factor is what it lacks to the largest channel of its tensor, in the tensor where it lacks least: no
     tensor's range grows.
     """
-    tensors, ends = coupled(model)
+    tensors, ends = tied_channels(model)
     share: dict[int, float] = {}
     for name, reached in largest.items():
         if name in tensors and len(tensors[name]) == len(reached) and reached.max() > 0:
@@ -147,7 +147,7 @@ def factors(model: onnx.ModelProto, largest: Mapping[str, np.ndarray]) -> dict[s
     }
 
 
-def equalised(model: onnx.ModelProto, by_layer: Factors) -> onnx.ModelProto:
+def equalized(model: onnx.ModelProto, by_layer: Factors) -> onnx.ModelProto:
     """The graph with its convolutions' channels scaled by factors; it computes what it did.
 
     Raises StageError when a layer has other channels than the factors were made for.

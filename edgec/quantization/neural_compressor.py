@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgec.core.errors import Missing
+from edgec.core.grid import Ranges
 from edgec.core.outputs import tensors_of
 from edgec.core.results.quantization import NeuralCompressor, ObserverTried
 from edgec.onnx.export import free_sizes
-from edgec.quantization.calibration import Ranges, values_of
+from edgec.quantization.calibration import values_of
 from edgec.quantization.placement import keys_of
-from edgec.quantization.qat.network import Values, same
+from edgec.quantization.qat.network import Values, operators_of, same
 
 OBSERVERS = ("minmax", "kl")  # moving average of the extremes; histogram
 Evaluate = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]
@@ -98,10 +99,10 @@ def _ranges(
     values = [
         (node, value) for node, value in Values(copy.deepcopy(observed)).of(probe) if node.name in reached
     ]
-    keys = keys_of(model)
+    keys, operators = keys_of(model), operators_of(model)
     found: dict[str, tuple[float, float]] = {}
     for tensor, value in values_of(model, list(tensors), probe.numpy()).items():
-        node = same(values, value)
+        node = same(values, value, operators.get(tensor))
         if node is not None:
             found[keys.get(tensor, tensor)] = reached[node.name]
     return found
@@ -110,7 +111,8 @@ def _ranges(
 @contextmanager
 def _quietly() -> Iterator[None]:
     """It and what it stands on log and warn of every step, and start to when they are imported."""
-    os.environ.setdefault("LOGLEVEL", "ERROR")
+    level = os.environ.get("LOGLEVEL")
+    os.environ["LOGLEVEL"] = level or "ERROR"
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -119,3 +121,5 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        if level is None:
+            del os.environ["LOGLEVEL"]

@@ -8,10 +8,11 @@ from typing import Any
 
 import onnx
 
+from edgec.core.grid import Ranges
 from edgec.core.network import Network, Surgery
 from edgec.quantization.bias import Biases, corrected
-from edgec.quantization.equalize import Factors, equalised
-from edgec.quantization.placement import Ranges, insert
+from edgec.quantization.equalize import Factors, equalized
+from edgec.quantization.placement import insert
 from edgec.quantization.weights.formats import Formats, WeightFormat
 
 
@@ -19,9 +20,9 @@ from edgec.quantization.weights.formats import Formats, WeightFormat
 class Quantization:
     """Everything that integers need beside the float weights."""
 
-    ranges: Ranges  # by tensor, as `qdq.keys_of` names it
+    ranges: Ranges  # by tensor, as `placement.keys_of` names it
     float_layers: tuple[str, ...] = ()
-    factors: Factors = field(default_factory=dict[str, Any])  # of equal channels, by layer
+    factors: Factors = field(default_factory=dict[str, Any])  # of cross-layer equalization, by layer
     formats: Formats = field(default_factory=dict[str, WeightFormat])  # of weights; 8 bits where not named
     method: str = "percentile"  # of calibration
     activation_bits: int = 8
@@ -29,13 +30,13 @@ class Quantization:
 
     def graph(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """The int8 graph of a network's float graph. Raises StageError when that is not the one that was calibrated."""
-        made = corrected(equalised(model, self.factors), self.biases)
+        made = corrected(equalized(model, self.factors), self.biases)
         return insert(made, self.ranges, self.float_layers, formats=self.formats)
 
     @property
     def few_bits(self) -> bool:
-        """Whether some layer's weights lie on the points of a codebook, or are rounded alone."""
-        return self.weights_only or any(form.points is not None for form in self.formats.values())
+        """Whether some layer's weights are palettized, or are rounded alone."""
+        return self.weights_only or any(form.centroids is not None for form in self.formats.values())
 
     @property
     def weights_only(self) -> bool:

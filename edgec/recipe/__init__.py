@@ -7,6 +7,17 @@ is an error, with the nearest known key named.
 
 from __future__ import annotations
 
+from edgec.distillers.affinity import FeatureAffinity
+from edgec.distillers.boxes import Boxes
+from edgec.distillers.custom import CustomTerm
+from edgec.distillers.cwd import ChannelWise
+from edgec.distillers.fitnet import FitNet
+from edgec.distillers.logits import Logits
+from edgec.distillers.mse import MeanSquared
+from edgec.distillers.output import Output
+from edgec.distillers.pkd import Pearson
+from edgec.distillers.spatial_attention import SpatialAttention
+from edgec.distillers.term import Tap, TappedTerm, Term
 from edgec.recipe.base import (
     INTEGERS,
     Fraction,
@@ -19,6 +30,7 @@ from edgec.recipe.base import (
 )
 from edgec.recipe.classes import check_unique_classes
 from edgec.recipe.compression import Decompose, Prune, Quantize
+from edgec.recipe.data import Data
 from edgec.recipe.delivery import Export, Profile, TorchWays
 from edgec.recipe.detection import (
     Augment,
@@ -31,33 +43,15 @@ from edgec.recipe.detection import (
     VocData,
     YoloData,
 )
-from edgec.recipe.knowledge import (
-    Boxes,
-    ChannelWise,
-    CustomTerm,
-    Distill,
-    Distiller,
-    FeatureAffinity,
-    FitNet,
-    Logits,
-    MeanSquared,
-    Output,
-    Pearson,
-    QuantizationAware,
-    SpatialAttention,
-    Tap,
-    TappedTerm,
-    Taught,
-    Term,
-)
+from edgec.recipe.knowledge import Distill, Distiller, QuantizationAware, Taught
 from edgec.recipe.network import NetworkSource
-from edgec.recipe.recipe import STAGE_KINDS, Custom, Data, Gates, Recipe, Stage, load
+from edgec.recipe.recipe import Gates, Recipe, load
+from edgec.recipe.stages import Custom, Stage
 from edgec.recipe.superres import FolderData, ImagesBase, ImageSet, PhotographsData, Sets, SuperresData
 from edgec.recipe.training import Sparsify, Train, Training
 
 __all__ = [
     "INTEGERS",
-    "STAGE_KINDS",
     "Augment",
     "Boxes",
     "ChannelWise",

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
 from edgec.core.errors import ExtensionError
 from edgec.core.frozen import Frozen
 from edgec.core.runtimes import RUNTIMES
 from edgec.core.table import choices
+from edgec.core.values import Fraction, Name, NonNegative, Ratio
 
-Ratio = Annotated[float, Field(gt=0, lt=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
 Precision = Literal[
     "fp32", "fp16", "int8", "codebook"
 ]  # codebook: int8 whose weights are stored as 4-bit indices
@@ -36,7 +34,6 @@ RuntimeName = Annotated[
     AfterValidator(known_runtime),
     WithJsonSchema({"type": "string", "enum": [row.name for row in RUNTIMES.own]}),
 ]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
 
 __all__ = [
     "INTEGERS",

@@ -1,120 +1,26 @@
-"""Distillation terms, and the stages that train from a teacher."""
+"""The stages that train from a teacher."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
-from edgec.recipe.base import Fraction, Frozen, NonNegative
+from edgec.distillers.affinity import FeatureAffinity
+from edgec.distillers.boxes import Boxes
+from edgec.distillers.catalog import DISTILLERS
+from edgec.distillers.custom import CustomTerm
+from edgec.distillers.cwd import ChannelWise
+from edgec.distillers.fitnet import FitNet
+from edgec.distillers.logits import Logits
+from edgec.distillers.mse import MeanSquared
+from edgec.distillers.output import Output
+from edgec.distillers.pkd import Pearson
+from edgec.distillers.spatial_attention import SpatialAttention
+from edgec.recipe.base import Fraction, NonNegative
 from edgec.recipe.training import Training
-
-
-class Tap(Frozen):
-    """A named module of the teacher and the one of the student that answers it."""
-
-    teacher: str = Field(description="Module name in the teacher.")
-    student: str = Field(description="Module name in the student.")
-
-
-class Term(Frozen):
-    """One term of the distillation loss."""
-
-    weight: NonNegative = Field(default=1.0, description="Weight of the term in the loss.")
-    schedule: Literal["constant", "linear_down", "cosine_down", "linear_up"] = Field(
-        default="constant",
-        description="How the weight changes over the training: from 1 to 0, or from 0 to 1 times `weight`.",
-    )
-
-
-class TappedTerm(Term):
-    """A term that compares feature maps."""
-
-    taps: Literal["auto"] | tuple[str | Tap, ...] = Field(
-        default="auto",
-        description="Modules whose outputs are compared: names, or pairs of teacher and student. auto: the end of every "
-        "scale group.",
-    )
-
-
-class SpatialAttention(TappedTerm):
-    """Spatial attention transfer (arXiv 2306.01526, after 1612.03928): where a feature map has its energy."""
-
-    kind: Literal["spatial_attention"]
-    weight: NonNegative = Field(
-        default=1000.0, description="Weight of the term; attention maps have unit norm, so it is large."
-    )
-    mask: Literal["none", "boxes"] = Field(
-        default="none", description="boxes: only places inside labelled objects count (detection)."
-    )
-
-
-class Logits(Term):
-    """Class and objectness logits of a detector's heads (arXiv 1503.02531, with a sigmoid per class)."""
-
-    kind: Literal["logits"]
-    temperature: PositiveFloat = Field(default=3.0, description="Softening temperature of the sigmoids.")
-
-
-class Boxes(Term):
-    """Box regression outputs, weighted by the teacher's confidence (as in Chen et al., NeurIPS 2017)."""
-
-    kind: Literal["boxes"]
-
-
-class FitNet(TappedTerm):
-    """Hints (FitNets, arXiv 1412.6550): normalized features, through a 1 x 1 connector that trains with the student."""
-
-    kind: Literal["fitnet"]
-    weight: NonNegative = Field(default=10.0, description="Weight of the term in the loss.")
-
-
-class MeanSquared(TappedTerm):
-    """Mean squared error of features as they are, for students with the teacher's channels, as after decompose."""
-
-    kind: Literal["mse"]
-
-
-class ChannelWise(TappedTerm):
-    """Channel-wise distillation (arXiv 2011.13256): each channel as a distribution over places."""
-
-    kind: Literal["cwd"]
-    temperature: PositiveFloat = Field(default=1.0, description="Temperature of the spatial softmax.")
-
-
-class Pearson(TappedTerm):
-    """PKD (arXiv 2207.02039): features up to scale and offset, by Pearson correlation."""
-
-    kind: Literal["pkd"]
-    weight: NonNegative = Field(default=10.0, description="Weight of the term in the loss.")
-
-
-class Output(Term):
-    """L1 between the outputs of teacher and student, for networks that output images."""
-
-    kind: Literal["output"]
-
-
-class FeatureAffinity(TappedTerm):
-    """Feature affinity (FAKD, He et al., ICIP 2020): cosine similarities between all positions of a feature map."""
-
-    kind: Literal["affinity"]
-    pool: PositiveInt = Field(
-        default=12,
-        description="Height and width to which maps are averaged first; the affinity has pool^4 entries.",
-    )
-
-
-class CustomTerm(TappedTerm):
-    """The user's own distiller: `package.module:function`, behind --allow-code."""
-
-    kind: Literal["custom"]
-    function: str = Field(
-        description="`package.module:function`; takes student and teacher features, returns a scalar."
-    )
-    options: dict[str, JsonValue] = Field(default={}, description="Keyword arguments of the function.")
-
+from edgec.recipe.union import OfPackages
 
 Distiller = Annotated[
     SpatialAttention
@@ -128,6 +34,7 @@ Distiller = Annotated[
     | FeatureAffinity
     | CustomTerm,
     Field(discriminator="kind"),
+    OfPackages(DISTILLERS, "kind", lambda row: row.term),
 ]
 
 

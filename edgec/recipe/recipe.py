@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
-    JsonValue,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -18,47 +17,16 @@ from pydantic import (
 
 from edgec.core.errors import RecipeError
 from edgec.recipe.base import INTEGERS, Frozen, Name, NonNegative, Precision
-from edgec.recipe.compression import Decompose, Prune, Quantize
-from edgec.recipe.delivery import Export, Profile
-from edgec.recipe.detection import DetectionData, Loss
-from edgec.recipe.knowledge import Distill, QuantizationAware
+from edgec.recipe.compression import Quantize
+from edgec.recipe.data import DATA, Data
+from edgec.recipe.delivery import Export
+from edgec.recipe.detection import Loss
+from edgec.recipe.knowledge import QuantizationAware
 from edgec.recipe.network import NetworkSource
 from edgec.recipe.paths import resolve_paths
-from edgec.recipe.superres import ImagesBase, SuperresData
-from edgec.recipe.training import Sparsify, Train
+from edgec.recipe.stages import STAGES, Stage
+from edgec.recipe.tasks import TASKS, TaskName
 from edgec.recipe.yaml_source import Source, apply_overrides, find_recipe, parse, problems_of
-
-Data = Annotated[DetectionData | SuperresData, Field(discriminator="format")]
-
-
-class Custom(Frozen):
-    """The user's own stage: `package.module:function`, behind --allow-code."""
-
-    kind: Literal["custom"]
-    function: str = Field(
-        description="`package.module:function`; takes (config, network, env), returns the network and metrics."
-    )
-    options: dict[str, JsonValue] = Field(
-        default={}, description="Options of the function, which reads them from `config.options`."
-    )
-
-
-Stage = Annotated[
-    Train | Sparsify | Prune | Decompose | Distill | Quantize | QuantizationAware | Export | Profile | Custom,
-    Field(discriminator="kind"),
-]
-STAGE_KINDS = (
-    "train",
-    "sparsify",
-    "prune",
-    "decompose",
-    "distill",
-    "quantize",
-    "qad",
-    "export",
-    "profile",
-    "custom",
-)
 
 
 class Gates(Frozen):
@@ -94,7 +62,7 @@ class Recipe(Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")] = Field(
         description="Name of the recipe; runs are called NAME-1, NAME-2 and so on."
     )
-    task: Literal["detection", "superres"] = Field(description="What the network is for.")
+    task: TaskName = Field(description="What the network is for.")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
         default=0,
         description="Seed of all random numbers; the same seed gives the same result on one machine.",
@@ -112,12 +80,13 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _data_of_the_task(self) -> Self:
-        detection = not isinstance(self.data, ImagesBase)
-        if detection != (self.task == "detection"):
-            formats = "signs, voc, coco, yolo" if self.task == "detection" else "photographs, images"
-            raise ValueError(f"task {self.task} takes data.format {formats}, not {self.data.format}")
-        if self.task == "superres" and self.loss != Loss():
-            raise ValueError("loss has the terms of detection; super-resolution trains on L1 alone")
+        formats = [row.name for row in DATA.rows() if row.task == self.task]
+        if self.data.format not in formats:
+            raise ValueError(
+                f"task {self.task} takes data.format {', '.join(formats)}, not {self.data.format}"
+            )
+        if not TASKS.row(self.task).takes_loss and self.loss != Loss():
+            raise ValueError(f"loss has the terms of detection; the task {self.task} has none of them")
         return self
 
     @model_validator(mode="after")
@@ -159,7 +128,7 @@ class Recipe(Frozen):
         filled: dict[Any, Any] = {}
         for name, body in stages.items():
             body = {} if body is None else body
-            if isinstance(body, Mapping) and "kind" not in body and name in STAGE_KINDS:
+            if isinstance(body, Mapping) and "kind" not in body and name in STAGES.names():
                 body = {"kind": name, **body}
             filled[name] = body
         return filled

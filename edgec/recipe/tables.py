@@ -6,5 +6,9 @@ from typing import Any
 
 from edgec.core.runtimes import RUNTIMES
 from edgec.core.table import Table
+from edgec.distillers.catalog import DISTILLERS
+from edgec.recipe.data import DATA
+from edgec.recipe.stages import STAGES
+from edgec.recipe.tasks import TASKS
 
-TABLES: tuple[Table[Any], ...] = (RUNTIMES,)
+TABLES: tuple[Table[Any], ...] = (TASKS, DATA, STAGES, DISTILLERS, RUNTIMES)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from edgec.core.metric import short
+
 WIDTH, HEIGHT = 560, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
 
@@ -32,18 +34,6 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [k * 10.0**p for p in powers for k in leading if low <= k * 10.0**p <= high]
 
 
-def number(value: float) -> str:
-    """A number as a person reads it."""
-    size = abs(value)
-    if size >= 1e9:
-        return f"{value / 1e9:.3g} G"
-    if size >= 1e6:
-        return f"{value / 1e6:.3g} M"
-    if size >= 1e4:
-        return f"{value / 1e3:.3g} k"
-    return f"{value:.4g}"
-
-
 class Plot:
     """A rectangle with axes; drawing goes through its scales."""
 
@@ -68,12 +58,12 @@ class Plot:
                 f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             )
             self.parts.append(
-                f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>'
+                f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>'
             )
         for value in ticks(self.x0, self.x1, 6):
             self.parts.append(
                 f'<text class="tick" x="{self.px(value):.1f}" y="{self.height - BOTTOM + 15}" '
-                f'text-anchor="middle">{number(value)}</text>'
+                f'text-anchor="middle">{short(value)}</text>'
             )
         self.parts.append(
             f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{self.height - 4}" '
@@ -134,7 +124,7 @@ def scatter(
         fill = colour(index) if name in front else "none"
         plot.parts.append(
             f'<circle cx="{plot.px(x):.1f}" cy="{plot.py(y):.1f}" r="5" fill="{fill}" stroke="{colour(index)}" '
-            f'stroke-width="2"><title>{escape(name)}: {number(x)}, {number(y)}</title></circle>'
+            f'stroke-width="2"><title>{escape(name)}: {short(x)}, {short(y)}</title></circle>'
         )
     return plot.svg() + legend(list(at))
 
@@ -165,7 +155,7 @@ def _columns(plot: Plot, edges: Sequence[float], counts: Sequence[float], fill: 
 
 
 def points(title: str, counts: Sequence[float], at: Sequence[float], x_label: str) -> str:
-    """A histogram over -1..1 with a line at each of a codebook's points."""
+    """A histogram over -1..1 with a line at each centroid of a codebook."""
     highest = max(counts, default=0)
     if highest <= 0:
         return ""
@@ -179,24 +169,26 @@ def points(title: str, counts: Sequence[float], at: Sequence[float], x_label: st
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{plot.py(0):.1f}" y2="{plot.py(highest):.1f}" stroke="{colour(1)}" '
             'stroke-width="1.2"/>'
         )
-    return plot.svg() + legend(["weights", "points"])
+    return plot.svg() + legend(["weights", "centroids"])
 
 
-def kept_channels(title: str, layers: Sequence[Mapping[str, object]]) -> str:
-    """A column for each layer: channels before as an outline, kept as a filled bar, coloured by group."""
+def kept_channels(title: str, layers: Sequence[tuple[str, int, int]], groups: Sequence[str] = ()) -> str:
+    """A column for each layer (name, channels before, kept): before as an outline, kept as a filled bar, coloured by the
+    layer's group where `groups` names one for each.
+    """
     if not layers:
         return ""
-    groups = list(dict.fromkeys(str(layer["group"]) for layer in layers))
-    most = max(_int(layer["before"]) for layer in layers)
+    group_of = list(groups) or [""] * len(layers)
+    named = list(dict.fromkeys(group_of))
+    most = max(before for _, before, _ in layers)
     plot = Plot(title, (0, len(layers)), (0, most * 1.05), 240)
     plot.axes("layers in the order of execution", "channels")
     step = plot.px(1) - plot.px(0)
-    for index, layer in enumerate(layers):
-        before, kept = _int(layer["before"]), _int(layer["kept"])
-        shade = colour(groups.index(str(layer["group"])))
+    for index, ((name, before, kept), group) in enumerate(zip(layers, group_of, strict=True)):
+        shade = colour(named.index(group))
         x = plot.px(index) + 0.1 * step
-        told = escape(f"{layer['name']} ({layer['group']}): {kept} of {before} channels kept")
-        plot.parts.append(f"<g><title>{told}</title>")
+        label = f"{name} ({group})" if group else name
+        plot.parts.append(f"<g><title>{escape(f'{label}: {kept} of {before} channels kept')}</title>")
         for value, style in (
             (before, f'fill="none" stroke="{shade}" stroke-opacity="0.6"'),
             (kept, f'fill="{shade}"'),
@@ -206,7 +198,7 @@ def kept_channels(title: str, layers: Sequence[Mapping[str, object]]) -> str:
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{0.8 * step:.1f}" height="{plot.py(0) - y:.1f}" {style}/>'
             )
         plot.parts.append("</g>")
-    return plot.svg() + legend(groups)
+    return plot.svg() + (legend(named) if groups else "")
 
 
 def strips(title: str, samples: Mapping[str, Sequence[float]], x_label: str) -> str:
@@ -234,7 +226,7 @@ def strips(title: str, samples: Mapping[str, Sequence[float]], x_label: str) -> 
     for value in log_ticks(0.9 * low, 1.1 * high) if log else ticks(plot.x0, plot.x1, 5):
         plot.parts.append(
             f'<line class="grid" x1="{at(value):.1f}" x2="{at(value):.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
-            f'<text class="tick" x="{at(value):.1f}" y="{height - BOTTOM + 15}" text-anchor="middle">{number(value)}</text>'
+            f'<text class="tick" x="{at(value):.1f}" y="{height - BOTTOM + 15}" text-anchor="middle">{short(value)}</text>'
         )
     for index, (name, values) in enumerate(samples.items()):
         y = TOP + row * (index + 0.5)
@@ -273,11 +265,6 @@ def bars(title: str, values: Mapping[str, float], unit: str) -> str:
         plot.parts.append(
             f'<text class="tick" x="{label - 6}" y="{y + 13}" text-anchor="end">{escape(name[:38])}</text>'
             f'<rect x="{label}" y="{y + 3}" width="{max(width, 0.5):.1f}" height="13" fill="{colour(0)}"/>'
-            f'<text class="tick" x="{label + width + 5:.1f}" y="{y + 13}">{number(value)} {escape(unit)}</text>'
+            f'<text class="tick" x="{label + width + 5:.1f}" y="{y + 13}">{short(value)} {escape(unit)}</text>'
         )
     return plot.svg()
-
-
-def _int(value: object) -> int:
-    assert isinstance(value, int)
-    return value

@@ -1,39 +1,16 @@
-"""How figures are written in tables: with their units, signs and digits."""
+"""How figures are written in tables: with their units and digits. Metrics write their own values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-Data = Mapping[str, Any]
-MISSING = "not measured"
+from edgec.core.metric import MISSING
+from edgec.core.results.profile import Speedup
 
 
 def percent(before: float | None, after: float | None) -> str:
+    """The change, as a share of what it was."""
     if not before or after is None:
         return ""
     return f"{100 * (after / before - 1):+.1f} %"
-
-
-def titled(metric: Data) -> str:
-    """A metric's title with its unit."""
-    return f"{metric['title']} {metric['unit']}".rstrip()
-
-
-def told(metric: Data, value: float | None) -> str:
-    return MISSING if value is None else f"{value:.{metric['digits']}f}"
-
-
-def signed(value: float | None, digits: int) -> str:
-    """With its sign; what rounds to zero has no minus."""
-    return MISSING if value is None else f"{round(value, digits) + 0.0:+.{digits}f}"
-
-
-def change(metric: Data, before: float, after: float) -> str:
-    """The change of a metric, in its unit or, for a share, in points."""
-    if metric["share"]:
-        return f"{signed(100 * (after - before), 2)} points"
-    return f"{signed(after - before, metric['digits'])} {metric['unit']}".rstrip()
 
 
 def exact(value: float | None) -> str:
@@ -43,16 +20,16 @@ def exact(value: float | None) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
 
 
-def interval(cell: Data) -> str:
+def interval(median_ms: float, low_ms: float, high_ms: float) -> str:
     """A median with its 95 % interval, ms."""
-    return f"{cell['median_ms']:.2f} ({cell['ci_low_ms']:.2f} to {cell['ci_high_ms']:.2f})"
+    return f"{median_ms:.2f} ({low_ms:.2f} to {high_ms:.2f})"
 
 
-def optional(value: float | None) -> str:
-    """With one digit; empty where there is no figure."""
-    return "" if value is None else f"{value:.1f}"
+def optional(value: float | None, digits: int = 1) -> str:
+    """Empty where there is no figure."""
+    return "" if value is None else f"{value:.{digits}f}"
 
 
-def ratio_text(ratio: Data | None) -> str:
+def ratio_text(ratio: Speedup | None) -> str:
     """A speed-up with its 95 % interval; empty where there is none."""
-    return f"{ratio['ratio']:.2f} x ({ratio['ci_low']:.2f} to {ratio['ci_high']:.2f})" if ratio else ""
+    return f"{ratio.ratio:.2f} x ({ratio.ci_low:.2f} to {ratio.ci_high:.2f})" if ratio else ""

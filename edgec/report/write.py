@@ -1,75 +1,118 @@
-"""The report of a run: report.json (the figures), report.html and report.md (the same, for people)."""
+"""The three files of a report: report.json (the figures), report.html and report.md (the same, for people)."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import numpy as np
 
 from edgec.core.files import write_atomic
-from edgec.report.tables import view
+from edgec.core.results.table import Cell, Marked, Table
+from edgec.report.drawn import DrawnSection, StageSection, drawn
+from edgec.report.latency import DeviceSection, device_sections
+from edgec.report.model import Report
+from edgec.report.tables import (
+    Tile,
+    artifacts_table,
+    gates_table,
+    inout_table,
+    scale_groups,
+    stages_table,
+    tiles,
+    ways_table,
+)
 
 
-def write(folder: Path, data: Mapping[str, Any], pictures: list[dict[str, str]]) -> None:
-    """Write the three files. `data` is JSON; `pictures` have caption, mime and base64, and go into the page alone."""
-    finite = _finite(data)
-    write_atomic(folder / "report.json", json.dumps(finite, indent=1, allow_nan=False, default=str).encode())
-    shown = view(finite)
-    page = rendered("page.html", shown["recipe"], {**shown, "pictures": pictures})
-    write_atomic(folder / "report.html", page.encode())
+@dataclass(frozen=True)
+class Image:
+    """A picture, in the page alone."""
+
+    caption: str
+    mime: str
+    base64: str
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that the page shows; a part that was not run has empty tables."""
+
+    report: Report
+    tiles: Sequence[Tile]
+    gates: Table
+    inout: Table
+    stages: Table
+    artifacts: Table
+    ways: Table
+    devices: Sequence[DeviceSection]
+    sections: Sequence[DrawnSection]  # of the stages
+    pictures: Sequence[Image]
+
+
+def write(folder: Path, report: Report, sections: Sequence[StageSection], pictures: Sequence[Image]) -> None:
+    """Write the three files into a folder. `sections` are what the stages have to show."""
+    text = json.dumps(report.model_dump(mode="json"), indent=1, allow_nan=False)
+    write_atomic(folder / "report.json", text.encode())
+    shown = view(report, sections, pictures)
+    write_atomic(folder / "report.html", rendered("page.html", report.recipe, shown).encode())
     write_atomic(folder / "report.md", markdown(shown).encode())
 
 
-def rendered(template: str, title: str, d: Mapping[str, Any]) -> str:
+def view(report: Report, sections: Sequence[StageSection], pictures: Sequence[Image]) -> View:
+    return View(
+        report=report,
+        tiles=tiles(report),
+        gates=gates_table(report),
+        inout=inout_table(report),
+        stages=stages_table(report),
+        artifacts=artifacts_table(report),
+        ways=ways_table(report),
+        devices=device_sections(report, scale_groups(report)),
+        sections=drawn(sections),
+        pictures=pictures,
+    )
+
+
+def rendered(template: str, title: str, d: object) -> str:
     """A page of this package, with its data."""
     loader = jinja2.FunctionLoader(lambda name: (resources.files("edgec.report") / name).read_text("utf-8"))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=loader)
     return environment.get_template(template).render(title=title, d=d)
 
 
-def _finite(tree: Any) -> Any:
-    """JSON has no NaN: what was not measured is null. Numpy's numbers become Python's."""
-    if isinstance(tree, np.generic):
-        tree = tree.item()
-    if isinstance(tree, Mapping):
-        return {str(k): _finite(v) for k, v in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_finite(v) for v in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
-
-
-def markdown(shown: Mapping[str, Any]) -> str:
+def markdown(shown: View) -> str:
     """The tables of the page as Markdown."""
-    lines = [f"# {shown['recipe']}", "", f"{shown['task']}, {shown['date']}, {shown['seconds']:.0f} s", ""]
-    if shown["gates"]:
-        lines += ["**every gate kept**" if shown["kept"] else "**a gate is broken**", ""]
-    titles = {"gates": "Gates", "inout": "In and out", "stages": "Stages", "artifacts": "Artifacts"}
-    for key, title in titles.items():
-        lines += _table(title, shown["columns"][key], shown[f"{key.removesuffix('s')}_rows"])
-    for device in shown["devices"]:
-        on = f" on {device['device']}"
-        lines += _table(f"Latency{on}", shown["columns"]["latency"], device["latency_rows"])
-        lines += _table(f"Runtimes{on}", device["runtime_columns"], device["runtime_rows"])
-        lines += _table(f"Not measured{on}", ["artifact", "runtime", "why"], device["refused_rows"])
-    if shown["notes"]:
-        lines += ["## Notes", ""] + [f"- {n['message']}" for n in shown["notes"]] + [""]
-    lines += ["## To reproduce", "", "    " + shown["command"], ""]
+    report = shown.report
+    lines = [f"# {report.recipe}", "", f"{report.task}, {report.date}, {report.seconds:.0f} s", ""]
+    if report.gates:
+        lines += ["**every gate kept**" if report.kept else "**a gate is broken**", ""]
+    for table in (shown.gates, shown.inout, shown.stages, shown.artifacts):
+        lines += _table(table, table.title)
+    for device in shown.devices:
+        lines += _table(device.latency, f"Latency on {device.device}")
+        lines += _table(device.runtimes, device.runtimes.title)
+        lines += _table(device.refused, device.refused.title)
+    for section in shown.sections:
+        for table in section.tables:
+            lines += _table(table, table.title or section.title)
+    lines += _table(shown.ways, shown.ways.title)
+    if report.notes:
+        lines += ["## Notes", ""] + [f"- {note.message}" for note in report.notes] + [""]
+    lines += ["## To reproduce", "", "    " + report.command, ""]
     return "\n".join(lines)
 
 
-def _table(title: str, columns: list[str], rows: list[list[Any]]) -> list[str]:
+def _table(table: Table, title: str) -> list[str]:
     """Lines; none without rows."""
-    if not rows:
+    if not table.rows:
         return []
-    body = [_row([c["text"] if isinstance(c, Mapping) else c for c in row]) for row in rows]
-    return [f"## {title}", "", _row(columns), _row(["---"] * len(columns)), *body, ""]
+    head = [_row(table.columns), _row(["---"] * len(table.columns))]
+    return [f"## {title}", "", *head, *(_row(row) for row in table.rows), ""]
 
 
-def _row(cells: list[Any]) -> str:
-    return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+def _row(cells: Sequence[Cell]) -> str:
+    texts = [cell.text if isinstance(cell, Marked) else str(cell) for cell in cells]
+    return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"

@@ -5,34 +5,23 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, assert_never
+from dataclasses import dataclass, replace
+from typing import Any
 
-from edgec.core.errors import RecipeError
+from edgec.core.errors import RecipeError, StageError
 from edgec.core.network import Network, resolve_dotted
+from edgec.core.results.kinds import record_of_json
 from edgec.core.results.other import CustomResult, InputResult
 from edgec.core.results.stage import StageRecord, StageResult
+from edgec.core.table import dotted
 from edgec.env import Env
-from edgec.recipe import (
-    Custom,
-    Decompose,
-    Distill,
-    Export,
-    Profile,
-    Prune,
-    QuantizationAware,
-    Quantize,
-    Sparsify,
-    Stage,
-    Train,
-)
+from edgec.recipe import Custom, Stage
+from edgec.recipe.stages import STAGES
 from edgec.run.keys import input_parts, key_parts
 from edgec.run.sharing import shared, stored
 from edgec.run.state import RunContext, RunState
 from edgec.run.store import Result, key_of
 from edgec.tasks.predictor import torch_predictor
-
-TRAINING = (Train, Sparsify, Distill, QuantizationAware)
 
 
 @dataclass(frozen=True)
@@ -49,62 +38,34 @@ class Work:
     def of(cls, name: str, config: Stage, context: RunContext, state: RunState) -> Work:
         parts = key_parts(config, context, state)
         # latency is never taken from the store
-        return cls(name, config, key_of(parts), parts, context.fresh or isinstance(config, Profile))
+        anew = context.fresh or not STAGES.row(config.kind).cached
+        return cls(name, config, key_of(parts), parts, anew)
 
 
 def apply(config: Stage, network: Network, env: Env) -> tuple[Network, StageResult]:
-    """The stage function of a config's type. One lazy import, no registry."""
-    match config:
-        case Train():
-            from edgec.stages.train import train
-
-            return train(config, network, env)
-        case Sparsify():
-            from edgec.stages.sparsify import sparsify
-
-            return sparsify(config, network, env)
-        case Prune():
-            from edgec.stages.prune import prune
-
-            return prune(config, network, env)
-        case Decompose():
-            from edgec.stages.decompose import decompose
-
-            return decompose(config, network, env)
-        case Distill():
-            from edgec.stages.distill import distill
-
-            return distill(config, network, env)
-        case Quantize():
-            from edgec.stages.quantize import quantize
-
-            return quantize(config, network, env)
-        case QuantizationAware():
-            from edgec.stages.qad import qad
-
-            return qad(config, network, env)
-        case Export():
-            from edgec.stages.export import export
-
-            return export(config, network, env)
-        case Profile():
-            from edgec.stages.profile import profile
-
-            return profile(config, network, env)
-        case Custom():
-            return _custom(config, network, env)
-        case other:
-            assert_never(other)
+    """Run the function of a config's kind. Raises RecipeError for the user's own one without --allow-code, and StageError
+    where that does not return a network and its metrics.
+    """
+    if isinstance(config, Custom):
+        return _custom(config, network, env)
+    return dotted(STAGES.row(config.kind).function)(config, network, env)
 
 
 def _custom(config: Custom, network: Network, env: Env) -> tuple[Network, StageResult]:
-    """A stage of the user's own. Its function gives the network, and its result or any JSON mapping."""
+    """A stage of the user's own. Its function returns the network, and a result or any mapping that is JSON."""
+    place = f"stages.{env.stage}.function {config.function!r}"
     if not env.allow_code:
-        raise RecipeError(
-            f"stages.{env.stage}.function {config.function!r} is your own code; pass --allow-code"
-        )
-    made, metrics = resolve_dotted(config.function)(config, network, env)
-    return made, metrics if isinstance(metrics, StageResult) else CustomResult(metrics=metrics)
+        raise RecipeError(f"{place} is your own code; pass --allow-code")
+    returned = resolve_dotted(config.function)(config, network, env)
+    try:
+        changed, metrics = returned
+        if not isinstance(changed, Network):
+            raise TypeError(f"the first is a {type(changed).__name__}")
+        return changed, metrics if isinstance(metrics, StageResult) else CustomResult.of(metrics)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise StageError(
+            f"{place} must return (network, metrics), the metrics a mapping that JSON can hold: {error}"
+        ) from error
 
 
 def apply_and_store(work: Work, context: RunContext, state: RunState) -> Result:
@@ -117,7 +78,7 @@ def apply_and_store(work: Work, context: RunContext, state: RunState) -> Result:
         context.task, work.name, context.events, state.dense, folder / "scratch", folder / f"out-{context.world.rank}",
         state.files, context.device, context.recipe.seed, context.world, context.allow_code,
     )  # fmt: skip
-    if context.leads or isinstance(work.config, TRAINING):
+    if context.leads or STAGES.row(work.config.kind).trains:
         shutil.rmtree(env.out, ignore_errors=True)
         for each in (env.scratch, env.out):
             each.mkdir(parents=True, exist_ok=True)
@@ -152,4 +113,4 @@ def measure_input(context: RunContext, state: RunState) -> StageRecord:
             found = context.store.put(key, parts, made)
         barrier(context.world)
     found = found or shared(context.store, key, context.allow_code)
-    return StageRecord.of_stored("input", found.metrics, cached=True)
+    return replace(record_of_json("input", found.metrics), cached=True)

@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 from edgec.core.network import SHIPPED, Network
-from edgec.recipe import (
-    Boxes,
-    ChannelWise,
-    Custom,
-    CustomTerm,
-    Distiller,
-    FeatureAffinity,
-    FitNet,
-    Logits,
-    MeanSquared,
-    Output,
-    Pearson,
-    SpatialAttention,
-    Stage,
-    Taught,
-)
+from edgec.distillers.catalog import DISTILLERS
+from edgec.distillers.custom import CustomTerm
+from edgec.recipe import Custom, Distiller, Stage, Taught
+from edgec.recipe.stages import STAGES
 from edgec.tasks.protocol import Task
-
-DISTILLERS = {
-    Boxes: "boxes", ChannelWise: "cwd", FeatureAffinity: "affinity", FitNet: "fitnet", Logits: "logits", MeanSquared: "mse",
-    Output: "output", Pearson: "pkd", SpatialAttention: "spatial_attention",
-}  # fmt: skip
-CONNECTED = (ChannelWise, FitNet, MeanSquared, Pearson)  # where channels differ, by the module of FitNet
 
 
 def modules_of(config: Stage) -> list[str]:
@@ -33,7 +15,10 @@ def modules_of(config: Stage) -> list[str]:
     if isinstance(config, Custom):
         return [_module(config.function)]
     terms = config.terms if isinstance(config, Taught) else ()
-    return [f"edgec.stages.{config.kind}", *(module for term in terms for module in _of_term(term))]
+    return [
+        _module(STAGES.row(config.kind).function),
+        *(module for term in terms for module in _of_term(term)),
+    ]
 
 
 def modules_of_network(task: Task, *networks: Network) -> list[str]:
@@ -43,10 +28,9 @@ def modules_of_network(task: Task, *networks: Network) -> list[str]:
 
 
 def _of_term(term: Distiller) -> list[str]:
-    if isinstance(term, CustomTerm):
-        return [_module(term.function)]
-    shared = ["edgec.distillers.fitnet"] if isinstance(term, CONNECTED) else []
-    return [f"edgec.distillers.{DISTILLERS[type(term)]}", *shared]
+    """The module of a distiller, and the user's that it calls; what they import follows by itself."""
+    own = [_module(term.function)] if isinstance(term, CustomTerm) else []
+    return [DISTILLERS.row(term.kind).terms.__module__, *own]
 
 
 def _module(dotted: str) -> str:

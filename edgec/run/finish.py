@@ -22,7 +22,8 @@ def finish(context: RunContext, state: RunState, folder: RunDir, command: str, s
 
     `started`: by the monotonic clock, in seconds.
     """
-    from edgec.report.summary import build_report
+    from edgec.report.build import Finished, write_report
+    from edgec.report.model import Gate
 
     recipe, task = context.recipe, context.task
     exported, profile = state.last(ExportResult), state.last(ProfileResult)
@@ -39,20 +40,22 @@ def finish(context: RunContext, state: RunState, folder: RunDir, command: str, s
         write_atomic(place, json.dumps(record.to_json(), indent=1).encode())
     run = Run(folder.folder, recipe, state.network, state.stages, tuple(verdicts), time.monotonic() - started)
     shipped = shipped_artifact(recipe.gates, exported)
-    build_report(
-        run.folder,
-        recipe=recipe,
-        task=task,
-        stages={name: record.to_json() for name, record in state.stages.items()},
-        gates=[v.to_json() for v in verdicts],
-        shipped=shipped.precision if shipped else None,
-        artifacts=target,
-        dense=state.dense,
-        network=state.network,
-        environment=environment(),
-        command=command,
-        seconds=run.seconds,
-        device=context.device,
+    write_report(
+        Finished(
+            run.folder,
+            recipe=recipe,
+            task=task,
+            records=list(state.stages.values()),
+            gates=[Gate.model_validate(v.to_json()) for v in verdicts],
+            shipped=shipped.precision if shipped else None,
+            artifacts=target,
+            dense=state.dense,
+            network=state.network,
+            environment=environment(),
+            command=command,
+            seconds=run.seconds,
+            device=context.device,
+        )
     )
     folder.finish(
         {

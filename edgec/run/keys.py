@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from edgec.core.network import Network
-from edgec.recipe import Export, Profile, QuantizationAware, Quantize, Stage, Taught
+from edgec.recipe import Profile, Quantize, Stage, Taught
+from edgec.recipe.stages import STAGES
 from edgec.run.code_modules import modules_of, modules_of_network
 from edgec.run.code_version import code_behind
 from edgec.run.state import RunContext, RunState
@@ -32,7 +33,7 @@ def key_parts(config: Stage, context: RunContext, state: RunState) -> dict[str, 
     }
     if isinstance(config, Taught):
         parts["teacher"] = teacher.digest
-    if isinstance(config, (Export, Quantize, QuantizationAware)):
+    if STAGES.row(config.kind).dense:
         parts["dense"] = state.dense.digest
     if isinstance(config, Profile):
         parts["artifacts"] = state.files_key

@@ -17,7 +17,7 @@ from typing import Any
 from edgec.core.errors import GateBroken, Interrupted
 from edgec.core.events import Events, Listener, RunEnded, RunStarted, StageEnded, StageStarted
 from edgec.core.files import disk_error
-from edgec.core.results.stage import StageRecord
+from edgec.core.results.kinds import record_of_json
 from edgec.devices.inventory import reach
 from edgec.recipe import Export, Profile, Recipe, load
 from edgec.run.apply import Work, apply_and_store, measure_input
@@ -114,7 +114,7 @@ def walk(context: RunContext) -> RunState:
                 if context.leads:
                     context.store.remember(last, work.parts)
                 result = apply_and_store(work, context, state)
-        record = StageRecord.of_stored(name, result.metrics, cached)
+        record = replace(record_of_json(name, result.metrics), cached=cached)
         state.advance(config, replace(result.network, allow_code=context.allow_code))
         state.stages[name] = record
         if isinstance(config, Export):

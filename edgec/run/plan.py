@@ -12,6 +12,7 @@ from edgec.core.network import Network
 from edgec.devices.inventory import reach
 from edgec.pruning.cost import cost_of
 from edgec.recipe import Custom, Decompose, Export, Profile, Prune, Recipe, Stage, Training, load
+from edgec.recipe.stages import STAGES
 from edgec.run.initial_network import check, initial_network
 from edgec.run.keys import key_parts
 from edgec.run.machine import choose_device
@@ -20,8 +21,6 @@ from edgec.run.state import RunContext, RunState, store_root
 from edgec.run.store import Result, Store, key_of
 from edgec.run.task import make_task
 from edgec.tasks.protocol import Task
-
-RESHAPING = (Prune, Decompose, Custom)  # after them the network has, or may have, another structure
 
 
 def plan(
@@ -77,10 +76,16 @@ def _stages(context: RunContext, network: Network) -> Iterator[str]:
             if isinstance(config, Decompose):
                 yield from _decomposing(config, f"stages.{name}", state.network, context.task, shaped)
             known = known and isinstance(config, Export | Profile)
-            shaped = shaped and not isinstance(config, RESHAPING)
+            shaped = shaped and not _reshapes(config)
         elif isinstance(config, Export):
             state.files_key = "cached"
         state.advance(config, state.network if result is None else result.network)
+
+
+def _reshapes(config: Stage) -> bool:
+    """Whether the network may have another structure after a stage; only edgec's own kinds are known not to."""
+    own = [row.name for row in STAGES.own]
+    return isinstance(config, Prune | Decompose | Custom) or config.kind not in own
 
 
 def _line(name: str, config: Stage, result: Result | None) -> str:

@@ -12,7 +12,8 @@ from edgec.core.events import Events
 from edgec.core.network import Network
 from edgec.core.results.stage import StageRecord, StageResult
 from edgec.env import World
-from edgec.recipe import Recipe, Stage, Train
+from edgec.recipe import Recipe, Stage
+from edgec.recipe.stages import STAGES
 from edgec.run.gates import Verdict
 from edgec.run.store import Store
 from edgec.tasks.protocol import Task
@@ -75,11 +76,11 @@ class RunState:
     files: Path | None = None  # of the last export
     files_key: str = ""
     packages: Path | None = None  # what the last profile stage made for other runtimes
-    _dense_grows: bool = True  # only trainings so far
+    _dense_grows: bool = True  # no stage has compressed yet
 
     def advance(self, config: Stage, network: Network) -> None:
-        """Go on with what a stage made of the network. Trainings before any other stage make the dense one."""
-        self._dense_grows = self._dense_grows and isinstance(config, Train)
+        """Go on with what a stage made of the network. What comes before the first stage that compresses makes the dense one."""
+        self._dense_grows = self._dense_grows and not STAGES.row(config.kind).compresses
         self.network = network
         if self._dense_grows:
             self.dense = network

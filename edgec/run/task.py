@@ -1,24 +1,14 @@
-"""The task of a recipe, with its data."""
+"""The task of a recipe."""
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from edgec.core.events import Events
-from edgec.recipe import CocoData, FolderData, PhotographsData, Recipe, SignsData, VocData, YoloData
+from edgec.core.table import dotted
+from edgec.recipe import Recipe
+from edgec.recipe.tasks import TASKS
 from edgec.tasks.protocol import Task
 
 
 def make_task(recipe: Recipe, events: Events | None) -> Task:
-    """The task of a recipe, with its data."""
-    match recipe.data:
-        case SignsData() | VocData() | CocoData() | YoloData():
-            from edgec.tasks.detection.task import Detection
-
-            return Detection(recipe.data, recipe.loss, recipe.seed, events)
-        case PhotographsData() | FolderData():
-            from edgec.tasks.superres.task import SuperResolution
-
-            return SuperResolution(recipe.data, recipe.seed, events)
-        case other:
-            assert_never(other)
+    """The task of a recipe, with its data. Raises DataError that lists every problem of it."""
+    return dotted(TASKS.row(recipe.task).factory)(recipe, events)

@@ -2,61 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from edgec.core.errors import NetworkError, StageError
-from edgec.core.network import Network, resolve_dotted
+from edgec.core.network import Network
 from edgec.core.results.training import DistillResult
 from edgec.core.taps import tapped
-from edgec.distillers.affinity import affinity
-from edgec.distillers.boxes import boxes
-from edgec.distillers.cwd import channel_wise
-from edgec.distillers.fitnet import Connector, fitnet
-from edgec.distillers.logits import logits
-from edgec.distillers.mse import mean_squared
-from edgec.distillers.output import output
-from edgec.distillers.pkd import pearson
-from edgec.distillers.spatial_attention import spatial_attention
+from edgec.distillers.catalog import DISTILLERS
+from edgec.distillers.distiller import DistillerSpec, Lesson, Observed
+from edgec.distillers.term import Tap, TappedTerm, Term
 from edgec.env import Env
-from edgec.recipe import (
-    Boxes,
-    ChannelWise,
-    CustomTerm,
-    Distill,
-    FeatureAffinity,
-    FitNet,
-    Logits,
-    MeanSquared,
-    Output,
-    Pearson,
-    SpatialAttention,
-    Tap,
-    TappedTerm,
-    Taught,
-    Term,
-)
+from edgec.recipe import Distill, Taught
 from edgec.training.automatic_taps import automatic_taps
 from edgec.training.fit import LossFn, fit
 from edgec.training.schedules import Position, ramp
 
-Features = Mapping[str, Tensor]
-Pair = tuple[str, str, str]  # label, the teacher's module, the student's module
+
+@dataclass(frozen=True)
+class Pair:
+    """A tap: the label of its loss, and the modules that are compared."""
+
+    label: str
+    teacher: str
+    student: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A term of the recipe, with its row of the table and its taps; none where outputs are compared."""
+
+    index: int  # in the recipe
+    term: Term
+    spec: DistillerSpec
+    pairs: Sequence[Pair]
+
+    def name(self, label: str) -> str:
+        """What the loss of a tap is called; "": of what has no taps."""
+        return f"{self.spec.name}/{label or self.index}"
+
+    def observed(
+        self, knowledge: Mapping[str, list[Tensor]], seen: Mapping[str, Tensor], teacher: bool
+    ) -> Observed:
+        """What the term sees of a network on a batch."""
+        features = [(p.label, seen[p.teacher if teacher else p.student]) for p in self.pairs]
+        return Observed(knowledge, features)
 
 
 def distill(config: Distill, network: Network, env: Env) -> tuple[Network, DistillResult]:
     """Train a network from a teacher with the recipe's terms, beside the task's loss."""
     student = network.build()
     teacher, digest = teacher_of(config, env)
-    check_knowledge(config, student, teacher, env)
-    pairs = pairs_of(config, student, teacher, env)
-    connectors = make_connectors(config, pairs, student, teacher, env)
-    with lesson(config, student, teacher, pairs, connectors, env) as loss:
+    comparisons = comparisons_of(config, student, teacher, env)
+    check_knowledge(comparisons, student, teacher, env)
+    connectors = make_connectors(comparisons, student, teacher, env)
+    with lesson(config, student, [teacher], comparisons, connectors, env) as loss:
         result = fit(student, loss, config, env, helpers=connectors if len(connectors) else None)
     return network.with_weights(student), DistillResult.of(result, teacher=digest)
 
@@ -70,126 +76,86 @@ def teacher_of(config: Taught, env: Env) -> tuple[nn.Module, str]:
     return teacher.eval(), source.digest
 
 
-def pairs_of(config: Taught, student: nn.Module, teacher: nn.Module, env: Env) -> list[list[Pair]]:
-    """The taps of every term; none for those that compare outputs."""
-    return [
-        _pairs(term, student, teacher, env) if isinstance(term, TappedTerm) else [] for term in config.terms
-    ]
+def comparisons_of(config: Taught, student: nn.Module, teacher: nn.Module, env: Env) -> list[Comparison]:
+    """Every term with its distiller and its taps.
+
+    Raises StageError for a term that runs the user's code without --allow-code, NetworkError where teacher and student
+    share no scale group to compare.
+    """
+    found: list[Comparison] = []
+    for index, term in enumerate(config.terms):
+        spec = DISTILLERS.row(term.kind)
+        if spec.own_code and not env.allow_code:
+            raise StageError(
+                f"stages.{env.stage}.terms[{index}]: {spec.name} runs your own code; pass --allow-code"
+            )
+        pairs = _pairs(term, student, teacher, env) if isinstance(term, TappedTerm) else []
+        found.append(Comparison(index, term, spec, pairs))
+    return found
 
 
 @contextmanager
 def lesson(
-    config: Taught, student: nn.Module, teacher: nn.Module, pairs: Sequence[Sequence[Pair]], connectors: nn.ModuleDict, env: Env
+    config: Taught, student: nn.Module, teachers: Sequence[nn.Module], comparisons: Sequence[Comparison],
+    connectors: nn.ModuleDict, env: Env,
 ) -> Iterator[LossFn]:  # fmt: skip
-    """The loss of a student: the task's, and the terms against what the teacher makes of the same batch."""
+    """The loss of a student: the task's, and the terms against what the teachers make of the same batch."""
+    pairs = [pair for comparison in comparisons for pair in comparison.pairs]
+    modules = {c.index: _modules_of(c, connectors) for c in comparisons}
     with ExitStack() as taps:
-        seen_s = taps.enter_context(tapped(student, [s for each in pairs for _, _, s in each]))
-        seen_t = taps.enter_context(tapped(teacher, [t for each in pairs for _, t, _ in each]))
+        mine = taps.enter_context(tapped(student, [pair.student for pair in pairs]))
+        theirs = [taps.enter_context(tapped(each, [pair.teacher for pair in pairs])) for each in teachers]
 
         def loss(model: nn.Module, batch: Any, at: Position) -> Mapping[str, Tensor]:
             with torch.no_grad():
-                taught = env.task.knowledge(teacher(batch.images), teacher)
+                taught = [env.task.knowledge(each(batch.images), each) for each in teachers]
             outputs = model(batch.images)
             found: dict[str, Tensor] = {}
             if config.task_loss:
                 terms = env.task.losses(outputs, batch, student)
                 found |= {name: config.task_loss * value for name, value in terms.items()}
             learned = env.task.knowledge(outputs, student)
-            for index, (term, each) in enumerate(zip(config.terms, pairs, strict=True)):
-                weight = term.weight * ramp(term.schedule, at.fraction)
-                match term:
-                    case Logits():
-                        value = logits(
-                            learned["classes"],
-                            learned["objectness"],
-                            taught["classes"],
-                            taught["objectness"],
-                            term.temperature,
-                        )
-                        found[f"logits/{index}"] = weight * value
-                    case Boxes():
-                        value = boxes(
-                            learned["boxes"], taught["boxes"], taught["objectness"], taught["classes"]
-                        )
-                        found[f"boxes/{index}"] = weight * value
-                    case Output():
-                        found[f"output/{index}"] = weight * output(learned["output"], taught["output"])
-                    case _:
-                        measure = _measure(term, batch, env)
-                        for label, t, s in each:
-                            feature = seen_s[s]
-                            key = connector_key(index, label)
-                            if key in connectors:
-                                feature = connectors[key](feature)
-                            name = f"{term.kind}/{label}"  # two terms on one tap add up
-                            found[name] = found.get(name, 0) + weight * measure(feature, seen_t[t])
+            for each in comparisons:
+                weight = each.term.weight * ramp(each.term.schedule, at.fraction)
+                seen = Lesson(
+                    each.observed(learned, mine, teacher=False),
+                    [each.observed(k, f, teacher=True) for k, f in zip(taught, theirs, strict=True)],
+                    lambda size: env.task.regions(batch, size),
+                    modules[each.index],
+                )
+                for label, value in each.spec.terms(each.term, seen).items():
+                    name = each.name(label)  # two terms on one tap add up
+                    found[name] = found.get(name, 0) + weight * value
             return found
 
         yield loss
 
 
-def _needed(term: Term) -> tuple[str, ...]:
-    """What of the task's knowledge a term compares."""
-    match term:
-        case Logits():
-            return "classes", "objectness"
-        case Boxes():
-            return "classes", "objectness", "boxes"
-        case Output():
-            return ("output",)
-        case _:
-            return ()
-
-
-def check_knowledge(config: Taught, student: nn.Module, teacher: nn.Module, env: Env) -> None:
+def check_knowledge(
+    comparisons: Sequence[Comparison], student: nn.Module, teacher: nn.Module, env: Env
+) -> None:
     """Raises StageError for a term that needs what the networks do not give, NetworkError for outputs that differ."""
-    needed = [_needed(term) for term in config.terms]
-    if not any(needed):
+    if not any(each.spec.knowledge for each in comparisons):
         return
     example = env.task.example()
     with torch.no_grad():
         learned = env.task.knowledge(student(example), student)
         taught = env.task.knowledge(teacher(example.to(env.device)), teacher)
-    for index, (term, names) in enumerate(zip(config.terms, needed, strict=True)):
-        missing = [name for name in names if name not in learned]
+    for each in comparisons:
+        place = f"stages.{env.stage}.terms[{each.index}]"
+        missing = [name for name in each.spec.knowledge if name not in learned]
         if missing:
             raise StageError(
-                f"stages.{env.stage}.terms[{index}]: {getattr(term, 'kind', '')} compares {' and '.join(missing)}, "
+                f"{place}: {each.spec.name} compares {' and '.join(missing)}, "
                 f"which networks of this task do not give; there is {', '.join(learned) or 'nothing'}, and features"
             )
-        for name in names:
-            mine, theirs = ([tuple(t.shape[1:]) for t in each[name]] for each in (learned, taught))
+        for name in each.spec.knowledge:
+            mine, theirs = ([tuple(t.shape[1:]) for t in of[name]] for of in (learned, taught))
             if mine != theirs:
                 raise NetworkError(
-                    f"stages.{env.stage}.terms[{index}]: {name} of the teacher have the shapes {theirs}, the student's "
+                    f"{place}: {name} of the teacher have the shapes {theirs}, the student's "
                     f"{mine}; take a teacher with the same outputs, or compare features"
                 )
-
-
-def _measure(term: TappedTerm, batch: Any, env: Env) -> Callable[[Tensor, Tensor], Tensor]:
-    """The distance of a student's feature from a teacher's, for a term on taps."""
-    match term:
-        case SpatialAttention(mask="boxes"):
-            return lambda s, t: spatial_attention(s, t, env.task.regions(batch, (t.shape[-2], t.shape[-1])))
-        case SpatialAttention():
-            return spatial_attention
-        case FitNet():
-            return fitnet
-        case MeanSquared():
-            return mean_squared
-        case ChannelWise():
-            return lambda s, t: channel_wise(s, t, term.temperature)
-        case Pearson():
-            return pearson
-        case FeatureAffinity():
-            return lambda s, t: affinity(s, t, term.pool)
-        case CustomTerm():
-            if not env.allow_code:
-                raise StageError(f"stages.{env.stage}: {term.function!r} is your own code; pass --allow-code")
-            function = resolve_dotted(term.function)
-            return lambda s, t: function(s, t, **term.options)
-        case _:
-            raise AssertionError(f"no measure for {term.kind}")  # type: ignore[attr-defined]
 
 
 def _pairs(term: TappedTerm, student: nn.Module, teacher: nn.Module, env: Env) -> list[Pair]:
@@ -203,49 +169,45 @@ def _pairs(term: TappedTerm, student: nn.Module, teacher: nn.Module, env: Env) -
             raise NetworkError(
                 "teacher and student share no scale group; name the taps as {teacher: ..., student: ...}"
             )
-        return [(group, theirs[group], mine[group]) for group in shared]
+        return [Pair(group, theirs[group], mine[group]) for group in shared]
     declared: Sequence[str | Tap] = term.taps
-    return [(t, t, t) if isinstance(t, str) else (t.student, t.teacher, t.student) for t in declared]
-
-
-def connector_key(index: int, label: str) -> str:
-    return f"{index}_{label}".replace(".", "_")
+    return [Pair(t, t, t) if isinstance(t, str) else Pair(t.student, t.teacher, t.student) for t in declared]
 
 
 def make_connectors(
-    config: Taught, pairs: Sequence[Sequence[Pair]], student: nn.Module, teacher: nn.Module, env: Env
+    comparisons: Sequence[Comparison], student: nn.Module, teacher: nn.Module, env: Env
 ) -> nn.ModuleDict:
-    """A connector for each tap of the terms that compare features channel by channel, where channels differ.
-
-    Hints always get one, as in their paper.
-    """
+    """What terms train beside the student, from the features of an example; new weights, by the run's seed."""
     made = nn.ModuleDict()
     example = env.task.example()
-    names_s = [s for each in pairs for _, _, s in each]
-    names_t = [t for each in pairs for _, t, _ in each]
+    pairs = [pair for comparison in comparisons for pair in comparison.pairs]
     with (
         torch.no_grad(),
         torch.random.fork_rng(),
-        tapped(student, names_s) as s,
-        tapped(teacher, names_t) as t,
+        tapped(student, [pair.student for pair in pairs]) as mine,
+        tapped(teacher, [pair.teacher for pair in pairs]) as theirs,
     ):
         torch.manual_seed(env.seed)
-        student(example)
-        teacher(example.to(env.device))
-        for index, (term, each) in enumerate(zip(config.terms, pairs, strict=True)):
-            for label, at_t, at_s in each:
-                mine, theirs = s[at_s].shape[1], t[at_t].shape[1]
-                match term:
-                    case FitNet():
-                        needed = True
-                    case ChannelWise() | Pearson() | MeanSquared():
-                        needed = mine != theirs
-                    case (
-                        SpatialAttention() | FeatureAffinity() | CustomTerm() | Logits() | Boxes() | Output()
-                    ):
-                        needed = False
-                    case other:
-                        assert_never(other)
-                if needed:
-                    made[connector_key(index, label)] = Connector(mine, theirs)
+        learned = env.task.knowledge(student(example), student)
+        taught = env.task.knowledge(teacher(example.to(env.device)), teacher)
+        for each in comparisons:
+            if each.spec.modules is not None:
+                observed = (
+                    each.observed(learned, mine, teacher=False),
+                    each.observed(taught, theirs, teacher=True),
+                )
+                for label, module in each.spec.modules(each.term, *observed).items():
+                    made[_key(each.index, label)] = module
     return made
+
+
+def _modules_of(comparison: Comparison, connectors: nn.ModuleDict) -> dict[str, nn.Module]:
+    """The modules of a term, by tap label."""
+    keys = {
+        label: _key(comparison.index, label) for label in ("", *(pair.label for pair in comparison.pairs))
+    }
+    return {label: connectors[key] for label, key in keys.items() if key in connectors}
+
+
+def _key(index: int, label: str) -> str:
+    return f"{index}_{label}".replace(".", "_")

@@ -31,7 +31,8 @@ from edgec.onnx.parity import LEAST_DB_TO_TORCH, snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.integer_check import fusion, wanted
 from edgec.quantization.surgery import quantization_of
-from edgec.quantization.weights.pack import compact, packed
+from edgec.quantization.weights.compact import compact
+from edgec.quantization.weights.palettize import palettized
 from edgec.recipe import INTEGERS, Export
 from edgec.runtimes.artifact import predictor, write_artifact
 from edgec.tasks.predictor import torch_predictor
@@ -103,7 +104,6 @@ def _write(role: Role, source: Network, config: Export, env: Env) -> dict[AnyArt
     # with the graph's own limits, so that like is compared with like
     reference = replace(torch_predictor(net, env.task, env.device), contract=contract.of_network())
     torch_metrics = {s: env.task.evaluate(reference, s) for s in splits}
-    net = net.cpu()  # evaluating took it to the device
     found: dict[AnyArtifact, ArtifactResult] = {}
     metric = env.task.metric
     for shape in shapes:
@@ -181,7 +181,7 @@ def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx
         quantization = quantization_of(source)
         assert quantization is not None
         graph = quantization.graph(graph)
-        graph = compact(packed(graph) if precision == "codebook" else graph)
+        graph = compact(palettized(graph) if precision == "codebook" else graph)
         kept = quantization.float_layers
         checked = fusion(graph, kept).model_copy(update={"wanted": wanted(base, kept)})
         return graph, Integers(checked, kept)

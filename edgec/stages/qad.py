@@ -24,11 +24,11 @@ from edgec.onnx.export import with_fast_mish
 from edgec.onnx.graph import initializers
 from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
-from edgec.quantization.equalize import equalised
+from edgec.quantization.equalize import equalized
 from edgec.quantization.qat.network import fuse, tap_name, write_back
 from edgec.quantization.surgery import quantization_of
 from edgec.recipe import QuantizationAware
-from edgec.stages.distill import check_knowledge, lesson, make_connectors, pairs_of, teacher_of
+from edgec.stages.distill import check_knowledge, comparisons_of, lesson, make_connectors, teacher_of
 from edgec.stages.quantize import float_graph, measured
 from edgec.tasks.predictor import torch_predictor
 from edgec.training.fit import fit
@@ -53,29 +53,32 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     plain, folded = folded_norms(start, example)
     if folded:
         network = network.with_surgery(Surgery("fold", folded), plain)
-    model = equalised(float_graph(plain, env), before.factors)
+    model = equalized(float_graph(plain, env), before.factors)
     net = network.build()
     _load(net, model)
-    pairs = pairs_of(config, net, teacher, env)
-    connectors = make_connectors(config, pairs, net, teacher, env)
-    taps = _channel_factors(plain, net, [s for each in pairs for _, _, s in each], env)
+    comparisons = comparisons_of(config, net, teacher, env)
+    connectors = make_connectors(comparisons, net, teacher, env)
+    taps = _channel_factors(plain, net, [pair.student for each in comparisons for pair in each.pairs], env)
     student = fuse(
         with_fast_mish(network.with_weights(net).build()), model, before.ranges, before.float_layers, example,
         formats=before.formats, activation_bits=before.activation_bits, ranges=config.ranges,
         points=config.learn_points, taps=taps,
     )  # fmt: skip
-    check_knowledge(config, student, teacher, env)
+    check_knowledge(comparisons, student, teacher, env)
     if not config.train_weights:
         for name, parameter in student.graph.named_parameters():
             parameter.requires_grad_(name not in dict(net.named_parameters()))
-    inside = [[(label, t, f"graph.{tap_name(s)}") for label, t, s in each] for each in pairs]
+    inside = [
+        replace(each, pairs=[replace(pair, student=f"graph.{tap_name(pair.student)}") for pair in each.pairs])
+        for each in comparisons
+    ]
 
     def freeze(at: Position) -> None:
         if at.fraction >= config.freeze:
             for _, quantizer in student.activations():
                 quantizer.freeze()
 
-    with lesson(config, student, teacher, inside, connectors, env) as loss:
+    with lesson(config, student, [teacher], inside, connectors, env) as loss:
         helpers = connectors if len(connectors) else None
         result = fit(student, loss, config, env, after_backward=freeze, helpers=helpers)
     ranges, formats = write_back(student, net)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from edgec.core.contract.base import Contract
 from edgec.core.errors import StageError
 from edgec.core.events import Progress
+from edgec.core.grid import Ranges
 from edgec.core.network import Network
 from edgec.core.norms import fold_norms
 from edgec.core.patterns import check_patterns, matches
@@ -39,16 +40,17 @@ from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.pruning.cost import shapes_of, total
 from edgec.quantization.bias import corrections
-from edgec.quantization.calibration import Ranges, calibrate, magnitudes
-from edgec.quantization.equalize import equalised, factors
+from edgec.quantization.calibration import calibrate, magnitudes
+from edgec.quantization.equalize import equalized, factors
 from edgec.quantization.integer_check import fusion, wanted
 from edgec.quantization.placement import convolutions, insert, place, quantizable, weights_of
 from edgec.quantization.sensitivity import outputs_on, sensitivity
 from edgec.quantization.surgery import Quantization
 from edgec.quantization.weights.buckets import levels_of
-from edgec.quantization.weights.codebook import first_points, huffman_bits, share_bits
+from edgec.quantization.weights.codebook import first_centroids, huffman_bits, share_bits
+from edgec.quantization.weights.compact import compact
 from edgec.quantization.weights.formats import EIGHT_BITS, UNIT, WeightFormat
-from edgec.quantization.weights.pack import compact, packed
+from edgec.quantization.weights.palettize import palettized
 from edgec.recipe import Export, Quantize
 from edgec.tasks.predictor import torch_predictor
 
@@ -60,7 +62,7 @@ BINS = 64  # of the histograms of weights
 
 
 def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, QuantizeResult]:
-    """Calibrate, equalise channels where it helps, measure each layer's sensitivity, and return layers to float (those of few
+    """Calibrate, equalize channels where it helps, measure each layer's sensitivity, and return layers to float (those of few
     bits: to 8 bits) until the metric is kept.
 
     The result has the accuracy of the int8 graph in onnxruntime against float, the sensitivity of each layer, the fusion
@@ -172,7 +174,7 @@ def measured(
     if reached is None:
         reached = env.task.evaluate(_predictor(graph, contract), "val")
     metric = env.task.metric
-    small = compact(packed(graph) if found.few_bits else graph).SerializeToString()
+    small = compact(palettized(graph) if found.few_bits else graph).SerializeToString()
     checked = fusion(graph, found.float_layers)
     return reached, Int8Graph(
         graph_bytes=len(small),
@@ -270,29 +272,27 @@ def _calibrated(
     ways: list[tuple[str, onnx.ModelProto, dict[str, Any]]] = [("calibrating", model, {})]
     tried: NeuralCompressor | None = None
     if config.backend == "onnxruntime":
-        ways.append(("calibrating equal channels", equalised(model, by_layer), by_layer))
+        ways.append(("calibrating equal channels", equalized(model, by_layer), by_layer))
     for what, graph, used in ways:
         ranges = calibrate(
             graph, tensors, images, config.calibration, config.percentile, config.batch,
-            lambda done, total, what=what: _tell(env, what, done, total),
+            lambda done, total, what=what: _tell(env, what, done, total), config.activation_bits,
         )  # fmt: skip
         if config.backend == "neural-compressor":
             theirs, tried = _tuned(config, net, model, tensors, images, env)
             ranges |= theirs
-        if (
-            contract.input.range is not None
-        ):  # images of 8 bits take exactly its 256 levels: no rounding at all
-            ranges[INPUT] = contract.input.range
+        if (known := contract.input.range) is not None:  # images of 8 bits: all 256 levels stay exact
+            ranges[INPUT] = known
         noisy = outputs_on(insert(graph, ranges), probe)
         found.append((worst_snr_db(reference, noisy), graph, ranges, used))
     _, graph, ranges, used = max(found, key=lambda each: each[0])
-    equalized = Equalized(
+    outcome = Equalized(
         used=bool(used),
         snr_db_before=round(found[0][0], 2),
         snr_db_after=round(found[-1][0], 2),
         neural_compressor=tried,
     )
-    return _Calibrated(graph, ranges, used, equalized)
+    return _Calibrated(graph, ranges, used, outcome)
 
 
 def _tuned(
@@ -337,7 +337,7 @@ def _formats(
         bits = share_bits(sizes, _gradients(net, layers, env), config.average_bits)
     found: dict[str, WeightFormat] = {}
     for layer, weight in weights.items():
-        points = first_points(torch.from_numpy(weight), 2 ** bits[layer], config.points)
+        points = first_centroids(torch.from_numpy(weight), 2 ** bits[layer], config.points)
         found[layer] = WeightFormat(bits[layer], tuple(round(float(p) * UNIT) for p in points))
     return found
 
@@ -372,9 +372,9 @@ def _stored_weights(model: onnx.ModelProto, found: Quantization) -> tuple[LayerW
         else:
             integers = form.integers(weight, form.scale(weight))
         points = histogram = None
-        if form.points is not None:
+        if form.centroids is not None:
             relative = weight / (UNIT * form.scale(weight).reshape(-1, 1, 1, 1))
-            points = tuple(p / UNIT for p in form.points)
+            points = tuple(p / UNIT for p in form.centroids)
             histogram = tuple(np.histogram(relative, BINS, (-1, 1))[0].tolist())
         bits = round(huffman_bits(integers) / weight.size, 3)
         rows.append(

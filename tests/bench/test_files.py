@@ -18,7 +18,7 @@ from edgec.core.errors import Missing, StageError
 from edgec.core.events import Events, Note
 from edgec.core.results.artifact_id import DENSE, ArtifactId, ForeignArtifact, artifact_named
 from edgec.devices import local
-from edgec.quantization.weights.pack import packed
+from edgec.quantization.weights.palettize import palettized
 from edgec.recipe import Profile
 
 QUICK: dict[str, Any] = {"warmup_seconds": 0.01, "min_seconds": 0.03, "max_seconds": 0.1, "interval": 0.3}
@@ -110,7 +110,7 @@ def test_facts_are_read_from_the_graph(tmp_path: Path) -> None:
     assert facts_of(tmp_path / "d.onnx") == GraphFacts("unknown", open_batch=False)
 
 
-def palettized(path: Path) -> Path:
+def save_palettized(path: Path) -> Path:
     """A convolution whose int8 weights take two values, stored as 4-bit indices."""
     weights = np.where(np.arange(3 * 3 * 64) % 2, 5, -7).astype(np.int8).reshape(64, 3, 3, 1)
     nodes = [
@@ -122,7 +122,7 @@ def palettized(path: Path) -> Path:
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 64, 6, 8])
     graph = helper.make_graph(nodes, "tiny", [images], [out], stored)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(packed(model), str(path))
+    onnx.save(palettized(model), str(path))
     return path
 
 
@@ -138,7 +138,7 @@ def test_palettized_weights_are_measured_in_onnxruntime_and_not_converted(
         return []
 
     monkeypatch.setattr(files, "conversions", remember)
-    paths = [palettized(tmp_path / f"{name}.onnx"), save(tmp_path / "model.fp32.onnx")]
+    paths = [save_palettized(tmp_path / f"{name}.onnx"), save(tmp_path / "model.fp32.onnx")]
     assert facts_of(paths[0]).palettized and not facts_of(paths[1]).palettized
     prepared = prepare_files(paths, ["onnxruntime", "ncnn"], tmp_path / "out", Events())
     assert asked == ["model.fp32"]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgec.distillers.fitnet import Connector, fitnet, resized
+from edgec.distillers.connector import Connector, resized
+from edgec.distillers.fitnet import fitnet
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edgec.distillers.pkd import pearson, standardised
+from edgec.distillers.pkd import pearson, standardized
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -33,8 +33,8 @@ def test_scale_and_shift_do_not_count(factor: float, shift: float) -> None:
     assert pearson(factor * feature + shift, feature).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_each_channel_is_standardised_over_batch_and_places() -> None:
-    flat = standardised(5 + 3 * noise(4, 2, 6, 6))
+def test_each_channel_is_standardized_over_batch_and_places() -> None:
+    flat = standardized(5 + 3 * noise(4, 2, 6, 6))
     assert flat.shape == (2, 4 * 6 * 6)
     assert torch.allclose(flat.mean(1), torch.zeros(2), atol=1e-5)
     assert torch.allclose(flat.std(1), torch.ones(2), atol=1e-4)

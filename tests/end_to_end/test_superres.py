@@ -65,10 +65,11 @@ def test_everything_comes_out_and_a_second_run_takes_it_from_the_cache(tiny: Tre
     assert cells["model.int8"] == [[32, 32]] and cells["model.int8.tile"] == [[24, 40]]
     compared = {(s["artifact"], s["against"]) for s in run.stages["profile"].to_json()["speedups"]}
     assert ("model.int8", "dense.fp32") in compared and ("model.int8.tile", "dense.fp32") not in compared
+    assert ("model.int8.tile", "model.fp32.tile") in compared
 
     figures = edgec.evaluate(run.folder, tiny)
     exported = run.stages["export"].to_json()["artifacts"]
-    assert figures["model.int8"] == pytest.approx(exported["model.int8"]["val"])
+    assert figures["model.int8"].flat() == pytest.approx(exported["model.int8"]["val"])
     tile, whole = (figures[f"model.fp32{end}"]["psnr"] for end in (".tile", ""))
     assert tile == pytest.approx(whole, abs=0.5)  # attention sees tiles, not the image
     report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))

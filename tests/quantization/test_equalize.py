@@ -14,7 +14,7 @@ from edgec.core.errors import StageError
 from edgec.core.network import Network
 from edgec.onnx.parity import snr_db
 from edgec.quantization.calibration import calibrate, magnitudes
-from edgec.quantization.equalize import coupled, equalised, factors
+from edgec.quantization.equalize import equalized, factors, tied_channels
 from edgec.quantization.placement import convolutions, insert, place
 
 Run = Callable[..., list[np.ndarray]]
@@ -57,7 +57,7 @@ def largest(made: Any) -> dict[str, np.ndarray]:
 
 def test_the_network_computes_the_same(uneven: Any, run: Run) -> None:
     by_layer = factors(uneven.model, largest(uneven))
-    made = equalised(uneven.model, by_layer)
+    made = equalized(uneven.model, by_layer)
     assert snr_db(run(uneven.model, uneven.images)[0], run(made, uneven.images)[0]) > 100
     changed = {layer for layer, both in by_layer.items() if max(both["out"] + both["in"]) > 1}
     assert changed == {"one", "two", "three", "gate", "last"}
@@ -65,7 +65,7 @@ def test_the_network_computes_the_same(uneven: Any, run: Run) -> None:
 
 def test_no_range_grows_and_channels_fill_theirs(uneven: Any) -> None:
     before = largest(uneven)
-    made = equalised(uneven.model, factors(uneven.model, before))
+    made = equalized(uneven.model, factors(uneven.model, before))
     after = magnitudes(made, list(place(uneven.model).source), uneven.images)
     for name, reached in after.items():
         assert reached.max() <= before[name].max() * 1.001
@@ -75,14 +75,14 @@ def test_no_range_grows_and_channels_fill_theirs(uneven: Any) -> None:
 
 def test_int8_is_nearer_to_float(uneven: Any, run: Run) -> None:
     reference = run(uneven.model, uneven.images)[0]
-    made = equalised(uneven.model, factors(uneven.model, largest(uneven)))
+    made = equalized(uneven.model, factors(uneven.model, largest(uneven)))
     ranges = calibrate(made, list(place(made).source), uneven.images, "minmax")
     before = snr_db(reference, run(insert(uneven.model, uneven.ranges), uneven.images)[0])
     assert snr_db(reference, run(insert(made, ranges), uneven.images)[0]) > before + 2
 
 
 def test_channels_of_a_sum_go_together_and_outputs_stay(uneven: Any) -> None:
-    tensors, ends = coupled(uneven.model)
+    tensors, ends = tied_channels(uneven.model)
     assert ends["one"]["out"] == ends["two"]["out"] == ends["two"]["in"] == ends["three"]["in"]
     assert ends["last"]["in"] == ends["gate"]["in"] == ends["one"]["out"] + ends["three"]["out"]
     assert set(ends["gate"]["out"]) == set(ends["last"]["out"]) == {0}  # a sigmoid, the network's output
@@ -96,7 +96,7 @@ def test_what_is_not_homogeneous_fixes_its_channels(exported: Callable[..., Any]
 
 
 def test_a_whole_detector_stays_the_same(tiny: Any, run: Run) -> None:
-    made = equalised(tiny.model, factors(tiny.model, largest(tiny)))
+    made = equalized(tiny.model, factors(tiny.model, largest(tiny)))
     for a, b in zip(run(tiny.model, tiny.images), run(made, tiny.images), strict=True):
         assert snr_db(a, b) > 90
 
@@ -104,7 +104,7 @@ def test_a_whole_detector_stays_the_same(tiny: Any, run: Run) -> None:
 def test_imdn_stays_the_same_and_leaves_its_gates_in_float(exported: Callable[..., Any], run: Run) -> None:
     net = Network.initial("imdn", {"scale": 2, "features": 16, "blocks": 1}, seed=1).build()
     made = exported(net)
-    even = equalised(made.model, factors(made.model, largest(made)))
+    even = equalized(made.model, factors(made.model, largest(made)))
     assert snr_db(run(made.model, made.images)[0], run(even, made.images)[0]) > 90
     left = set(convolutions(insert(made.model, made.ranges)))
     assert left == {"blocks.0.cca.reduce", "blocks.0.cca.expand"}
@@ -114,4 +114,4 @@ def test_factors_of_another_network_are_refused(uneven: Any, exported: Callable[
     by_layer = factors(uneven.model, largest(uneven))
     by_layer["two"]["out"] = by_layer["two"]["out"][:-1]
     with pytest.raises(StageError, match=r"two has 8 channels in and 8 out.*quantize stage again"):
-        equalised(uneven.model, by_layer)
+        equalized(uneven.model, by_layer)

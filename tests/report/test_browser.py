@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edgec.report.write import write
+from edgec.report.write import Image
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SORT = """<script>
@@ -46,11 +46,11 @@ def browse(tmp_path: Path) -> Callable[[Path], tuple[str, str]]:
 @pytest.mark.slow
 def test_the_page_in_a_browser(
     browse: Callable[[Path], tuple[str, str]],
-    full: dict[str, Any],
-    pictures: list[dict[str, str]],
+    full: Any,
+    pictures: list[Image],
     tmp_path: Path,
 ) -> None:
-    write(tmp_path, full, pictures)
+    full.write(tmp_path, pictures)
     page = tmp_path / "report.html"
     html = page.read_text(encoding="utf-8")
     shown, logged = browse(page)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgec.core.metric import short
 from edgec.report import charts
 
 finite = st.floats(-1e9, 1e9, allow_nan=False)
@@ -44,7 +45,7 @@ def test_ticks_are_evenly_spaced_inside_the_range(low: float, width: float) -> N
     [(0, "0"), (0.5, "0.5"), (1234, "1234"), (23_700, "23.7 k"), (-5_918_006, "-5.92 M"), (3.405e9, "3.4 G")],
 )
 def test_numbers_as_a_person_reads_them(value: float, told: str) -> None:
-    assert charts.number(value) == told
+    assert short(value) == told
 
 
 def test_lines_rise_where_the_series_rises() -> None:
@@ -83,16 +84,14 @@ def test_a_histogram_has_a_bar_for_each_full_bin() -> None:
 
 
 def test_kept_channels_fill_their_outline() -> None:
-    layers = [
-        {"name": "a<b", "group": "s8", "before": 64, "kept": 16},
-        {"name": "c", "group": "s16", "before": 32, "kept": 32},
-    ]
-    svg = charts.kept_channels("t", layers)
+    layers = [("a<b", 64, 16), ("c", 32, 32)]
+    svg = charts.kept_channels("t", layers, ["s8", "s16"])
     outline, fill, second, same = (float(r["height"]) for r in all_of(svg, "rect"))
     assert fill == pytest.approx(outline / 4, abs=0.1)
     assert second == same == pytest.approx(outline / 2, abs=0.1)
     assert "a&lt;b (s8): 16 of 64 channels kept" in svg
     assert charts.kept_channels("t", []) == ""
+    assert "a&lt;b: 16 of 64 channels kept" in charts.kept_channels("t", layers)
 
 
 def test_strips_show_every_run_and_the_median() -> None:
@@ -143,7 +142,7 @@ def test_any_name_leaves_the_chart_well_formed(name: str) -> None:
     drawn = [
         charts.lines(name, {name: [(1, 1.0)]}, name, name),
         charts.histograms(name, [0, 1], {name: [1]}, name),
-        charts.kept_channels(name, [{"name": name, "group": name, "before": 4, "kept": 2}]),
+        charts.kept_channels(name, [(name, 4, 2)], [name]),
         charts.strips(name, {name: [1.0, 2.0]}, name),
         charts.bars(name, {name: 1.0}, name),
     ]

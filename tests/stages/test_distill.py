@@ -323,10 +323,12 @@ def absolute(student: Tensor, teacher: Tensor, power: float = 1.0) -> Tensor:
 
 
 def test_ones_own_term_needs_permission(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "resolve_dotted", lambda name: {"mine:absolute": absolute}[name])
+    monkeypatch.setattr(
+        "edgec.core.network.resolve_dotted", lambda name: {"mine:absolute": absolute}.get(name, build)
+    )
     term = {"kind": "custom", "function": "mine:absolute", "taps": ["first"], "options": {"power": 2.0}}
     with pytest.raises(
-        StageError, match=r"stages\.distill: 'mine:absolute' is your own code; pass --allow-code"
+        StageError, match=r"stages\.distill\.terms\[0\]: custom runs your own code; pass --allow-code"
     ):
         distill(config(term), small(1), env)
     allowed = replace(env, allow_code=True)
@@ -357,7 +359,7 @@ def test_the_teacher_runs_under_the_same_autocast(env: Env, monkeypatch: pytest.
         assert not teacher.requires_grad
         return student.float().sum() * 0
 
-    monkeypatch.setattr(stage, "pearson", watch)
+    monkeypatch.setattr("edgec.distillers.pkd.pearson", watch)
     distill(config({"kind": "pkd", "taps": ["head"]}, precision="bf16"), small(1), env)
     assert kinds == {torch.bfloat16}
 

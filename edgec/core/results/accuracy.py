@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from math import isfinite, nan
 from typing import Any
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import ConfigDict, Field, model_serializer, model_validator
 
 from edgec.core.frozen import Frozen, json_object
 
@@ -13,7 +14,12 @@ NOT_METRICS = ("images", "objects")  # counts that stand beside the metrics
 
 
 class Accuracy(Frozen):
-    """Metrics by name. In JSON it is flat: "map50", "ap50/stop" (class), "psnr/set5" (set), "psnr/set5/baby" (image)."""
+    """Metrics by name. A network that diverged may reach NaN or infinity, which JSON holds as null.
+
+    In JSON it is flat: "map50", "ap50/stop" (class), "psnr/set5" (set), "psnr/set5/baby" (image).
+    """
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     values: Values = Field(default_factory=dict)  # over all images
     counts: dict[str, int] = Field(default_factory=dict)  # what was measured on: "images", "objects"
@@ -25,7 +31,9 @@ class Accuracy(Frozen):
         return self.values[metric]
 
     def get(self, metric: str) -> float | None:
-        return self.values.get(metric)
+        """None where it was not measured, or is not a number."""
+        value = self.values.get(metric)
+        return value if value is not None and isfinite(value) else None
 
     @model_validator(mode="before")
     @classmethod
@@ -37,6 +45,7 @@ class Accuracy(Frozen):
         read: dict[str, Any] = {"values": {}, "counts": {}, "by_class": {}, "by_set": {}, "by_image": {}}
         for key, value in flat.items():
             metric, *parts = key.split("/", 2)
+            value = nan if value is None else value
             if key in NOT_METRICS:
                 read["counts"][key] = int(value)
             elif not parts:
@@ -49,14 +58,14 @@ class Accuracy(Frozen):
         return read
 
     @model_serializer
-    def flat(self) -> dict[str, float | int]:
+    def flat(self) -> dict[str, float | int | None]:
         """The flat form that reports and stored results hold."""
-        told: dict[str, float | int] = {**self.values, **self.counts}
+        stored: dict[str, float | int] = {**self.values, **self.counts}
         for parts in (self.by_class, self.by_set):
-            told |= {
+            stored |= {
                 f"{metric}/{part}": value for metric, each in parts.items() for part, value in each.items()
             }
         for metric, sets in self.by_image.items():
             for name, images in sets.items():
-                told |= {f"{metric}/{name}/{image}": value for image, value in images.items()}
-        return told
+                stored |= {f"{metric}/{name}/{image}": value for image, value in images.items()}
+        return {key: value if isfinite(value) else None for key, value in stored.items()}

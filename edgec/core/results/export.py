@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from edgec.core.frozen import Frozen
+from edgec.core.frozen import Figure, Frozen
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.artifact_id import ArtifactField, ArtifactId, Precision
 from edgec.core.results.fusion import Fusion
@@ -27,14 +27,14 @@ class ArtifactResult(Frozen):
     zipped_bytes: int | None = None
     precision: Precision
     params: int
-    snr_db: float | None = None
-    max_abs_error: float | None = None
+    snr_db: Figure = None
+    max_abs_error: Figure = None
     fusion: Fusion | None = None
     float_layers: tuple[str, ...] | None = None
     val: Accuracy | None = None
     test: Accuracy | None = None
     torch: dict[str, float] = Field(default_factory=dict[str, float])
-    drop_from_torch: float | None = None
+    drop_from_torch: Figure = None
 
     def on(self, split: str) -> Accuracy | None:
         """The accuracy on a split; None where that was not measured."""

@@ -271,9 +271,9 @@ class DeviceFigures(Frozen):
         cells = [(artifact_named(str(cell["artifact"])), str(cell["runtime"])) for cell in stored["cells"]]
         pairs = {_operators_name(artifact, runtime): (artifact, runtime) for artifact, runtime in cells}
         stored["operators"] = [
-            {"artifact": artifact, "runtime": runtime, "operators": rows[name], "types": types.get(name, {})}
-            for name, (artifact, runtime) in pairs.items()
-            if name in rows
+            {"artifact": artifact, "runtime": runtime, "operators": listed, "types": types.get(name, {})}
+            for name, listed in rows.items()
+            for artifact, runtime in (pairs.get(name, (artifact_named(name), ONNXRUNTIME)),)
         ]
         return stored
 

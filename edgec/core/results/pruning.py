@@ -130,7 +130,11 @@ class PruneResult(StageResult):
             tables.append(
                 Table("Layers fitted by least squares", ["layer"], [[name] for name in self.fitted])
             )
-        chart = KeptChannels("channels kept", [(row.name, row.before, row.kept) for row in self.layers])
+        chart = KeptChannels(
+            "channels kept",
+            [(row.name, row.before, row.kept) for row in self.layers],
+            [row.group for row in self.layers],
+        )
         return [Section("Channels", tables, [chart])]
 
 

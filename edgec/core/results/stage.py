@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,17 +64,3 @@ class StageRecord:
     def to_json(self) -> dict[str, Any]:
         """`metrics.json` of the run's folder: what the store keeps, and whether it was taken from there."""
         return {"kind": self.kind, "cached": self.cached, **self.stored()}
-
-    @classmethod
-    def of_stored(cls, name: str, stored: Mapping[str, Any], cached: bool) -> StageRecord:
-        """The record of what `stored` gave. Raises pydantic's ValidationError for what is not of its kind."""
-        from edgec.core.results.kinds import result_of_json
-
-        tree = {
-            key: value for key, value in stored.items() if key not in ("kind", "seconds", "cost", "cached")
-        }
-        cost = stored.get("cost")
-        return cls(
-            name, stored["kind"], result_of_json(stored["kind"], tree), cached, stored.get("seconds"),
-            None if cost is None else Cost.model_validate(cost),
-        )  # fmt: skip

@@ -59,10 +59,11 @@ class Histograms:
 
 @dataclass(frozen=True)
 class KeptChannels:
-    """Channels kept of each layer: (name, before, kept)."""
+    """Channels kept of each layer: (name, before, kept); `groups` are their scale groups, by which layers are coloured."""
 
     title: str
     layers: Sequence[tuple[str, int, int]]
+    groups: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

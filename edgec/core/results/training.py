@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from edgec.core.frozen import Frozen
+from edgec.core.frozen import Figure, Frozen
 from edgec.core.metric import Metric
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.stage import StageResult
@@ -19,14 +19,12 @@ if TYPE_CHECKING:
 MOST_TERMS = 7  # of a loss, in one chart
 NEAR_ZERO = 0.01
 
-Loss = Annotated[float | None, BeforeValidator(lambda v: None if isinstance(v, float) and v != v else v)]
-
 
 class Epoch(Frozen):
     """One epoch: mean losses by term, and the accuracy where it was evaluated."""
 
     epoch: int  # from 0
-    losses: dict[str, Loss]
+    losses: dict[str, Figure]
     metrics: Accuracy = Accuracy()
 
 
@@ -117,7 +115,7 @@ class SparsifyResult(Trained):
             f"{what} before and after sparse training", g.edges, {"before": g.before, "after": g.after},
             "norm" if norms else "|scale|", note,
         )  # fmt: skip
-        return [Section("Sparsity", charts=[chart]), *super().sections(metrics)]
+        return [Section("Channels", charts=[chart]), *super().sections(metrics)]
 
 
 class DistillResult(Trained):

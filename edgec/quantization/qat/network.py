@@ -18,9 +18,11 @@ from torch._decomp import get_decompositions
 from torch.fx.graph import CodeGen
 
 from edgec.core.errors import StageError
+from edgec.core.grid import Ranges
 from edgec.core.taps import tapped
+from edgec.onnx.graph import producers
 from edgec.quantization.calibration import values_of
-from edgec.quantization.placement import Ranges, keys_of, place, quantizable
+from edgec.quantization.placement import keys_of, place, quantizable
 from edgec.quantization.qat.fake_quantizers import (
     ActivationQuantizer,
     BiasQuantizer,
@@ -34,6 +36,17 @@ from edgec.quantization.weights.formats import EIGHT_BITS, UNIT, Formats, Weight
 NEAR = 1e-3  # of a tensor's norm: how far its values may lie apart in the two graphs
 EXPLICIT = [torch.ops.aten.silu.default]  # written as the operators that ONNX has for them
 Rounding = WeightQuantizer | CodebookQuantizer | BucketQuantizer
+# of ONNX's operators, without underscores and "2d", where they are not ONNX's own name in small letters
+TORCH_NAMES: dict[str, tuple[str, ...]] = {
+    "AveragePool": ("avgpool",),
+    "Clip": ("hardtanh", "clamp", "relu6"),
+    "Concat": ("cat",),
+    "Conv": ("conv", "convolution"),
+    "DepthToSpace": ("pixelshuffle",),
+    "GlobalAveragePool": ("adaptiveavgpool", "mean"),
+    "ReduceMean": ("mean",),
+    "Resize": ("upsamplenearest", "upsamplebilinear", "upsamplebicubic"),
+}
 CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
 
 
@@ -99,12 +112,13 @@ def fuse(
     values = Values(graph).of(probe)
     fused = FusedNetwork(graph, net, example)
     placement, keys = place(model, float_layers), keys_of(model)
+    operators = operators_of(model)
     readers = [output for outputs in placement.unrounded.values() for output in outputs]
     seen = values_of(model, list(dict.fromkeys((*placement.source, *readers))), probe.numpy())
     quantizers: dict[str, str] = {}  # tensor key -> module
     rounded: dict[fx.Node, fx.Node] = {}  # a node -> its rounded value
     for tensor, source in placement.source.items():
-        node, key = same(values, seen[tensor]), keys.get(source, source)
+        node, key = same(values, seen[tensor], operators.get(tensor)), keys.get(source, source)
         if node is None:
             fused.unseen.append(keys.get(tensor, tensor))
         elif node not in rounded:
@@ -112,9 +126,9 @@ def fuse(
                 quantizers[key] = f"quantize_{len(quantizers)}"
                 quantizer = ActivationQuantizer(key, *bounds[key], activation_bits, ranges)
                 graph.add_submodule(quantizers[key], quantizer)
-            unrounded = [seen[output] for output in placement.unrounded.get(tensor, ())]
             users = [(n, value) for n, value in values if n in node.users]
-            in_float = {same(users, value) for value in unrounded}
+            unrounded = placement.unrounded.get(tensor, ())
+            in_float = {same(users, seen[output], operators.get(output)) for output in unrounded}
             rounded[node] = _after(graph, node, quantizers[key], in_float)
     chosen = set(quantizable(model)) - (set(float_layers) - set(formats))
     for index, (layer, node) in enumerate(_convolutions(graph, chosen)):
@@ -124,7 +138,7 @@ def fuse(
         if layer not in float_layers and not isinstance(quantizer, BucketQuantizer):
             _round_bias(graph, node, f"bias_{index}", quantizer)
     for name, value in _features(net, list(taps or {}), probe).items():
-        node = same(values, value.numpy())
+        node = _output_of(name, values, value.numpy())
         if node is None:
             raise StageError(
                 f"tap {name!r}: its output is not a tensor of the traced network; tap another module"
@@ -193,8 +207,8 @@ def _weight_quantizer(
     form = formats.get(layer, EIGHT_BITS)
     if form.bucket is not None:
         return BucketQuantizer(layer, form.bits, form.bucket)
-    if form.points is not None:
-        return CodebookQuantizer(layer, form.bits, torch.tensor(form.points) / UNIT, learned_points)
+    if form.centroids is not None:
+        return CodebookQuantizer(layer, form.bits, torch.tensor(form.centroids) / UNIT, learned_points)
     start = None if form.steps is None else torch.tensor(form.steps)
     return WeightQuantizer(layer, weight, form.bits, ranges == "learned" and form.bits < 8, start)
 
@@ -236,13 +250,47 @@ class Values(fx.Interpreter):
         return value
 
 
-def same(found: list[tuple[fx.Node, np.ndarray]], value: np.ndarray) -> fx.Node | None:
-    """The first node that gives a value."""
+def same(found: list[tuple[fx.Node, np.ndarray]], value: np.ndarray, operator: str | None) -> fx.Node | None:
+    """The node that gives a value made by an ONNX operator (None: by none, it is an input).
+
+    Of several with this value, such as a rectifier and what it takes where that is positive, the first of this operator; if
+    there is none, the first.
+    """
+    alike = _with_value(found, value)
+    return next((node for node in alike if _is_operator(node, operator)), alike[0] if alike else None)
+
+
+def operators_of(model: onnx.ModelProto) -> dict[str, str]:
+    """The operator that makes each tensor."""
+    return {name: node.op_type for name, node in producers(model.graph).items()}
+
+
+def _with_value(found: list[tuple[fx.Node, np.ndarray]], value: np.ndarray) -> list[fx.Node]:
     norm = float(np.linalg.norm(value))
-    for node, other in found:
-        if other.shape == value.shape and float(np.linalg.norm(other - value)) <= NEAR * norm + 1e-9:
-            return node
-    return None
+    return [
+        node
+        for node, other in found
+        if other.shape == value.shape and float(np.linalg.norm(other - value)) <= NEAR * norm + 1e-9
+    ]
+
+
+def _output_of(name: str, found: list[tuple[fx.Node, np.ndarray]], value: np.ndarray) -> fx.Node | None:
+    """The node that gives the output of a module: of several with its value, the last that ran inside the module."""
+    alike = _with_value(found, value)
+    inside = [
+        node for node in alike if name in (path for path, _ in node.meta.get("nn_module_stack", {}).values())
+    ]
+    return inside[-1] if inside else alike[0] if alike else None
+
+
+def _is_operator(node: fx.Node, operator: str | None) -> bool:
+    """Whether a node of torch is what ONNX calls `operator`."""
+    if operator is None or node.op != "call_function":
+        return operator is None and node.op == "placeholder"
+    name = (
+        str(node.target).removeprefix("aten.").partition(".")[0].replace("_", "")
+    )  # aten.leaky_relu.default
+    return name.removesuffix("2d") in TORCH_NAMES.get(operator, (operator.lower(),))
 
 
 def _after(graph: fx.GraphModule, node: fx.Node, module: str, but: Collection[fx.Node | None]) -> fx.Node:

@@ -1,7 +1,7 @@
-"""Weights that lie on a few points of their layer: the points are learned (differentiable quantization).
+"""Palettized weights: each is one of a few centroids of its layer, which are learned (differentiable quantization).
 
 Polino, Pascanu and Alistarh (2018, arXiv 1802.05668), section 3: every weight, divided by its bucket's scale, takes the
-nearest point; a point's gradient is the sum of those of its weights. A bucket is an output channel here, and points
+nearest centroid; a centroid's gradient is the sum of those of its weights. A bucket is an output channel here, and centroids
 are multiples of 1/127, so that integer convolutions can run them. Weights may train along: gradients pass straight through.
 """
 
@@ -24,62 +24,62 @@ ROUNDS = 50  # of Lloyd's algorithm at most
 Start = Literal["uniform", "quantiles", "kmeans"]
 
 
-def first_points(weight: Tensor, count: int, start: Start) -> Tensor:
-    """Sorted points [count] in -1..1 for weights [out, ...], each relative to its channel's largest magnitude."""
+def first_centroids(weight: Tensor, count: int, start: Start) -> Tensor:
+    """Sorted centroids [count] in -1..1 for weights [out, ...], each relative to its channel's largest magnitude."""
     if start == "uniform":
         return torch.linspace(-1, 1, count)
     flat = weight.detach() / largest(weight).view(-1, *[1] * (weight.ndim - 1))
     values = np.sort(flat.flatten().double().cpu().numpy())
-    points = np.quantile(values, (np.arange(count) + 0.5) / count)
+    centroids = np.quantile(values, (np.arange(count) + 0.5) / count)
     if start == "kmeans":
         sums = np.concatenate([[0.0], np.cumsum(values)])
         for _ in range(ROUNDS):  # in one dimension a cluster is a stretch of the sorted values
-            edges = np.searchsorted(values, (points[1:] + points[:-1]) / 2)
+            edges = np.searchsorted(values, (centroids[1:] + centroids[:-1]) / 2)
             edges = np.concatenate([[0], edges, [len(values)]])
             counts = np.diff(edges)
-            moved = np.where(counts > 0, np.diff(sums[edges]) / np.maximum(counts, 1), points)
-            if np.allclose(moved, points, atol=1e-7):
+            moved = np.where(counts > 0, np.diff(sums[edges]) / np.maximum(counts, 1), centroids)
+            if np.allclose(moved, centroids, atol=1e-7):
                 break
-            points = moved
-    return torch.from_numpy(np.sort(points)).float()
+            centroids = moved
+    return torch.from_numpy(np.sort(centroids)).float()
 
 
 class CodebookQuantizer(nn.Module):
-    """Puts weights [out, ...] on the nearest of a layer's points."""
+    """Puts weights [out, ...] on the nearest of a layer's centroids."""
 
-    def __init__(self, layer: str, bits: int, points: Tensor, learned: bool = True) -> None:
+    def __init__(self, layer: str, bits: int, centroids: Tensor, learned: bool = True) -> None:
         super().__init__()
         self.layer, self.bits = layer, bits
-        self.points = nn.Parameter(points.clone(), requires_grad=learned)
+        self.centroids = nn.Parameter(centroids.clone(), requires_grad=learned)
 
     def forward(self, weight: Tensor) -> Tensor:
         scale = largest(weight).view(-1, *[1] * (weight.ndim - 1))
-        points = self.rounded()
-        nearest = _nearest((weight.detach() / scale).contiguous(), points.detach())
-        return scale * points[nearest] + (weight - weight.detach())
+        centroids = self.rounded()
+        nearest = _nearest((weight.detach() / scale).contiguous(), centroids.detach())
+        return scale * centroids[nearest] + (weight - weight.detach())
 
     def step(self, weight: Tensor) -> Tensor:
-        """What a unit of the points is worth [out]."""
+        """What a unit of the centroids is worth [out]."""
         return largest(weight) / UNIT
 
     def rounded(self) -> Tensor:
-        """The points, sorted, as multiples of 1/127; gradients pass."""
-        points = self.points.sort().values.clamp(-1, 1)
-        return points + (torch.round(points.detach() * UNIT) / UNIT - points.detach())
+        """The centroids, sorted, as multiples of 1/127; gradients pass."""
+        centroids = self.centroids.sort().values.clamp(-1, 1)
+        return centroids + (torch.round(centroids.detach() * UNIT) / UNIT - centroids.detach())
 
     def format(self, weight: Tensor) -> WeightFormat:
         """How the layer is stored now."""
         return WeightFormat(self.bits, tuple(round(float(p) * UNIT) for p in self.rounded().detach()))
 
 
-def _nearest(values: Tensor, points: Tensor) -> Tensor:
-    return torch.bucketize(values, (points[1:] + points[:-1]) / 2)
+def _nearest(values: Tensor, centroids: Tensor) -> Tensor:
+    return torch.bucketize(values, (centroids[1:] + centroids[:-1]) / 2)
 
 
 def share_bits(
     sizes: Mapping[str, int], gradients: Mapping[str, float], average_bits: float, choices: Sequence[int] = BITS
 ) -> dict[str, int]:  # fmt: skip
-    """Bits of each layer under a budget: where the loss leans more on a layer's weights, it gets more points.
+    """Bits of each layer under a budget: where the loss leans more on a layer's weights, it gets more centroids.
 
     `sizes`: weights of a layer; `gradients`: root mean square of a weight's gradient there (Polino et al., section 3.2).
     All start with the fewest bits; the layer with the largest gradient times step is raised while the budget holds.

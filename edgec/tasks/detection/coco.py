@@ -8,6 +8,8 @@ from typing import Any
 
 from edgec.core.errors import DataError, Problem
 from edgec.images.reading import inside
+from edgec.recipe import CocoData, CocoSplit
+from edgec.tasks.detection.format import DetectionFormat, Found
 from edgec.tasks.detection.samples import Object, Raw
 
 MAX_BYTES = 1 << 30
@@ -104,3 +106,17 @@ def read_coco(images: Path, annotations: Path) -> tuple[list[Raw], list[Problem]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             problems.append(Problem(place, f"is malformed ({error})", "give id, file_name, width and height"))
     return raws, problems
+
+
+def _read(data: CocoData, split: str) -> Found:
+    named: CocoSplit = getattr(data, split)
+    raws, problems = read_coco(named.images, named.annotations)
+    return Found(raws, problems=problems)
+
+
+def _classes(data: CocoData) -> tuple[str, ...]:
+    """As the recipe says; else all categories of the training file."""
+    return data.classes or coco_classes(data.train.annotations)
+
+
+COCO = DetectionFormat(_read, _classes)

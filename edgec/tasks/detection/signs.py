@@ -6,10 +6,14 @@ test. Signs are drawn large, warped in perspective, lit, blurred, partly covered
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 
 from edgec.images.reading import photograph
+from edgec.recipe import SignsData
+from edgec.tasks.detection.format import DetectionFormat, Found
 from edgec.tasks.detection.samples import Sample
 from edgec.tasks.detection.signs_draw import SIGNS, draw_sign
 
@@ -145,3 +149,17 @@ def _camera(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
         np.float32
     )
     return np.clip(canvas, 0, 255).astype(np.uint8)
+
+
+def _read(data: SignsData, split: str) -> Found:
+    """The images of a split, drawn."""
+    with ThreadPoolExecutor(2) as pool:
+        count = getattr(data, split)
+        return Found(
+            samples=list(
+                pool.map(lambda i: render(split, i, data.image_seed, data.photograph_size), range(count))
+            )
+        )
+
+
+SIGNS_FORMAT = DetectionFormat(_read, lambda data: CLASSES)

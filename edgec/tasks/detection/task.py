@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -22,33 +21,23 @@ from edgec.core.files import sha256_of
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
-from edgec.recipe import (
-    CocoData,
-    CocoSplit,
-    Export,
-    Loss,
-    NetworkSource,
-    SignsData,
-    VocData,
-    YoloData,
-    check_unique_classes,
-)
+from edgec.core.table import dotted
+from edgec.recipe import DetectionData, Export, Loss, NetworkSource, Recipe, check_unique_classes
+from edgec.recipe.data import DATA
 from edgec.tasks.batches import KeyedBatches
 from edgec.tasks.detection import signs
 from edgec.tasks.detection.anchors import anchors_for_heads
-from edgec.tasks.detection.coco import coco_classes, read_coco
 from edgec.tasks.detection.contract import LEAST_SCORE, finish, scaled
 from edgec.tasks.detection.decode import Detections, split_map
 from edgec.tasks.detection.draw import draw_detections, encode_jpeg, side_by_side
+from edgec.tasks.detection.format import DetectionFormat
 from edgec.tasks.detection.graph import BOXES, SCORES, append_nms, decoder
 from edgec.tasks.detection.heads import heads_of
 from edgec.tasks.detection.images import PAD_VALUE, fit_mapping
 from edgec.tasks.detection.loader import Fitted, detection_batches
 from edgec.tasks.detection.loss import yolo_loss
 from edgec.tasks.detection.metrics import Truth, evaluate_detections
-from edgec.tasks.detection.samples import Raw, Sample, check
-from edgec.tasks.detection.voc import read_voc
-from edgec.tasks.detection.yolo import read_yolo
+from edgec.tasks.detection.samples import Sample, check
 from edgec.tasks.protocol import Picture, Split
 
 ANCHORS_EACH = 3  # per head, when they come from the data
@@ -67,7 +56,7 @@ class Detection:
 
     def __init__(
         self,
-        data: SignsData | VocData | CocoData | YoloData,
+        data: DetectionData,
         loss: Loss,
         seed: int,
         events: Events | None = None,
@@ -86,13 +75,11 @@ class Detection:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        match self.data:
-            case SignsData():
-                return signs.CLASSES
-            case CocoData(classes=()):
-                return coco_classes(self.data.train.annotations)
-            case _:
-                return self.data.classes
+        return self._format.classes(self.data)
+
+    @cached_property
+    def _format(self) -> DetectionFormat:
+        return cast(DetectionFormat, dotted(DATA.row(self.data.format).reader))
 
     def splits(self) -> tuple[Split, ...]:
         return ("train", "val", "test") if self.data.test is not None else ("train", "val")
@@ -110,28 +97,10 @@ class Detection:
         named: Any = getattr(self.data, split)
         if named is None:
             raise DataError([Problem(f"data.{split}", "the recipe names no such split", f"add data.{split}")])
-        raws: list[Raw]
-        match self.data:
-            case SignsData():
-                with ThreadPoolExecutor(2) as pool:
-                    make = pool.map(
-                        lambda i: signs.render(split, i, self.data.image_seed, self.data.photograph_size),  # type: ignore[union-attr]
-                        range(named),
-                    )
-                    return list(make)
-            case VocData():
-                raws, problems = [], []
-                for name in named.split("+"):
-                    more_raws, more_problems = read_voc(self.data.root, name)
-                    raws += more_raws
-                    problems += more_problems
-            case CocoData():
-                assert isinstance(named, CocoSplit)
-                raws, problems = read_coco(named.images, named.annotations)
-            case YoloData():
-                raws, problems = read_yolo(self.data.root, named)
-        samples, more = check(raws, self.classes)
-        problems = [*problems, *more]
+        found = self._format.read(self.data, split)
+        checked, more = check(found.raws, self.classes)
+        samples = [*found.samples, *checked]
+        problems = [*found.problems, *more]
         if problems and self.data.problems == "error":
             raise DataError(
                 [
@@ -171,8 +140,7 @@ class Detection:
     @cached_property
     def _digest(self) -> str:
         # not where the files lie: what is in them follows
-        places = {"root"} | ({"train", "val", "test"} if isinstance(self.data, CocoData) else set())
-        settings = self.data.model_dump(mode="json", exclude=places)
+        settings = self.data.model_dump(mode="json", exclude=set(DATA.row(self.data.format).places))
         digest = hashlib.sha256(json.dumps([settings, self.loss.model_dump()]).encode())
         digest.update(json.dumps([self.classes, signs.VERSION]).encode())
         for split in self.splits():
@@ -362,3 +330,8 @@ class Detection:
             data = encode_jpeg(side_by_side(panels, captions))
             pictures.append(Picture(sample.name, f"{sample.name}: {', '.join(captions)}", data))
         return pictures
+
+
+def detection_of(recipe: Recipe, events: Events | None) -> Detection:
+    """The task of a recipe. Raises DataError that lists every problem of its data."""
+    return Detection(cast(DetectionData, recipe.data), recipe.loss, recipe.seed, events)

@@ -10,10 +10,10 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from edgec.core.errors import DataError, Problem
-from edgec.images.reading import inside
+from edgec.images.reading import image_named, inside
+from edgec.recipe import VocData
+from edgec.tasks.detection.format import DetectionFormat, Found
 from edgec.tasks.detection.samples import Object, Raw
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG")
 
 
 def read_voc(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
@@ -52,11 +52,12 @@ def _read_one(root: Path, name: str, place: str) -> Raw:
         ) from None
     except (ParseError, OSError, UnicodeDecodeError, ValueError) as error:
         raise DataError([Problem(str(path), f"is no XML ({error})", "write it again")]) from None
-    image = next((p for s in SUFFIXES if (p := inside(root, f"JPEGImages/{name}{s}", place)).exists()), None)
+    image = image_named(inside(root, f"JPEGImages/{name}", place))
     if image is None:
         raise DataError(
             [Problem(place, f"no image JPEGImages/{name}.jpg", "add it, or take the id off the list")]
         )
+    inside(root, str(image.relative_to(root)), place)  # it may be a link
     objects: list[Object] = []
     problems: list[Problem] = []
     for index, item in enumerate(tree.iterfind("object")):
@@ -86,3 +87,17 @@ def _size(tree: Any, path: Path) -> tuple[int, int] | None:
     except ValueError:
         raise DataError([Problem(str(path), f"size {width} x {height} is no number", "correct it")]) from None
     return size if min(size) > 0 else None
+
+
+def _read(data: VocData, split: str) -> Found:
+    """Every set of a split, `train2007+train2012`."""
+    raws: list[Raw] = []
+    problems: list[Problem] = []
+    for name in getattr(data, split).split("+"):
+        more_raws, more_problems = read_voc(data.root, name)
+        raws += more_raws
+        problems += more_problems
+    return Found(raws, problems=problems)
+
+
+VOC = DetectionFormat(_read, lambda data: data.classes)

@@ -11,8 +11,8 @@ import numpy as np
 
 from edgec.core.errors import DataError, Problem
 from edgec.images.bicubic import bicubic_down, cropped
-from edgec.images.reading import SUFFIXES, inside, read_image
-from edgec.recipe import ImageSet
+from edgec.images.reading import SUFFIXES, inside, is_image, read_image
+from edgec.recipe import FolderData, ImageSet
 
 LEAST = 8  # pixels of a low-resolution side
 
@@ -83,7 +83,7 @@ def _images_in(
     folder = root if relative.is_absolute() else inside(root, str(relative), place)
     if not folder.is_dir():
         raise DataError([Problem(place, f"{folder} is no folder", "check data.root and the set's path")])
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = sorted(p for p in folder.iterdir() if is_image(p) and p.is_file())
     if not files:
         remedy = f"images end in {', '.join(SUFFIXES)}"
         raise DataError([Problem(str(folder), "holds no image", remedy)])
@@ -124,3 +124,11 @@ def _problems_of(pair: Pair) -> list[Problem]:
 def built_in(set_name: str, images: Sequence[tuple[str, np.ndarray]], scale: int) -> list[Pair]:
     """Pairs of images in memory."""
     return [Pair(set_name, name, image, None, scale) for name, image in images]
+
+
+def read_folders(data: FolderData, split: str) -> tuple[list[Pair], list[Problem]]:
+    """The pairs of a split's folders, and what is wrong with others. Raises DataError where no folder is named."""
+    sets: Mapping[str, ImageSet] | None = getattr(data, split)
+    if sets is None:
+        raise DataError([Problem(f"data.{split}", "the recipe names no such split", f"add data.{split}")])
+    return pairs_of(data.root, sets, data.scale)

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgec.core.errors import DataError, Problem
 from edgec.images.reading import photograph
+from edgec.recipe import PhotographsData
+from edgec.tasks.superres.pairs import Pair, built_in
 
 VERSION = 1  # raise it when an image of the set changes
 TRAINING = (
@@ -42,3 +45,10 @@ def held_out() -> list[tuple[str, np.ndarray]]:
         image = photograph(name)[top : top + height, left : left + width]
         found.append((name.partition(".")[0], image))
     return found
+
+
+def read_photographs(data: PhotographsData, split: str) -> tuple[list[Pair], list[Problem]]:
+    """The pairs of a split, made by bicubic. Raises DataError for the test split, which there is none of."""
+    if split == "test":
+        raise DataError([Problem("data.test", "photographs have no test split", "use val")])
+    return built_in("photographs", training() if split == "train" else held_out(), data.scale), []

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -20,16 +20,20 @@ from edgec.core.files import sha256_of
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
+from edgec.core.table import dotted
 from edgec.images.bicubic import bicubic_up
-from edgec.recipe import Export, FolderData, NetworkSource, PhotographsData
+from edgec.recipe import Export, NetworkSource, Recipe, SuperresData
+from edgec.recipe.data import DATA
 from edgec.tasks.batches import KeyedBatches
 from edgec.tasks.protocol import Picture, Split
 from edgec.tasks.superres import photographs
 from edgec.tasks.superres.draw import compared, encode_png, joints_of, panels_in_a_row
 from edgec.tasks.superres.metrics import Score, score, summary
-from edgec.tasks.superres.pairs import Pair, built_in, pairs_of
+from edgec.tasks.superres.pairs import Pair
 from edgec.tasks.superres.patches import Opened, mirrored, superres_batches
 from edgec.tiles.contract import Prepared, as_input, tiles_of, upscaled
+
+PairReader = Callable[[Any, str], tuple[list[Pair], list[Problem]]]  # (data, split), see DataSpec.reader
 
 
 class SuperResolution:
@@ -42,7 +46,7 @@ class SuperResolution:
     metric = "psnr"
     metrics = (Metric("psnr", "PSNR", "dB", 3, small_drop=0.05), Metric("ssim", "SSIM"))
 
-    def __init__(self, data: PhotographsData | FolderData, seed: int, events: Events | None = None) -> None:
+    def __init__(self, data: SuperresData, seed: int, events: Events | None = None) -> None:
         self.data, self.seed = data, seed
         self.events = events or Events()
         self._opened: dict[str, Opened] = {}
@@ -52,8 +56,8 @@ class SuperResolution:
     # --- data
 
     def splits(self) -> tuple[Split, ...]:
-        there = isinstance(self.data, FolderData) and self.data.test is not None
-        return ("train", "val", "test") if there else ("train", "val")
+        present = getattr(self.data, "test", None) is not None
+        return ("train", "val", "test") if present else ("train", "val")
 
     def size(self, split: Split) -> int:
         return len(self.opened(split))
@@ -65,18 +69,8 @@ class SuperResolution:
         return self._opened[split]
 
     def _load(self, split: Split) -> list[Pair]:
-        match self.data:
-            case PhotographsData():
-                if split == "test":
-                    raise DataError([Problem("data.test", "photographs have no test split", "use val")])
-                images = photographs.training() if split == "train" else photographs.held_out()
-                return built_in("photographs", images, self.data.scale)
-            case FolderData():
-                sets = getattr(self.data, split)
-                if sets is None:
-                    message = "the recipe names no such split"
-                    raise DataError([Problem(f"data.{split}", message, f"add data.{split}")])
-                pairs, problems = pairs_of(self.data.root, sets, self.data.scale)
+        read: PairReader = dotted(DATA.row(self.data.format).reader)
+        pairs, problems = read(self.data, split)
         if problems and self.data.problems == "error":
             remedy = "mend them, or set data.problems: skip"
             raise DataError([*problems, Problem(f"data.{split}", f"{len(problems)} problems", remedy)])
@@ -90,7 +84,7 @@ class SuperResolution:
     @cached_property
     def _digest(self) -> str:
         # not where the files lie: what is in them follows
-        settings = self.data.model_dump(mode="json", exclude={"root", "train", "val", "test"})
+        settings = self.data.model_dump(mode="json", exclude=set(DATA.row(self.data.format).places))
         digest = hashlib.sha256(json.dumps([settings, photographs.VERSION]).encode())
         for split in self.splits():
             for pair in self.opened(split).pairs:
@@ -239,3 +233,8 @@ class SuperResolution:
                 Picture(pair.name, f"{caption}, the error, and what tiles change", data, "image/png")
             )
         return found
+
+
+def superres_of(recipe: Recipe, events: Events | None) -> SuperResolution:
+    """The task of a recipe. Raises DataError that lists every problem of its data."""
+    return SuperResolution(cast(SuperresData, recipe.data), recipe.seed, events)

@@ -11,11 +11,12 @@ from pydantic import ValidationError
 from edgec.core.results.kinds import RESULTS, result_of_json
 from edgec.core.results.other import CustomResult, InputResult
 from edgec.core.results.stage import Cost, StageRecord
-from edgec.recipe import STAGE_KINDS
+from edgec.core.table import dotted
+from edgec.recipe.stages import STAGES
 
 
 def test_every_stage_of_a_recipe_has_its_result() -> None:
-    assert {*STAGE_KINDS, "input"} == set(RESULTS)
+    assert {*STAGES.names(), "input"} == set(RESULTS)
     assert all(result.kind == kind for kind, result in RESULTS.items())
 
 
@@ -61,4 +62,10 @@ def test_a_record_stands_beside_its_result_in_json() -> None:
         "kind": "input",
         "cached": False,
         "final": {},
+    }
+
+
+def test_the_table_of_stages_names_the_same_types() -> None:
+    assert {row.name: dotted(row.result) for row in STAGES.own} == {
+        kind: result for kind, result in RESULTS.items() if kind != "input"
     }

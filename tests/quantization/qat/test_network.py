@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from edgec.core.errors import StageError
 from edgec.core.norms import fold_norms
@@ -17,8 +17,9 @@ from edgec.core.taps import tapped
 from edgec.onnx.export import with_fast_mish
 from edgec.onnx.parity import snr_db
 from edgec.quantization.placement import insert
-from edgec.quantization.qat.network import FusedNetwork, fuse, tap_name, write_back
-from edgec.quantization.weights.codebook import first_points
+from edgec.quantization.qat.fake_quantizers import ActivationQuantizer
+from edgec.quantization.qat.network import FusedNetwork, Tap, fuse, tap_name, write_back
+from edgec.quantization.weights.codebook import first_centroids
 from edgec.quantization.weights.formats import UNIT, WeightFormat
 
 Run = Callable[..., list[np.ndarray]]
@@ -136,8 +137,11 @@ def test_taps_read_what_the_module_gives_without_the_factors(tiny: Any, tiny_net
 def test_what_is_trained_is_written_back(tiny: Any, tiny_net: nn.Module) -> None:
     net = prepared(tiny_net)
     layer = "backbone.down1.conv"
-    points = first_points(net.get_submodule(layer).weight, 16, "kmeans")  # type: ignore[arg-type]
-    forms = {layer: WeightFormat(4, tuple(round(float(p) * UNIT) for p in points)), "head16": WeightFormat(6)}
+    centroids = first_centroids(net.get_submodule(layer).weight, 16, "kmeans")  # type: ignore[arg-type]
+    forms = {
+        layer: WeightFormat(4, tuple(round(float(c) * UNIT) for c in centroids)),
+        "head16": WeightFormat(6),
+    }
     fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats=forms)
     optimizer = torch.optim.SGD([p for p in fused.parameters() if p.requires_grad], lr=0.01)
     sum(o.square().mean() for o in fused(torch.from_numpy(tiny.images))).backward()
@@ -145,7 +149,7 @@ def test_what_is_trained_is_written_back(tiny: Any, tiny_net: nn.Module) -> None
     target = copy.deepcopy(net)
     ranges, formats = write_back(fused, target)
     assert set(formats) == set(dict(fused.weights()))
-    assert formats[layer].points is not None
+    assert formats[layer].centroids is not None
     assert formats["head16"].bits == 6
     assert formats["head16"].steps is not None
     assert not torch.equal(target.head16.weight, tiny_net.head16.weight)  # type: ignore[union-attr, arg-type]
@@ -164,3 +168,49 @@ def test_control_flow_on_tensors_is_refused(tiny: Any) -> None:
 
     with pytest.raises(StageError, match=r"cannot be traced.*control flow"):
         fuse(Fork().eval(), tiny.model, tiny.ranges, (), EXAMPLE, formats={})
+
+
+class Positive(nn.Module):
+    """Rectifiers that have nothing to do on images of 0 to 1: what they give is what they take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+        self.act, self.idle = nn.ReLU(), nn.Identity()
+        self.leaky = nn.LeakyReLU(0.1)
+        for layer in (self.a, self.b):
+            nn.init.uniform_(layer.weight, 0.1, 0.2)
+            nn.init.constant_(layer.bias, 0.1)  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(self.idle(self.leaky(self.b(self.act(self.a(x))))))
+
+
+def weights_of(node: fx.Node) -> list[str]:
+    """The weights that a convolution takes, past their rounding."""
+    taken = [a.all_input_nodes[0] if a.op == "call_module" else a for a in node.all_input_nodes]
+    return [str(a.target) for a in taken]
+
+
+def test_a_rectifier_is_not_taken_for_its_input_where_that_is_positive(exported: Callable[..., Any]) -> None:
+    torch.manual_seed(3)
+    net = Positive()
+    made = exported(net)
+    taps = {"a": None, "act": None, "leaky": None}
+    fused = fuse(prepared(net), made.model, made.ranges, (), EXAMPLE, formats={}, taps=taps)
+    assert fused.unseen == []
+    modules = dict(fused.graph.named_modules())
+    read: dict[str, str] = {}  # what each quantizer and tap reads, past a quantizer
+    for node in fused.graph.graph.nodes:
+        if node.op == "call_module" and isinstance(modules[node.target], ActivationQuantizer | Tap):
+            (taken,) = node.all_input_nodes
+            while taken.op == "call_module":
+                (taken,) = taken.all_input_nodes
+            read[node.target] = str(taken.target)
+            if node.target.startswith("quantize_"):
+                assert "a.weight" not in weights_of(taken), "the rounding stands before the rectifier"
+    quantized = {what for name, what in read.items() if name.startswith("quantize_")}
+    assert {"aten.leaky_relu.default", "aten.relu.default", "x"} <= quantized
+    assert read[tap_name("a")] == "aten.conv2d.default"
+    assert read[tap_name("act")] == "aten.relu.default"
+    assert read[tap_name("leaky")] == "aten.leaky_relu.default"

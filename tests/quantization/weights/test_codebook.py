@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.quantization.qat.fake_quantizers import largest
-from edgec.quantization.weights.codebook import CodebookQuantizer, first_points, huffman_bits, share_bits
+from edgec.quantization.weights.codebook import CodebookQuantizer, first_centroids, huffman_bits, share_bits
 from edgec.quantization.weights.formats import UNIT
 
 
@@ -27,7 +27,8 @@ def error(weight: torch.Tensor, points: torch.Tensor) -> float:
 def test_k_means_errs_least() -> None:
     weight = weights()
     by = {
-        start: error(weight, first_points(weight, 16, start)) for start in ("uniform", "quantiles", "kmeans")
+        start: error(weight, first_centroids(weight, 16, start))
+        for start in ("uniform", "quantiles", "kmeans")
     }  # type: ignore[arg-type]
     assert by["kmeans"] < by["quantiles"]
     assert by["kmeans"] < by["uniform"]
@@ -36,7 +37,7 @@ def test_k_means_errs_least() -> None:
 @pytest.mark.parametrize("count", [4, 8, 16])
 def test_k_means_stands_still_at_the_means_of_its_clusters(count: int) -> None:
     weight = weights(1)
-    points = first_points(weight, count, "kmeans").numpy()
+    points = first_centroids(weight, count, "kmeans").numpy()
     values = (weight / largest(weight).view(-1, 1, 1, 1)).flatten().numpy()
     cluster = np.abs(values[:, None] - points[None]).argmin(1)
     for index in range(count):
@@ -49,28 +50,28 @@ def test_a_point_gets_the_gradients_of_its_weights() -> None:
     quantizer = CodebookQuantizer("layer", 2, torch.tensor([-1.0, 0.0, 1.0]))
     gradient = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
     (quantizer(weight) * gradient).sum().backward()
-    assert quantizer.points.grad is not None
+    assert quantizer.centroids.grad is not None
     # scales 1 and 2; weights -1.0 | 0.1, -0.1 | 0.9, 2.0, 1.9
-    assert quantizer.points.grad.tolist() == [2.0, 3 + 2 * 5, 1 + 2 * 4 + 2 * 6]
+    assert quantizer.centroids.grad.tolist() == [2.0, 3 + 2 * 5, 1 + 2 * 4 + 2 * 6]
 
 
 def test_weights_get_their_gradients_straight_through() -> None:
     weight = weights().requires_grad_()
-    CodebookQuantizer("layer", 4, first_points(weight, 16, "kmeans"))(weight).sum().backward()
+    CodebookQuantizer("layer", 4, first_centroids(weight, 16, "kmeans"))(weight).sum().backward()
     assert weight.grad is not None
     assert torch.equal(weight.grad, torch.ones_like(weight))
 
 
 def test_what_is_trained_is_what_is_stored() -> None:
     weight = weights()
-    quantizer = CodebookQuantizer("layer", 4, first_points(weight, 16, "kmeans"))
+    quantizer = CodebookQuantizer("layer", 4, first_centroids(weight, 16, "kmeans"))
     form = quantizer.format(weight)
-    assert form.points is not None
-    assert len(form.points) == 16
+    assert form.centroids is not None
+    assert len(form.centroids) == 16
     scale = form.scale(weight.numpy())
     stored = form.integers(weight.numpy(), scale)
     assert stored.dtype == np.int8
-    assert set(np.unique(stored)) <= set(form.points)
+    assert set(np.unique(stored)) <= set(form.centroids)
     expected = quantizer(weight).detach().numpy()
     far = np.abs(stored * scale.reshape(-1, 1, 1, 1) - expected) > 1e-5
     assert far.mean() < 0.005  # weights in the middle of two points

@@ -1,0 +1,34 @@
+"""The user's own distiller, `package.module:function`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, JsonValue
+
+from edgec.distillers.distiller import DistillerSpec, Lesson, each_tap
+from edgec.distillers.term import TappedTerm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class CustomTerm(TappedTerm):
+    """The user's own distiller: `package.module:function`, behind --allow-code."""
+
+    kind: Literal["custom"]
+    function: str = Field(
+        description="`package.module:function`; takes student and teacher features, returns a scalar."
+    )
+    options: dict[str, JsonValue] = Field(default={}, description="Keyword arguments of the function.")
+
+
+def terms(term: CustomTerm, lesson: Lesson) -> dict[str, Tensor]:
+    """At every tap. Raises NetworkError where the function cannot be imported."""
+    from edgec.core.network import resolve_dotted
+
+    function = resolve_dotted(term.function)
+    return each_tap(lesson, lambda s, t: function(s, t, **term.options))
+
+
+CUSTOM = DistillerSpec("custom", CustomTerm, terms, own_code=True)
