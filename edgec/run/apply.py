@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgec.core.architectures import resolve_dotted
 from edgec.core.errors import RecipeError, StageError
-from edgec.core.network import Network, resolve_dotted
+from edgec.core.network import Network
 from edgec.core.results.kinds import record_of_json
 from edgec.core.results.other import CustomResult, InputResult
 from edgec.core.results.stage import StageRecord, StageResult

@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +103,7 @@ class Store:
                 lock.release()
 
     @contextmanager
-    def making(self, key: str, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    def making(self, key: str, waiting: Callable[[str], None] | None = None) -> Generator[None, None, None]:
         """Be the one process that makes this result.
 
         While another one does, wait, after one call of `waiting` with its name. Raises StorageError where nothing can
@@ -171,7 +171,7 @@ class Store:
         return self._locks[key]
 
     @contextmanager
-    def _writing(self, key: str) -> Iterator[None]:
+    def _writing(self, key: str) -> Generator[None, None, None]:
         try:
             yield
         except OSError as error:

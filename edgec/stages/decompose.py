@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from edgec.core.errors import StageError
 from edgec.core.events import Progress
-from edgec.core.network import Network, Surgery, replay
+from edgec.core.network import Network
 from edgec.core.patterns import check_patterns
 from edgec.core.results.pruning import DecomposeResult, LayerDecomposed
 from edgec.core.results.stage import Cost
+from edgec.core.surgery import SpatialSvd
 from edgec.env import Env
 from edgec.pruning.cost import cost_of, shapes_of, total
 from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, options, spectra
@@ -43,8 +44,8 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
     choices = _choices(network, net, lost, example, config.round_to)
     check_reach(config, choices, place)
     spare = int(config.keep_macs * choices.before.macs) - choices.least
-    surgery = Surgery("spatial_svd", choose_ranks(choices.costs, choices.whole, lost, spare))
-    replay(net, surgery)
+    surgery = SpatialSvd(choose_ranks(choices.costs, choices.whole, lost, spare))
+    surgery.apply(net)
     with torch.no_grad():
         for name, rank in surgery.changes.items():
             column, row = net.get_submodule(f"{name}.0"), net.get_submodule(f"{name}.1")
@@ -134,7 +135,7 @@ def _choices(
     def macs(module: nn.Module) -> dict[str, int]:
         return {shape.name: total([shape], {}, {}, 1).macs for shape in shapes_of(module, example)}
 
-    cut = network.with_surgery(Surgery("spatial_svd", dict.fromkeys(ranks, round_to))).blank()
+    cut = network.with_surgery(SpatialSvd(dict.fromkeys(ranks, round_to))).blank()
     uncut, thin = macs(net), macs(cut)
     whole = {name: uncut[name] for name in ranks}
     unit = {name: (thin[f"{name}.0"] + thin[f"{name}.1"]) // round_to for name in ranks}
