@@ -4,54 +4,24 @@
     run = edgec.compress("detector.yaml", overrides={"stages.prune.keep_params": 0.4})
     print(run.report, run.gates)
 
-The names below are the Python twin of the command line. They are imported on first use, so that
+The public names are those of `edgec.api`, the Python twin of the command line. They are imported on first use, so that
 `import edgec` and `edgec --help` stay cheap.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgec.core.version import __version__
+from edgec.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from edgec.api import check_devices, detect, evaluate, profile
-    from edgec.recipe import Recipe, load
-    from edgec.report.compare import compare
-    from edgec.run.pipeline import Run, compress
-    from edgec.tiles.upscale import upscale
-
-__all__ = [
-    "Recipe",
-    "Run",
-    "__version__",
-    "check_devices",
-    "compare",
-    "compress",
-    "detect",
-    "evaluate",
-    "load",
-    "profile",
-    "upscale",
-]
-
-_HOME = {
-    "compress": "edgec.run.pipeline",
-    "Run": "edgec.run.pipeline",
-    "detect": "edgec.api",
-    "check_devices": "edgec.api",
-    "evaluate": "edgec.api",
-    "profile": "edgec.api",
-    "compare": "edgec.report.compare",
-    "Recipe": "edgec.recipe",
-    "load": "edgec.recipe",
-    "upscale": "edgec.tiles.upscale",
-}
+    from edgec.api import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        from importlib import import_module
-
-        return getattr(import_module(_HOME[name]), name)
+    if name == "__all__" or not name.startswith("__"):
+        api = import_module("edgec.api")
+        if name == "__all__" or name in api.__all__:
+            return getattr(api, name)
     raise AttributeError(f"module 'edgec' has no attribute {name!r}")

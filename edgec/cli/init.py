@@ -14,7 +14,7 @@ from defusedxml.common import DefusedXmlException
 
 from edgec.core.errors import DataError, Problem, RecipeError
 from edgec.core.files import write_atomic
-from edgec.images.reading import SUFFIXES
+from edgec.images.reading import is_image
 
 LOOKED_AT = 2000  # annotations read to find the classes
 
@@ -103,9 +103,7 @@ def _superres_recipe(data: dict[str, Any]) -> dict[str, Any]:
 def _images(root: Path) -> dict[str, Any] | None:
     """Folders of images: by their names for training and validation, or one for both."""
     folders = [root, *sorted(p for p in root.rglob("*") if p.is_dir() and not p.name.startswith("."))]
-    names = [
-        str(f.relative_to(root)) for f in folders if any(p.suffix.lower() in SUFFIXES for p in f.iterdir())
-    ]
+    names = [str(f.relative_to(root)) for f in folders if any(is_image(p) for p in f.iterdir())]
     if not names:
         return None
     train = next((n for n in names if "train" in n.lower()), names[0])

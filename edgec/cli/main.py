@@ -128,6 +128,7 @@ def evaluate(
     runtime: Annotated[str, typer.Option(help="onnxruntime, or torch for a network folder.")] = "onnxruntime",
     split: Annotated[str, typer.Option(help="val or test.")] = "val",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value on the recipe.")] = None,
+    allow_code: CodeOption = False,
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Accuracy of an artifact in its runtime."""
@@ -135,9 +136,11 @@ def evaluate(
     from edgec.cli.progress import live
 
     with live(err) as listener:
-        rows = edgec.evaluate(
-            subject, recipe, runtime=runtime, split=split, overrides=overrides or (), listeners=[listener]
-        )
+        accuracies = edgec.evaluate(
+            subject, recipe, runtime=runtime, split=split, overrides=overrides or (), allow_code=allow_code,
+            listeners=[listener],
+        )  # fmt: skip
+    rows = {name: accuracy.flat() for name, accuracy in accuracies.items()}
     if json_out:
         import json
 
@@ -357,7 +360,7 @@ def devices(
     """The devices of devices.yaml: whether they answer, and what they are."""
     import edgec
 
-    found = edgec.check_devices(names or ())
+    found = [check.to_json() for check in edgec.check_devices(names or ())]
     if json_out:
         import json
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -298,8 +297,3 @@ def column_and_row(conv: nn.Module, rank: int) -> nn.Sequential:
     column = nn.Conv2d(conv.in_channels, rank, (kh, 1), (sh, 1), (ph, 0), (dh, 1), bias=False)
     row = nn.Conv2d(rank, conv.out_channels, (1, kw), (1, sw), (0, pw), (1, dw), bias=conv.bias is not None)
     return nn.Sequential(column, row).train(conv.training)
-
-
-def size_bytes(network: Network) -> int:
-    """Bytes of the weights as they are stored."""
-    return sum(math.prod(t.shape) * t.element_size() for t in network.weights.values())

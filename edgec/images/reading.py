@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from edgec.core.errors import DataError, Problem
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # of images, in any case
 MAX_PIXELS = 64_000_000  # a small file can claim gigabytes
 MAX_BYTES = 256 * 1024 * 1024
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")  # EPS, for one, would start Ghostscript
@@ -37,6 +37,17 @@ def read_image(path: Path) -> np.ndarray:
             [Problem(str(path), f"cannot be read ({error.strerror})", "check the path")]
         ) from None
     return decode_image(data, str(path))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its suffix."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def image_named(stem: Path) -> Path | None:
+    """The image file whose path without a suffix is `stem`, or None."""
+    names = (stem.name + cased for suffix in SUFFIXES for cased in (suffix, suffix.upper(), suffix.title()))
+    return next((path for name in names if (path := stem.with_name(name)).exists()), None)
 
 
 def decode_image(data: bytes, place: str) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from edgec.core.grid import Grid
 from edgec.onnx.graph import RECTIFIERS
 from edgec.onnx.rewrite import (
     add_initializer,
@@ -21,7 +22,7 @@ from edgec.onnx.rewrite import (
     take_over_output,
 )
 
-Step = tuple[float, int]  # scale and zero point of an unsigned 8-bit tensor
+SIGNED = 128  # between the zero points of unsigned and of signed 8 bits
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Convolution:
     weight_scale: np.ndarray
     input: str
     output: str
-    input_step: Step
-    output_step: Step | None  # None: its output stays in float
+    input_grid: Grid
+    output_grid: Grid | None  # None: its output stays in float
 
     @property
     def weight(self) -> np.ndarray:
@@ -49,12 +50,12 @@ def without_pairs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Co
     made = opened(model)
     graph = made.graph
     integer = [_Integer.of(node) for node in graph if _is_integer(node)]
-    steps: dict[ir.Value, Step] = {}  # of a float tensor
+    grids: dict[ir.Value, Grid] = {}  # of a float tensor
     for node in [n for n in graph if n.op_type == "DequantizeLinear"]:
         before, after = _rounded(node), node.outputs[0]
         if before is not None:
             _, scale, zero = _parameters(node)
-            steps.setdefault(before, (float(scale), 0 if zero is None else int(zero)))
+            grids.setdefault(before, grid_of(scale, zero))
         elif array_of(node.inputs[0]) is not None:
             before = add_initializer(graph, name_of(after), dequantized(*_parameters(node)))
         else:
@@ -66,7 +67,7 @@ def without_pairs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Co
         graph.remove(node, safe=True)
     graph.remove([n for n in graph if n.op_type == "QuantizeLinear" and not n.outputs[0].uses()], safe=True)
     drop_unused(graph)
-    return saved(made), {each.weight: each.convolution(steps) for each in integer}
+    return saved(made), {each.weight: each.convolution(grids) for each in integer}
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,12 @@ class _Integer:
         end = (users[0] if rectified else node).outputs[0]
         return cls(node, name_of(node.inputs[1]), integers, np.atleast_1d(scale), end)
 
-    def convolution(self, steps: Mapping[ir.Value, Step]) -> Convolution:
+    def convolution(self, grids: Mapping[ir.Value, Grid]) -> Convolution:
         taken = self.node.inputs[0]
         assert taken is not None
         return Convolution(
             self.node.name or self.weight, self.integers, self.scale, name_of(taken), name_of(self.node.outputs[0]),
-            steps[taken], steps.get(self.end),
+            grids[taken], grids.get(self.end),
         )  # fmt: skip
 
 
@@ -124,6 +125,13 @@ def _parameters(node: ir.Node) -> tuple[np.ndarray, np.ndarray, np.ndarray | Non
     assert scale is not None
     zero = array_of(node.inputs[2]) if len(node.inputs) > 2 else None
     return np.empty(0) if integers is None else integers, scale, zero
+
+
+def grid_of(scale: np.ndarray, zero: np.ndarray | None) -> Grid:
+    """The 8-bit levels of a pair with one scale; `zero` is of uint8 or int8, None for 0 of uint8."""
+    if zero is None:
+        return Grid(float(scale.item()), 0)
+    return Grid(float(scale.item()), int(zero.item()) + (SIGNED if zero.dtype == np.int8 else 0))
 
 
 def dequantized(integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None) -> np.ndarray:

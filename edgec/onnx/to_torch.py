@@ -21,18 +21,9 @@ from onnx import helper
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
+from edgec.core.grid import Grid
 from edgec.onnx.graph import initializers
-from edgec.onnx.scales import dequantized
-
-SIGNED = 128  # between the zero points of unsigned and of signed 8 bits
-
-
-@dataclass(frozen=True)
-class Step:
-    """Of a tensor of signed 8-bit integers: a scale, and the integer that stands for zero."""
-
-    scale: float
-    zero: int
+from edgec.onnx.scales import dequantized, grid_of
 
 
 @dataclass(frozen=True)
@@ -189,16 +180,16 @@ class TorchGraph(nn.Module):
         self.outputs = [value.name for value in graph.output]
         self.nodes = list(graph.node)
         self.calls = {n.output[0]: _call(n, stored) for n in graph.node if n.op_type not in PAIR}
-        self.steps: dict[str, Step] = {}  # of what a QuantizeLinear makes, and a DequantizeLinear takes
-        self.rounded_to: dict[str, Step] = {}  # of what a QuantizeLinear takes
+        self.grids: dict[str, Grid] = {}  # of what a QuantizeLinear makes, and a DequantizeLinear takes
+        self.rounded_to: dict[str, Grid] = {}  # of what a QuantizeLinear takes
         self.buffer_of: dict[str, str] = {}
         for node in graph.node:
             if node.op_type == "DequantizeLinear" and node.input[0] in stored:
                 self._keep_weights(node, stored)
             elif node.op_type in PAIR:
-                self.steps[node.output[0]] = step = _step(node, stored)
+                self.grids[node.output[0]] = grid = _grid(node, stored)
                 if node.op_type == "QuantizeLinear":
-                    self.rounded_to[node.input[0]] = step
+                    self.rounded_to[node.input[0]] = grid
         read = {name for n in graph.node if n.op_type not in PAIR for name in n.input}
         for name in read & set(stored):
             self._keep(name, stored[name])
@@ -220,20 +211,20 @@ class TorchGraph(nn.Module):
         self._keep(f"{name}/zero", zero.astype(np.int64))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        values = {self.image: image}  # integers where a name is in `steps`
+        values = {self.image: image}  # integers where a name is in `grids`
         for node in self.nodes:
             name = node.output[0]
             if node.op_type == "QuantizeLinear":
-                values[name] = _quantize(self._read(node.input[0], values), self.steps[name])
+                values[name] = _quantize(self._read(node.input[0], values), self.grids[name])
             elif node.op_type == "DequantizeLinear":
                 if node.input[0] in values:
                     values[name] = values[node.input[0]]  # each reader dequantizes
             else:
                 given = [self._read(each, values) for each in node.input if each]
-                step = self.rounded_to.get(name)
-                if node.op_type == "Concat" and step is not None:
+                grid = self.rounded_to.get(name)
+                if node.op_type == "Concat" and grid is not None:
                     given = [
-                        x if self.steps.get(each) == step else _dequantize(_quantize(x, step), step)
+                        x if self.grids.get(each) == grid else _dequantize(_quantize(x, grid), grid)
                         for each, x in zip(node.input, given, strict=True)
                     ]
                 values[name] = OPERATORS[node.op_type](self.calls[name], given)
@@ -243,7 +234,7 @@ class TorchGraph(nn.Module):
         """A tensor, in float."""
         if name in values:
             value = values[name]
-            return _dequantize(value, self.steps[name]) if name in self.steps else value
+            return _dequantize(value, self.grids[name]) if name in self.grids else value
         value = self.get_buffer(self.buffer_of[name])
         if f"{name}/scale" not in self.buffer_of:
             return value
@@ -258,20 +249,22 @@ def _call(node: onnx.NodeProto, stored: Mapping[str, np.ndarray]) -> Call:
     return Call(node.op_type, given, tuple(stored.get(name) for name in node.input))
 
 
-def _step(node: onnx.NodeProto, stored: Mapping[str, np.ndarray]) -> Step:
+def _grid(node: onnx.NodeProto, stored: Mapping[str, np.ndarray]) -> Grid:
     """Of a quantize or dequantize node of a tensor."""
     scale = stored[node.input[1]]
-    zero = stored[node.input[2]] if len(node.input) > 2 else np.zeros((), np.uint8)
-    if scale.size != 1 or zero.dtype not in (np.uint8, np.int8):
+    zero = stored[node.input[2]] if len(node.input) > 2 else None
+    if scale.size != 1 or (zero is not None and zero.dtype not in (np.uint8, np.int8)):
         raise StageError(f"{node.name or node.op_type}: not 8 bits with one scale; not translated to torch")
-    return Step(float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]) - SIGNED * (zero.dtype == np.uint8))
+    return grid_of(scale, zero)
 
 
-def _quantize(x: Tensor, step: Step) -> Tensor:
-    return torch.ops.quantized_decomposed.quantize_per_tensor(x, step.scale, step.zero, -128, 127, torch.int8)
+def _quantize(x: Tensor, grid: Grid) -> Tensor:
+    return torch.ops.quantized_decomposed.quantize_per_tensor(
+        x, grid.scale, grid.signed_zero, -128, 127, torch.int8
+    )
 
 
-def _dequantize(x: Tensor, step: Step) -> Tensor:
+def _dequantize(x: Tensor, grid: Grid) -> Tensor:
     return torch.ops.quantized_decomposed.dequantize_per_tensor(
-        x, step.scale, step.zero, -128, 127, torch.int8
+        x, grid.scale, grid.signed_zero, -128, 127, torch.int8
     )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+try:
+    import resource
+except ImportError:  # not on this system: what it reports stays unknown
+    resource = None
 
 if __package__:
     from edgec.probe.describe import energy_uj, temperature_c, text_of
@@ -77,7 +81,7 @@ def measure(
     warmups = warm_up(run, warmup_seconds)
     wall: list[int] = []
     cpu: list[int] = []
-    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    switches = involuntary_switches()
     energy = energy_uj()
     start = look = time.perf_counter_ns()
     while True:
@@ -105,7 +109,7 @@ def measure(
         "warmup_runs": warmups,
         "min_cpu_ms": min(cpu) / 1e6,
         "wall_cpu_ratio": sum(wall) / max(sum(cpu), 1),
-        "involuntary_switches": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches,
+        "involuntary_switches": _since(switches),
         "measured_seconds": measured_seconds,
         "drift": median_of(sorted(wall[-quarter:])) / max(median_of(sorted(wall[:quarter])), 1.0),
         "peak_rss_bytes": peak_rss_bytes(),
@@ -145,8 +149,18 @@ def _settled(times: list[int]) -> bool:
     return median_of(sorted(times[half:])) >= (1 - STABLE) * median_of(sorted(times[:half]))
 
 
-def peak_rss_bytes() -> int:
-    """Peak resident memory of this program.
+def _since(before: int | None) -> int | None:
+    now = involuntary_switches()
+    return None if before is None or now is None else now - before
+
+
+def involuntary_switches() -> int | None:
+    """How often this program had to leave its CPU to others; None where the system does not report it."""
+    return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def peak_rss_bytes() -> int | None:
+    """Peak resident memory of this program; None where the system does not report it.
 
     From /proc, for `ru_maxrss` of a fresh program on Linux begins at the size of the process that started it.
     """
@@ -156,5 +170,7 @@ def peak_rss_bytes() -> int:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
+    if resource is None:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -10,12 +10,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor, nn
 
 from edgec.core.observe import observed_pass
 
-Masks = Mapping[str, np.ndarray]  # module name -> which channels stay
 FEW = 4  # input channels of a first layer (an image) that runtimes do not pad
 
 

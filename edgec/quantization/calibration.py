@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,8 @@ import onnx
 from onnx import helper
 
 from edgec.core.errors import StageError
+from edgec.core.grid import Range, last_level
+from edgec.core.session import Array
 from edgec.onnx.graph import clone, value_infos
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.placement import keys_of
@@ -17,22 +20,25 @@ from edgec.quantization.placement import keys_of
 BINS = 2048
 Method = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
 MOMENTUM = 0.1  # of the moving average, for each batch
-Ranges = dict[str, tuple[float, float]]
+Cost = Callable[
+    [Array, float, float], float
+]  # of a cut to (low, high), from the centres of a histogram's bins
 
 
 def calibrate(
     model: onnx.ModelProto,
     tensors: Sequence[str],
-    images: np.ndarray,
+    images: Array,
     method: Method = "percentile",
     percentile: float = 99.99,
     batch: int = 16,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Ranges:
+    bits: int = 8,
+) -> dict[str, Range]:
     """(low, high), by the names of `keys_of`, of each tensor over images [n, c, h, w]; low <= 0 <= high, so that zero is exact.
 
     minmax takes the extremes, moving_average those of batches, of which later ones count more; percentile cuts both tails;
-    mse takes the cut with the least 8-bit error, entropy the one whose rounded distribution diverges least (Kullback and
+    mse takes the cut with the least error of `bits` bits, entropy the one whose rounded distribution diverges least (Kullback and
     Leibler) from the one before. Two passes: extremes, then histograms between them. Raises StageError that names the
     tensors that are constant or not finite.
     """
@@ -63,16 +69,20 @@ def calibrate(
         for k, value in enumerate(session.run({"images": part})):
             histograms[k] += np.histogram(value, BINS, (low[k], high[k]))[0]
         progress(len(parts) + index + 1, passes)
-    choose = {"percentile": _percentile, "mse": _least_error, "entropy": _least_divergence}[method]
-    return {name: choose(histograms[k], low[k], high[k], percentile) for k, name in enumerate(keys)}
+    choose = {
+        "percentile": partial(_percentile, percentile=percentile),
+        "mse": partial(_least_error, bits=bits),
+        "entropy": partial(_least_divergence, bits=bits),
+    }[method]
+    return {name: choose(histograms[k], float(low[k]), float(high[k])) for k, name in enumerate(keys)}
 
 
 def magnitudes(
-    model: onnx.ModelProto, tensors: Sequence[str], images: np.ndarray, batch: int = 16
-) -> dict[str, np.ndarray]:
+    model: onnx.ModelProto, tensors: Sequence[str], images: Array, batch: int = 16
+) -> dict[str, Array]:
     """The largest magnitude of each channel over images, by tensor; tensors without channels [n, c, h, w] are left out."""
     session = _watching(model, tensors)
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, Array] = {}
     for part in _parts(session, images, batch):
         for name, value in zip(tensors, session.run({"images": part}), strict=True):
             if value.ndim == 4:
@@ -82,11 +92,11 @@ def magnitudes(
 
 
 def means_of(
-    model: onnx.ModelProto, tensors: Sequence[str], images: np.ndarray, batch: int = 16
-) -> dict[str, np.ndarray]:
+    model: onnx.ModelProto, tensors: Sequence[str], images: Array, batch: int = 16
+) -> dict[str, Array]:
     """The mean of each channel over images and positions, by tensor [n, c, h, w]."""
     session = _watching(model, tensors)
-    sums: dict[str, np.ndarray] = {}
+    sums: dict[str, Array] = {}
     counts: dict[str, int] = {}
     for part in _parts(session, images, batch):
         for name, value in zip(tensors, session.run({"images": part}), strict=True):
@@ -95,14 +105,14 @@ def means_of(
     return {name: sums[name] / counts[name] for name in sums}
 
 
-def values_of(model: onnx.ModelProto, tensors: Sequence[str], images: np.ndarray) -> dict[str, np.ndarray]:
+def values_of(model: onnx.ModelProto, tensors: Sequence[str], images: Array) -> dict[str, Array]:
     """What the named tensors hold for one batch of images, run as written."""
     if not tensors:
         return {}
     return dict(zip(tensors, _watching(model, tensors).run({"images": images}), strict=True))
 
 
-def _parts(session: OnnxSession, images: np.ndarray, batch: int) -> list[np.ndarray]:
+def _parts(session: OnnxSession, images: Array, batch: int) -> list[Array]:
     """The images in batches: of the graph's size, without a rest, where it is fixed."""
     fixed = session.inputs["images"][0]
     size = fixed or batch
@@ -124,7 +134,7 @@ def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> OnnxSession:
     return OnnxSession(copy.SerializeToString(), threads=2, optimise=False)
 
 
-def _refuse(tensors: Sequence[str], low: np.ndarray, high: np.ndarray) -> None:
+def _refuse(tensors: Sequence[str], low: Array, high: Array) -> None:
     wild = [n for n, a, b in zip(tensors, low, high, strict=True) if not (np.isfinite(a) and np.isfinite(b))]
     if wild:
         raise StageError(
@@ -137,7 +147,7 @@ def _refuse(tensors: Sequence[str], low: np.ndarray, high: np.ndarray) -> None:
         )
 
 
-def _percentile(histogram: np.ndarray, low: float, high: float, percentile: float) -> tuple[float, float]:
+def _percentile(histogram: Array, low: float, high: float, percentile: float) -> Range:
     """The range that holds `percentile` percent, cutting both tails alike; zero stays inside."""
     share = np.cumsum(histogram) / max(histogram.sum(), 1)
     tail = (1 - percentile / 100) / 2
@@ -147,27 +157,28 @@ def _percentile(histogram: np.ndarray, low: float, high: float, percentile: floa
     return min(float(edges[min(first, BINS)]), 0.0), max(float(edges[min(last + 1, BINS)]), 0.0)
 
 
-def _least_error(histogram: np.ndarray, low: float, high: float, percentile: float) -> tuple[float, float]:
-    """The cut of both ends whose 8-bit rounding and clipping errs least in mean square."""
+def _least_error(histogram: Array, low: float, high: float, bits: int) -> Range:
+    """The cut of both ends whose rounding to 2^bits levels and clipping errs least in mean square."""
+    last = last_level(bits)
 
-    def error(centres: np.ndarray, a: float, b: float) -> float:
-        step = (b - a) / 255
-        rounded = np.clip(np.round((centres - a) / step), 0, 255) * step + a
+    def error(centres: Array, a: float, b: float) -> float:
+        step = (b - a) / last
+        rounded = np.clip(np.round((centres - a) / step), 0, last) * step + a
         return float((np.square(rounded - centres) * histogram).sum())
 
     return _best_cut(low, high, error)
 
 
-def _least_divergence(
-    histogram: np.ndarray, low: float, high: float, percentile: float
-) -> tuple[float, float]:
+def _least_divergence(histogram: Array, low: float, high: float, bits: int) -> Range:
     """The cut of both ends with the least divergence of the rounded from the true distribution.
 
-    What lies beyond a cut counts at its edge in the true distribution; the rounded one spreads the count of each of 256
+    What lies beyond a cut counts at its edge in the true distribution; the rounded one spreads the count of each of 2^bits
     levels over the bins in it that were not empty (Migacz 2017, TensorRT's calibration).
     """
 
-    def divergence(centres: np.ndarray, a: float, b: float) -> float:
+    last = last_level(bits)
+
+    def divergence(centres: Array, a: float, b: float) -> float:
         inside = (centres >= a) & (centres <= b)
         kept = histogram[inside]
         if not kept.sum():
@@ -175,9 +186,9 @@ def _least_divergence(
         true = kept.copy()
         true[0] += histogram[centres < a].sum()
         true[-1] += histogram[centres > b].sum()
-        level = np.clip(np.round((centres[inside] - a) / ((b - a) / 255)), 0, 255).astype(int)
+        level = np.clip(np.round((centres[inside] - a) / ((b - a) / last)), 0, last).astype(int)
         filled = kept > 0
-        total, bins = np.bincount(level, kept, 256), np.bincount(level, filled, 256)
+        total, bins = np.bincount(level, kept, last + 1), np.bincount(level, filled, last + 1)
         rounded = np.where(filled, total[level] / np.maximum(bins[level], 1), 0)
         p, q = true / true.sum(), rounded / rounded.sum()
         return float((p[p > 0] * np.log(p[p > 0] / np.maximum(q[p > 0], 1e-12))).sum())
@@ -185,9 +196,7 @@ def _least_divergence(
     return _best_cut(low, high, divergence)
 
 
-def _best_cut(
-    low: float, high: float, cost: Callable[[np.ndarray, float, float], float]
-) -> tuple[float, float]:
+def _best_cut(low: float, high: float, cost: Cost) -> Range:
     """Of 40 cuts of both ends together, the cheapest. `cost` is given the centres of the bins, and the ends."""
     edges = np.linspace(low, high, BINS + 1)
     centres = (edges[1:] + edges[:-1]) / 2

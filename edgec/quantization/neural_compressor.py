@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgec.core.errors import Missing
+from edgec.core.grid import Ranges
 from edgec.core.outputs import tensors_of
 from edgec.onnx.export import free_sizes
-from edgec.quantization.calibration import Ranges, values_of
+from edgec.quantization.calibration import values_of
 from edgec.quantization.placement import keys_of
 from edgec.quantization.qat.matching import Values, operators_of, same
 
@@ -109,7 +110,8 @@ def _ranges(
 @contextmanager
 def _quietly() -> Iterator[None]:
     """It and what it stands on log and warn of every step, and start to when they are imported."""
-    os.environ.setdefault("LOGLEVEL", "ERROR")
+    level = os.environ.get("LOGLEVEL")
+    os.environ["LOGLEVEL"] = level or "ERROR"
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -118,3 +120,5 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        if level is None:
+            del os.environ["LOGLEVEL"]

@@ -17,6 +17,7 @@ import onnx
 import onnx_ir as ir
 
 from edgec.core.errors import StageError
+from edgec.core.grid import Grid, Ranges
 from edgec.onnx.graph import (
     RECTIFIERS,
     convolutions,
@@ -69,7 +70,6 @@ ELEMENTWISE = frozenset(
         "HardSwish",
     }
 )
-Ranges = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -220,17 +220,17 @@ def insert(
         )
     made = opened(model)
     graph, values, weights = made.graph, values_of(made.graph), initializers(model)
-    scales = {t: scale_and_zero(*ranges[keys.get(s, s)]) for t, s in placement.source.items()}
+    grids = {t: Grid.of_range(*ranges[keys.get(s, s)]) for t, s in placement.source.items()}
     chosen = {n.output[0] for name, n in layers.items() if name not in kept_float}
     integer = [
         (n, name_of(n.inputs[0])) for n in graph if n.op_type == "Conv" and name_of(n.outputs[0]) in chosen
     ]
     unrounded = {t: [values[o].producer() for o in outputs] for t, outputs in placement.unrounded.items()}
-    for tensor, (scale, zero) in scales.items():
-        _add_pair(graph, values[tensor], scale, zero, unrounded.get(tensor, ()))
+    for tensor, grid in grids.items():
+        _add_pair(graph, values[tensor], grid, unrounded.get(tensor, ()))
     for node, source in integer:
         layer = name_of(node.inputs[1]).removesuffix(".weight")
-        _quantize_weights(graph, node, weights, float(scales[source][0]), formats.get(layer, EIGHT_BITS))
+        _quantize_weights(graph, node, weights, grids[source].scale, formats.get(layer, EIGHT_BITS))
     for name in [layer for layer in layers if layer in kept_float and layer in formats]:  # in a fixed order
         dequantize_on_load(graph, layers[name].input[1], formats[name])
     sort_nodes(graph)
@@ -240,18 +240,10 @@ def insert(
     return quantized
 
 
-def scale_and_zero(low: float, high: float, levels: int = 255) -> tuple[np.float32, np.uint8]:
-    """Scale and zero point of unsigned integers 0..levels for a range that holds zero."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32(max(high - low, 1e-8) / levels)
-    return scale, np.uint8(np.clip(round(-low / float(scale)), 0, levels))
-
-
 def _add_pair(
     graph: ir.Graph,
     tensor: ir.Value,
-    scale: np.float32,
-    zero: np.uint8,
+    grid: Grid,
     unrounded: Collection[ir.Node | None],
 ) -> None:
     """Put a pair behind a tensor; whoever took it takes the pair's output, but for the nodes of `unrounded`.
@@ -261,8 +253,8 @@ def _add_pair(
     name = name_of(tensor)
     key = name.replace("/", "_")
     parameters = [
-        add_initializer(graph, f"{key}_scale", np.asarray(scale)),
-        add_initializer(graph, f"{key}_zero", np.asarray(zero)),
+        add_initializer(graph, f"{key}_scale", np.array(grid.scale, np.float32)),
+        add_initializer(graph, f"{key}_zero", np.array(grid.zero, np.uint8)),
     ]
     first = new_node("QuantizeLinear", [tensor, *parameters], f"{name}_q", f"{key}_quantize")
     second = new_node("DequantizeLinear", [first.outputs[0], *parameters], f"{name}_dq", f"{key}_dequantize")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection
 import numpy as np
 import onnx
 
+from edgec.core.grid import Ranges
 from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
-from edgec.quantization.placement import Ranges, insert, quantizable
+from edgec.quantization.placement import insert, quantizable
 from edgec.quantization.weights.formats import ALL_EIGHT, Formats
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import onnx
 
+from edgec.core.grid import Ranges
 from edgec.core.network import Network, Surgery
 from edgec.quantization.bias import Biases, corrected
 from edgec.quantization.equalize import Factors, equalized
-from edgec.quantization.placement import Ranges, insert
+from edgec.quantization.placement import insert
 from edgec.quantization.weights.formats import Formats, WeightFormat
 
 
@@ -19,7 +20,7 @@ from edgec.quantization.weights.formats import Formats, WeightFormat
 class Quantization:
     """Everything that integers need beside the float weights."""
 
-    ranges: Ranges  # by tensor, as `qdq.keys_of` names it
+    ranges: Ranges  # by tensor, as `placement.keys_of` names it
     float_layers: tuple[str, ...] = ()
     factors: Factors = field(default_factory=dict[str, Any])  # of cross-layer equalization, by layer
     formats: Formats = field(default_factory=dict[str, WeightFormat])  # of weights; 8 bits where not named

@@ -28,10 +28,9 @@ def modules_of_network(task: Task, *networks: Network) -> list[str]:
 
 
 def _of_term(term: Distiller) -> list[str]:
-    """The module of a distiller; what it imports follows by itself."""
-    return [
-        _module(term.function) if isinstance(term, CustomTerm) else DISTILLERS.row(term.kind).terms.__module__
-    ]
+    """The module of a distiller, and the user's that it calls; what they import follows by itself."""
+    own = [_module(term.function)] if isinstance(term, CustomTerm) else []
+    return [DISTILLERS.row(term.kind).terms.__module__, *own]
 
 
 def _module(dotted: str) -> str:

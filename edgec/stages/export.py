@@ -104,7 +104,6 @@ def _write(name: str, source: Network, config: Export, env: Env) -> dict[str, An
     # with the graph's own limits, so that like is compared with like
     reference = replace(torch_predictor(net, env.task, env.device), contract=contract.of_network())
     torch_metrics = {s: env.task.evaluate(reference, s) for s in splits}
-    net = net.cpu()  # evaluating took it to the device
     found: dict[str, Any] = {}
     for shape in shapes:
         example = torch.zeros(shape.golden.shape)

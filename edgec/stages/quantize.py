@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from edgec.core.contract.base import Contract
 from edgec.core.errors import StageError
 from edgec.core.events import Progress
+from edgec.core.grid import Ranges
 from edgec.core.network import Network
 from edgec.core.norms import fold_norms
 from edgec.core.patterns import check_patterns, matches
@@ -29,7 +30,7 @@ from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.pruning.cost import shapes_of, total
 from edgec.quantization.bias import corrections
-from edgec.quantization.calibration import Ranges, calibrate, magnitudes
+from edgec.quantization.calibration import calibrate, magnitudes
 from edgec.quantization.equalize import equalized, factors
 from edgec.quantization.integer_check import fusion, wanted
 from edgec.quantization.placement import convolutions, insert, place, quantizable, weights_of
@@ -261,15 +262,13 @@ def _calibrated(
     for what, graph, used in ways:
         ranges = calibrate(
             graph, tensors, images, config.calibration, config.percentile, config.batch,
-            lambda done, total, what=what: _tell(env, what, done, total),
+            lambda done, total, what=what: _tell(env, what, done, total), config.activation_bits,
         )  # fmt: skip
         if config.backend == "neural-compressor":
             theirs, told["neural_compressor"] = _tuned(config, net, model, tensors, images, env)
             ranges |= theirs
-        if (
-            contract.input.range is not None
-        ):  # images of 8 bits take exactly its 256 levels: no rounding at all
-            ranges[INPUT] = contract.input.range
+        if (known := contract.input.range) is not None:  # images of 8 bits: all 256 levels stay exact
+            ranges[INPUT] = known
         noisy = outputs_on(insert(graph, ranges), probe)
         found.append((worst_snr_db(reference, noisy), graph, ranges, used))
     _, graph, ranges, used = max(found, key=lambda each: each[0])

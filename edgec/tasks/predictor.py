@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import chain
+
 import torch
 from torch import nn
 
@@ -14,13 +17,26 @@ from edgec.tasks.protocol import Task
 def torch_predictor(
     net: nn.Module, task: Task, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Predictor:
-    """The predictor of a torch module, in eval mode, on a device, computing in `dtype`."""
+    """The predictor of a torch module, in eval mode, on a device, computing in `dtype`.
+
+    `net` stays as it is: where it is in training, on another device or of another type, a copy runs.
+    """
     contract = task.contract(net)
-    net = net.to(device, dtype).eval()
+    ready = _ready(net, torch.device(device), dtype)
+    runner = net if ready else copy.deepcopy(net).to(device, dtype).eval()
 
     @torch.inference_mode()
     def run(images: Array) -> list[Array]:
-        outputs = net(torch.from_numpy(images).to(device, dtype))
+        outputs = runner(torch.from_numpy(images).to(device, dtype))
         return [output.float().cpu().numpy() for output in tensors_of(outputs)]
 
     return Predictor(run, contract)
+
+
+def _ready(net: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a module runs as asked without a change."""
+    tensors = chain(net.parameters(), net.buffers())
+    there = all(
+        t.device.type == device.type and (t.dtype == dtype or not t.is_floating_point()) for t in tensors
+    )
+    return there and not any(module.training for module in net.modules())

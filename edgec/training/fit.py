@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,22 @@ def fit(
 
     Raises StageError when the loss stays NaN or infinite after all rollbacks.
     """
-    torch.manual_seed(env.seed + env.world.rank)  # dropout must not depend on what ran before
+    with _seeded(env):
+        return _fit(net, loss, config, env, after_backward, helpers)
+
+
+@contextmanager
+def _seeded(env: Env) -> Iterator[None]:
+    """torch's random numbers by the stage's seed, for dropout must not depend on what ran before; after it as they were."""
+    with torch.random.fork_rng([torch.cuda.current_device()] if env.device == "cuda" else []):
+        torch.manual_seed(env.seed + env.world.rank)
+        yield
+
+
+def _fit(
+    net: nn.Module, loss: LossFn, config: Training, env: Env, after_backward: Callable[[Position], None] | None,
+    helpers: nn.Module | None,
+) -> FitResult:  # fmt: skip
     net.to(env.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if helpers is not None:
         helpers.to(env.device)
@@ -296,7 +311,7 @@ class _Loop:
 
     def _evaluate(self) -> dict[str, float]:
         """Metrics on the validation split, with the averaged weights."""
-        net = copy.deepcopy(self.state.net)
+        net = copy.deepcopy(self.state.net).eval()
         if self.state.ema is not None:
             net.load_state_dict(self.state.ema.average)
         return self.env.task.evaluate(torch_predictor(net, self.env.task, self.env.device), "val")

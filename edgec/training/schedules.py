@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,11 @@ def learning_rate(at: Position, lr: float, final_lr: float, warmup_epochs: float
     return lr * (final_lr + (1 - final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
-def ramp(kind: str, fraction: float) -> float:
-    """The factor of a loss term's weight, 0..1."""
+Ramp = Literal["constant", "linear_down", "cosine_down", "linear_up"]
+
+
+def ramp(kind: Ramp, fraction: float) -> float:
+    """The factor of a loss term's weight, 0..1, at a fraction 0..1 of the training."""
     match kind:
         case "constant":
             return 1.0
@@ -41,5 +45,3 @@ def ramp(kind: str, fraction: float) -> float:
             return 0.5 * (1 + math.cos(math.pi * fraction))
         case "linear_up":
             return fraction
-        case _:
-            raise ValueError(f"schedule {kind!r} is none of constant, linear_down, cosine_down, linear_up")

@@ -68,7 +68,7 @@ def test_everything_comes_out_and_a_second_run_takes_it_from_the_cache(tiny: Tre
 
     figures = edgec.evaluate(run.folder, tiny)
     exported = run.stages["export"]["artifacts"]
-    assert figures["model.int8"] == pytest.approx(exported["model.int8"]["val"])
+    assert figures["model.int8"].flat() == pytest.approx(exported["model.int8"]["val"])
     tile, whole = (figures[f"model.fp32{end}"]["psnr"] for end in (".tile", ""))
     assert tile == pytest.approx(whole, abs=0.5)  # attention sees tiles, not the image
     report = json.loads((run.folder / "report.json").read_text(encoding="utf-8"))

@@ -47,10 +47,10 @@ def test_the_float_graph_comes_back(graphs: Any) -> None:
     assert len(layers) == 3
     for layer in layers.values():
         assert layer.integers.dtype == np.int8
-        assert layer.input_step[0] > 0 and layer.output_step is not None
+        assert layer.input_grid.scale > 0 and layer.output_grid is not None
     first = next(iter(layers.values()))
     assert first.input == "images"
-    assert first.input_step[1] == 0
+    assert first.input_grid.zero == 0
 
 
 def test_a_float_graph_stays_as_it_is(graphs: Any) -> None:
@@ -135,7 +135,7 @@ def test_mnn_parameters_are_the_message_that_its_converter_reads(graphs: Any) ->
     assert len(read) == 3
     for told, layer in zip(read, layers.values(), strict=True):
         assert told.input[0].name == layer.input
-        assert told.input[0].zero == layer.input_step[1] - 128
+        assert told.input[0].zero == layer.input_grid.signed_zero
         assert np.allclose(told.weight[0].scales, layer.weight_scale)
         assert (told.weight[0].low, told.weight[0].high, told.output[0].low) == (-127, 127, -128)
 

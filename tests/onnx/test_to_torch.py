@@ -81,7 +81,7 @@ def test_integers_and_steps_arrive(images: np.ndarray) -> None:
     assert np.array_equal(kept["0.weight_dq/scale"], stored["0.weight_scale"])
     bias = stored["0.weight_bias_int"] * stored["0.weight_bias_scale"]
     assert np.allclose(kept["0.weight_bias_dq"], bias, rtol=1e-6)
-    assert {step.zero for step in net.steps.values()} == {-128, 64 - 128}
+    assert {grid.signed_zero for grid in net.grids.values()} == {-128, 64 - 128}
     assert distance(int8, images) > 45
 
 

@@ -166,3 +166,25 @@ def test_a_moving_average_leans_on_later_batches(linear: Any, noise: np.ndarray)
 def test_means_by_channel(linear: Any, noise: np.ndarray) -> None:
     found = means_of(linear[1], ["images"], noise, batch=3)["images"]
     assert found == pytest.approx(noise.mean((0, 2, 3)), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["mse", "entropy"])
+def test_few_bits_are_calibrated_for_their_own_levels(linear: Any, noise: np.ndarray, method: Any) -> None:
+    """Sixteen levels are coarser than 256, so that cutting more costs less than rounding does."""
+    _, model = linear
+    eight, four = (calibrate(model, ["out"], noise, method, bits=bits)["0:out"] for bits in (8, 4))
+    assert four[1] - four[0] < eight[1] - eight[0]
+    assert calibrate(model, ["out"], noise, method)["0:out"] == eight
+
+
+def test_mse_of_four_bits_errs_less_in_four_bits_than_mse_of_eight(linear: Any, noise: np.ndarray) -> None:
+    net, model = linear
+    values = values_of(net, noise)
+
+    def error(cut: tuple[float, float]) -> float:
+        step = (cut[1] - cut[0]) / 15
+        rounded = np.clip(np.round((values - cut[0]) / step), 0, 15) * step + cut[0]
+        return float(np.square(rounded - values).mean())
+
+    eight, four = (calibrate(model, ["out"], noise, "mse", bits=bits)["0:out"] for bits in (8, 4))
+    assert error(four) < error(eight)

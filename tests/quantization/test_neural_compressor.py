@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from typing import Any
@@ -58,5 +59,7 @@ def test_its_ranges_serve_the_int8_graph(tiny: Any) -> None:
 def test_it_is_told_how_to_install_it(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "neural_compressor", None)
     monkeypatch.setitem(sys.modules, "neural_compressor.torch.quantization", None)
+    monkeypatch.delenv("LOGLEVEL", raising=False)
     with pytest.raises(Missing, match=r"pip install 'edgec\[neural-compressor\]'"):
         call(tiny, torch.nn.Identity(), lambda run: float(np.nan))
+    assert "LOGLEVEL" not in os.environ

@@ -14,24 +14,15 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgec.core.errors import StageError
+from edgec.core.grid import Grid
 from edgec.core.network import Network
 from edgec.onnx.export import to_onnx
 from edgec.onnx.graph import convolutions, initializers
 from edgec.onnx.parity import snr_db
-from edgec.quantization.placement import insert, keys_of, place, scale_and_zero
+from edgec.quantization.placement import insert, keys_of, place
 from edgec.quantization.weights.formats import WeightFormat
 
 Run = Callable[..., list[np.ndarray]]
-
-
-def test_scale_and_zero_hold_the_range_and_zero_exactly() -> None:
-    for low, high in ((-1.0, 3.0), (0.0, 5.0), (2.0, 5.0), (-4.0, -1.0), (-1e-3, 100.0)):
-        scale, zero = scale_and_zero(low, high)
-        low, high = min(low, 0), max(high, 0)
-        assert (0 - int(zero)) * scale <= low + scale / 2
-        assert (255 - int(zero)) * scale >= high - scale / 2
-        assert scale == np.float32((high - low) / 255)
-    assert scale_and_zero(0.0, 6.0)[1] == 0
 
 
 def test_one_convolution_has_the_numbers_of_the_rule(exported: Callable[..., Any], run: Run) -> None:
@@ -42,15 +33,15 @@ def test_one_convolution_has_the_numbers_of_the_rule(exported: Callable[..., Any
     quantized = insert(made.model, made.ranges)
     w = net[0].weight.detach().numpy().reshape(5, 3).astype(np.float64)
     b = net[0].bias.detach().numpy().astype(np.float64)  # type: ignore[union-attr]
-    s_in, z_in = scale_and_zero(*made.ranges["images"])
-    s_out, z_out = scale_and_zero(*made.ranges["0:out"])
+    taken, given = Grid.of_range(*made.ranges["images"]), Grid.of_range(*made.ranges["0:out"])
+    s_in, z_in, s_out, z_out = np.float32(taken.scale), taken.zero, np.float32(given.scale), given.zero
     s_w = np.abs(w).max(1) / 127
-    q_in = np.clip(np.round(made.images / s_in) + int(z_in), 0, 255) - int(z_in)
+    q_in = np.clip(np.round(made.images / s_in) + z_in, 0, 255) - z_in
     q_w = np.round(w / s_w[:, None])
     q_b = np.round(b / (s_in * s_w))
     total = np.einsum("oc,nchw->nohw", q_w, q_in) + q_b[None, :, None, None]
     real = total * (s_in * s_w)[None, :, None, None]
-    expected = (np.clip(np.round(real / s_out) + int(z_out), 0, 255) - int(z_out)) * s_out
+    expected = (np.clip(np.round(real / s_out) + z_out, 0, 255) - z_out) * s_out
     for optimise in (False, True):
         reached = run(quantized, made.images, optimise)[0]
         steps = np.abs(reached - expected) / s_out
@@ -143,9 +134,8 @@ def test_relu_has_no_pair_before_it(exported: Callable[..., Any]) -> None:
     relu = next(n for n in made.model.graph.node if n.op_type == "Relu")
     placement = place(made.model)
     assert relu.input[0] not in placement.source
-    assert (
-        scale_and_zero(*made.ranges[keys_of(made.model)[relu.output[0]]])[1] == 0
-    )  # so that it is folded into the convolution
+    # so that it is folded into the convolution
+    assert Grid.of_range(*made.ranges[keys_of(made.model)[relu.output[0]]]).zero == 0
 
 
 def test_layers_kept_in_float_keep_their_weights(tiny: Any) -> None:

@@ -102,6 +102,15 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     )
 
 
+def test_the_callers_random_numbers_go_on_as_if_nothing_was_trained(tmp_path: Path) -> None:
+    trained = net()
+    torch.manual_seed(7)
+    expected = torch.rand(4)
+    torch.manual_seed(7)
+    fit(trained, loss, Train(epochs=1, lr=0.01), env(tmp_path))
+    assert torch.equal(torch.rand(4), expected)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "soap"])
 @pytest.mark.parametrize("step", [0, 4, 6, 8, 11])
 def test_a_resumed_training_is_the_same_to_the_bit(tmp_path: Path, optimizer: str, step: int) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgec.training.ema import Ema
-from edgec.training.schedules import Position, learning_rate, ramp
+from edgec.training.schedules import Position, Ramp, learning_rate, ramp
 
 
 def rates(epochs: int, steps: int, warmup: float, final: float = 0.02, lr: float = 1.0) -> list[float]:
@@ -65,18 +65,13 @@ def test_the_rate_does_not_overshoot(epochs: int, steps: int, warmup: float) -> 
         ("linear_up", [0, 0.5, 1]),
     ],
 )
-def test_ramps_from_start_to_end(kind: str, values: list[float]) -> None:
+def test_ramps_from_start_to_end(kind: Ramp, values: list[float]) -> None:
     assert [ramp(kind, f) for f in (0, 0.5, 1)] == pytest.approx(values)
 
 
 def test_cosine_and_line_differ_between() -> None:
     assert ramp("cosine_down", 0.25) == pytest.approx(0.5 * (1 + math.sqrt(0.5)))
     assert ramp("linear_down", 0.25) == pytest.approx(0.75)
-
-
-def test_an_unknown_ramp_says_which_there_are() -> None:
-    with pytest.raises(ValueError, match=r"'steps'.*constant, linear_down, cosine_down, linear_up"):
-        ramp("steps", 0.5)
 
 
 def test_the_share_done_counts_from_nothing() -> None:

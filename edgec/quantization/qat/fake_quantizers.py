@@ -1,6 +1,6 @@
 """Fake quantization: what an int8 graph will round, rounded in training; gradients pass straight through.
 
-Activations are unsigned and asymmetric, weights signed and symmetric for each output channel, as `qdq` stores them.
+Activations are unsigned and asymmetric, weights signed and symmetric for each output channel, as `placement` stores them.
 Ranges start where calibration put them, and are learned, follow a moving average, or stay (Krishnamoorthi 2018,
 arXiv 1806.08342). Learned steps are in `learned_step`, palettized weights in `codebook`.
 """
@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from edgec.quantization.placement import scale_and_zero
+from edgec.core.grid import Grid
 from edgec.quantization.qat.learned_step import quantize_per_channel, quantize_per_tensor
 from edgec.quantization.weights.formats import SMALLEST, WeightFormat
 
@@ -27,15 +27,15 @@ class ActivationQuantizer(nn.Module):
         self, key: str, low: float, high: float, bits: int = 8, ranges: Movement = "learned"
     ) -> None:
         super().__init__()
-        self.key = key  # of the tensor, as `qdq.keys_of` names it
-        self.levels = 2**bits - 1
+        self.key = key  # of the tensor, as `placement.keys_of` names it
+        grid = Grid.of_range(low, high, bits)
+        self.levels = grid.last
         self.ranges = ranges
         self.frozen = False
         self.scale: Tensor
         self.zero: Tensor
-        scale, zero = scale_and_zero(low, high, self.levels)
-        self.register_buffer("scale", torch.tensor([float(scale)]))
-        self.register_buffer("zero", torch.tensor([float(zero)]))
+        self.register_buffer("scale", torch.tensor([grid.scale]))
+        self.register_buffer("zero", torch.tensor([float(grid.zero)]))
         # relative to where they start, so that one learning rate fits ranges of every size
         self.stretch = nn.Parameter(torch.zeros(1), requires_grad=ranges == "learned")
         # what a rectifier gives starts at zero and stays there: it is part of the convolution's kernel

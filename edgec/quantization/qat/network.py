@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgec.core.errors import StageError
+from edgec.core.grid import Ranges
 from edgec.core.taps import tapped
 from edgec.quantization.calibration import values_of
-from edgec.quantization.placement import Ranges, keys_of, place, quantizable
+from edgec.quantization.placement import keys_of, place, quantizable
 from edgec.quantization.qat.fake_quantizers import (
     ActivationQuantizer,
     BiasQuantizer,

@@ -11,7 +11,8 @@ from pathlib import Path
 import onnx
 
 from edgec.core.errors import StageError
-from edgec.onnx.scales import Convolution, Step, without_pairs
+from edgec.core.grid import Grid
+from edgec.onnx.scales import Convolution, without_pairs
 from edgec.runtimes.source import Source
 from edgec.runtimes.tool import run_python
 
@@ -19,7 +20,6 @@ CODE = """
 import sys, _tools
 sys.exit(0 if _tools.mnnconvert(["mnnconvert", *sys.argv[1:]]) else 1)
 """
-UNSIGNED_TO_SIGNED = 128
 
 
 def convert(source: Source, folder: Path) -> str:
@@ -29,7 +29,7 @@ def convert(source: Source, folder: Path) -> str:
     more = ["--fp16"] if source.precision == "fp16" else []
     if source.precision == "int8":
         model, layers = without_pairs(model)
-        half = [layer.name for layer in layers.values() if layer.output_step is None]
+        half = [layer.name for layer in layers.values() if layer.output_grid is None]
         if half:
             raise StageError(
                 f"{what}: it takes scales of both sides of a convolution, and {', '.join(half[:5])} give float; "
@@ -53,20 +53,19 @@ def compression(layers: list[Convolution]) -> bytes:
 
 
 def _layer(layer: Convolution) -> bytes:
-    message = _field(1, _tensor(layer.input, layer.input_step))
+    message = _field(1, _tensor(layer.input, layer.input_grid))
     scales = b"".join(struct.pack("<Bf", (3 << 3) | 5, s) for s in layer.weight_scale.tolist())
     message += _field(
         2, _field(1, layer.name.encode()) + _number(2, 8) + scales + _number(4, -127) + _number(5, 127)
     )
-    assert layer.output_step is not None
-    message += _field(3, _tensor(layer.output, layer.output_step))
+    assert layer.output_grid is not None
+    message += _field(3, _tensor(layer.output, layer.output_grid))
     return message + _number(4, 0) + _field(6, layer.output.encode())
 
 
-def _tensor(name: str, step: Step) -> bytes:
-    scale, zero = step
-    told = _field(1, name.encode()) + _number(2, 8) + struct.pack("<Bf", (3 << 3) | 5, scale)
-    return told + _number(4, zero - UNSIGNED_TO_SIGNED) + _number(5, -128) + _number(6, 127)
+def _tensor(name: str, grid: Grid) -> bytes:
+    told = _field(1, name.encode()) + _number(2, 8) + struct.pack("<Bf", (3 << 3) | 5, grid.scale)
+    return told + _number(4, grid.signed_zero) + _number(5, -128) + _number(6, 127)
 
 
 def _field(number: int, data: bytes) -> bytes:

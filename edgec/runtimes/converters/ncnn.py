@@ -126,11 +126,9 @@ def _rewritten(
         grouped = layer.kind == "ConvolutionDepthWise"
         layer.values["8"] = "1" if grouped else "2"
         integers = np.ascontiguousarray(mine.integers.reshape(-1)).tobytes()
-        scale, zero = mine.input_step
-        reach = max(zero, 255 - zero) * scale
         parts += [
             struct.pack("<I", INT8_TAG), integers + bytes(-len(integers) % 4), bias,
-            (1 / mine.weight_scale).astype("<f4").tobytes(), struct.pack("<f", 127 / reach),
+            (1 / mine.weight_scale).astype("<f4").tobytes(), struct.pack("<f", 127 / mine.input_grid.reach),
         ]  # fmt: skip
         return layer.line()
     if layer.kind == "MemoryData":

@@ -10,12 +10,10 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from edgec.core.errors import DataError, Problem
-from edgec.images.reading import inside
+from edgec.images.reading import image_named, inside
 from edgec.recipe import VocData
 from edgec.tasks.detection.format import DetectionFormat, Found
 from edgec.tasks.detection.samples import Object, Raw
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG")
 
 
 def read_voc(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
@@ -54,11 +52,12 @@ def _read_one(root: Path, name: str, place: str) -> Raw:
         ) from None
     except (ParseError, OSError, UnicodeDecodeError, ValueError) as error:
         raise DataError([Problem(str(path), f"is no XML ({error})", "write it again")]) from None
-    image = next((p for s in SUFFIXES if (p := inside(root, f"JPEGImages/{name}{s}", place)).exists()), None)
+    image = image_named(inside(root, f"JPEGImages/{name}", place))
     if image is None:
         raise DataError(
             [Problem(place, f"no image JPEGImages/{name}.jpg", "add it, or take the id off the list")]
         )
+    inside(root, str(image.relative_to(root)), place)  # it may be a link
     objects: list[Object] = []
     problems: list[Problem] = []
     for index, item in enumerate(tree.iterfind("object")):

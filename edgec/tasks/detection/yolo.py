@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgec.core.errors import DataError, Problem
-from edgec.images.reading import inside, read_image
+from edgec.images.reading import inside, is_image, read_image
 from edgec.recipe import YoloData
 from edgec.tasks.detection.format import DetectionFormat, Found
 from edgec.tasks.detection.samples import Object, Raw
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def read_yolo(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
@@ -19,7 +17,7 @@ def read_yolo(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
     problems: list[Problem] = []
     images: list[Path] = []
     if place.is_dir():
-        images = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
+        images = sorted(p for p in place.rglob("*") if is_image(p))
     elif place.is_file():
         for number, line in enumerate(place.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
             if not line.strip():

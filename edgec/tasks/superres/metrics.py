@@ -66,11 +66,6 @@ def psnr_y(output: np.ndarray, truth: np.ndarray, shave: int) -> float:
     return psnr(*_lumas(output, truth, shave))
 
 
-def ssim_y(output: np.ndarray, truth: np.ndarray, shave: int) -> float:
-    """SSIM on float luma of two RGB images [h, w, 3], uint8 or float in 0..1, without `shave` border pixels."""
-    return ssim(*_lumas(output, truth, shave))
-
-
 def _lumas(output: np.ndarray, truth: np.ndarray, shave: int) -> tuple[np.ndarray, np.ndarray]:
     if output.shape != truth.shape:
         raise NetworkError(

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgec.core.errors import DataError, Problem
 from edgec.images.bicubic import bicubic_down, cropped
-from edgec.images.reading import SUFFIXES, inside, read_image
+from edgec.images.reading import SUFFIXES, inside, is_image, read_image
 from edgec.recipe import FolderData, ImageSet
 
 LEAST = 8  # pixels of a low-resolution side
@@ -83,7 +83,7 @@ def _images_in(
     folder = root if relative.is_absolute() else inside(root, str(relative), place)
     if not folder.is_dir():
         raise DataError([Problem(place, f"{folder} is no folder", "check data.root and the set's path")])
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = sorted(p for p in folder.iterdir() if is_image(p) and p.is_file())
     if not files:
         remedy = f"images end in {', '.join(SUFFIXES)}"
         raise DataError([Problem(str(folder), "holds no image", remedy)])

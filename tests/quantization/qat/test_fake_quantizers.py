@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from edgec.quantization.placement import scale_and_zero
+from edgec.core.grid import Grid
 from edgec.quantization.qat.fake_quantizers import ActivationQuantizer, BiasQuantizer, WeightQuantizer
 from edgec.quantization.weights.formats import WeightFormat
 
 
 def rounded(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """Written out with the export's scale and zero point."""
-    scale, zero = scale_and_zero(low, high)
-    return (np.clip(np.round(x / scale) + int(zero), 0, 255) - int(zero)) * scale
+    grid = Grid.of_range(low, high)
+    return (np.clip(np.round(x / grid.scale) + grid.zero, 0, 255) - grid.zero) * grid.scale
 
 
 @pytest.mark.parametrize("ranges", ["learned", "moving_average", "fixed"])

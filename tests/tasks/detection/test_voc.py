@@ -180,3 +180,22 @@ def test_voc_test_split_loads_whole(shared_data: Path):
     samples, more = check(raws, classes)
     assert len(classes) == 20 and len(samples) == 114 and [*problems, *more] == []
     assert sum(len(s.boxes) for s in samples) == 342
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".Jpeg", ".PNG", ".tif", ".TIFF", ".webp"])
+def test_an_image_is_found_whatever_its_suffix(
+    tmp_path: Path, voc_image: Write, photo: Write, suffix: str
+) -> None:
+    voc_image(tmp_path, "a", [("dog", 1, 1, 60, 40)])
+    (tmp_path / "JPEGImages" / "a.jpg").unlink()
+    photo(tmp_path / "JPEGImages" / f"a{suffix}", 40, 60)
+    samples, problems = load(tmp_path)
+    assert problems == [] and samples[0].image == tmp_path / "JPEGImages" / f"a{suffix}"
+
+
+def test_a_link_out_of_the_root_is_refused(tmp_path: Path, voc_image: Write) -> None:
+    root = tmp_path / "data"
+    voc_image(root, "a", [("dog", 1, 1, 60, 40)])
+    (root / "JPEGImages" / "a.jpg").rename(tmp_path / "outside.jpg")
+    (root / "JPEGImages" / "a.jpg").symlink_to(tmp_path / "outside.jpg")
+    assert "JPEGImages/a.jpg" in str(load(root)[1][0])

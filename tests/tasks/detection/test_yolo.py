@@ -143,3 +143,13 @@ def test_a_linked_image_keeps_its_own_label(tmp_path: Path, photo: Write):
 def test_a_split_that_is_not_there_is_named(tmp_path: Path, split: str):
     with pytest.raises(DataError, match=r"neither a folder nor a list|leads out of"):
         read_yolo(tmp_path, split)
+
+
+def test_tiff_and_capital_suffixes_are_read(tmp_path: Path, photo: Write) -> None:
+    for name in ("a.TIF", "b.JPG"):
+        photo(tmp_path / "images" / "train" / name)
+        label = tmp_path / "labels" / "train" / f"{name[0]}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text("0 0.5 0.5 0.5 0.5\n")
+    samples, problems = load(tmp_path)
+    assert problems == [] and [Path(str(s.image)).name for s in samples] == ["a.TIF", "b.JPG"]
