@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +16,11 @@ from rich.table import Table
 
 from edgec.core.errors import EdgecError, ProblemsError
 from edgec.core.files import disk_error
+from edgec.core.results.table import Marked
+from edgec.core.results.table import Table as DescribedTable
+
+if TYPE_CHECKING:
+    from edgec.core.results.profile import ProfileResult
 
 app = typer.Typer(
     add_completion=False,
@@ -249,66 +255,49 @@ def profile(
             devices=_parts(devices), batches=_counts(batches, "--batches") or (1,), shapes=_shapes(shape or ()),
             listeners=[listener],
         )  # fmt: skip
-    figures = result.model_dump(mode="json")
     if json_out:
-        import json
-
-        print(json.dumps(figures, indent=1))
+        print(result.model_dump_json(indent=1))
     else:
-        for each in (figures, *figures["others"]):
-            _show_latency(each)
-        for made in figures["conversions"]:
-            told = f"{made['snr_db']:.1f} dB from onnxruntime's outputs" if made["snr_db"] is not None else ""
-            told = "; ".join(part for part in (told, made["reason"]) if part)
-            _say(f"{made['artifact']} in {made['runtime']}: {told}")
-        for artifact, told in figures["fusion"].items():
-            total = told["integer"] + len(told["left_float"])
-            _say(f"{artifact} in onnxruntime: {told['integer']} of {total} convolutions run in integers")
-            for left in told["left_float"]:
-                _say(f"  {left['layer']} stays in float: {left['reason']}")
-            for lone in told["lone"]:
-                _say(f"  {lone['tensor']} is turned back into float: {lone['reason']}")
-    failures = [f for each in (figures, *figures["others"]) for f in each["failures"]]
-    if failures:  # what was measured is told all the same
+        _show_profile(result)
+    failures = result.failures
+    if failures:  # what was measured is shown all the same
         err.print(f"{len(failures)} of the measurements failed; see above", markup=False, highlight=False)
-        raise typer.Exit(4 if any(f["kind"] in ("missing", "lost") for f in failures) else 2)
+        raise typer.Exit(4 if any(f.kind in ("missing", "lost") for f in failures) else 2)
 
 
-def _show_latency(figures: Mapping[str, Any]) -> None:
-    """The table of one device, and its ratios."""
-    machine = "this machine" if figures["device"] == "local" else figures["device"]
-    table = Table(title=escape(f"latency on {machine}: {figures['verdict']}"))
-    batched = any(cell["batch"] != 1 for cell in figures["cells"])
-    columns = [
-        "artifact",
-        "runtime",
-        *(["batch"] if batched else []),
-        "threads",
-        "median ms",
-        "95 % interval",
-        "p5",
-        "p90",
-        "p99",
-    ]
-    for column in (*columns, "peak MB", "runs"):
-        named = column in ("artifact", "runtime")
-        table.add_column(column, justify="left" if named else "right", no_wrap=named)
-    for cell in figures["cells"]:
-        table.add_row(
-            escape(cell["artifact"]), cell["runtime"], *([str(cell["batch"])] if batched else []), str(cell["threads"]),
-            f"{cell['median_ms']:.2f}", f"{cell['ci_low_ms']:.2f}-{cell['ci_high_ms']:.2f}",
-            *("" if cell[p] is None else f"{cell[p]:.2f}" for p in ("p5_ms", "p90_ms", "p99_ms")),
-            f"{cell['peak_rss_bytes'] / 1e6:.0f}" if cell["peak_rss_bytes"] else "", str(cell["runs"]),
-        )  # fmt: skip
-    _show(table)
-    for reason in figures["reasons"]:
-        _say(f"{figures['verdict']}: {reason}")
-    for ratio in figures["speedups"]:
-        batch = f", batch {ratio['batch']}" if ratio["batch"] != 1 else ""
-        _say(
-            f"{ratio['artifact']} is {ratio['ratio']:.2f} ({ratio['ci_low']:.2f}-{ratio['ci_high']:.2f}) times as fast as "
-            f"{ratio['against']} with {ratio['threads']} thread(s){batch} in {ratio['runtime']}"
+def _show_profile(result: ProfileResult) -> None:
+    """The table of each device with its ratios, then conversions and int8 files."""
+    from edgec.report.latency_table import latency_table, ratio_lines
+
+    for figures in result.devices:
+        _show(_rich(latency_table(figures, brief=True), named=2))
+        for reason in figures.reasons:
+            _say(f"{figures.verdict}: {reason}")
+        for line in ratio_lines(figures):
+            _say(line)
+    for conversion in result.conversions:
+        decibels = (
+            f"{conversion.snr_db:.1f} dB from onnxruntime's outputs" if conversion.snr_db is not None else ""
         )
+        text = "; ".join(part for part in (decibels, conversion.reason) if part)
+        _say(f"{conversion.artifact} in {conversion.runtime}: {text}")
+    for artifact, fusion in result.fusion.items():
+        total = fusion.integer + len(fusion.left_float)
+        _say(f"{artifact} in onnxruntime: {fusion.integer} of {total} convolutions run in integers")
+        for left in fusion.left_float:
+            _say(f"  {left.layer} stays in float: {left.reason}")
+        for lone in fusion.lone:
+            _say(f"  {lone.tensor} is dequantized: {lone.reason}")
+
+
+def _rich(described: DescribedTable, named: int) -> Table:
+    """A table for the terminal; its first `named` columns are names."""
+    table = Table(title=escape(described.title))
+    for index, column in enumerate(described.columns):
+        table.add_column(column, justify="left" if index < named else "right", no_wrap=index < named)
+    for row in described.rows:
+        table.add_row(*(escape(cell.text if isinstance(cell, Marked) else str(cell)) for cell in row))
+    return table
 
 
 def _show(table: Table) -> None:
@@ -396,19 +385,15 @@ def compare(
     """Accuracy, size and latency of several runs side by side."""
     import edgec
 
-    found = edgec.compare(runs, output).to_json()
+    comparison = edgec.compare(runs, output)
     if json_out:
         import json
 
-        print(json.dumps(found, indent=1))
+        print(json.dumps(comparison.to_json(), indent=1))
         return
-    table = Table(title=f"{found['task']}, {found['split']} split")
-    for index, column in enumerate(found["columns"]):
-        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=index < 2)
-    for row in found["rows"]:
-        table.add_row(*(escape(str(c["text"] if isinstance(c, dict) else c)) for c in row))
-    _show(table)
-    for warning in found["warnings"]:
+    title = f"{comparison.task}, {comparison.split} split"
+    _show(_rich(replace(comparison.artifacts, title=title), named=2))
+    for warning in comparison.warnings:
         err.print(warning, markup=False, highlight=False, soft_wrap=True)
     if output is not None:
         out.print(f"wrote {output}", highlight=False, markup=False, soft_wrap=True)
@@ -430,7 +415,7 @@ def models() -> None:
     from importlib import resources
     from inspect import signature
 
-    from edgec.core.network import resolve_arch, shipped_archs
+    from edgec.core.architectures import resolve_arch, shipped_archs
 
     for name in shipped_archs():
         out.print(

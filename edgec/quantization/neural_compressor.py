@@ -10,7 +10,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -108,7 +108,7 @@ def _ranges(
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def _quietly() -> Generator[None, None, None]:
     """It and what it stands on log and warn of every step, and start to when they are imported."""
     level = os.environ.get("LOGLEVEL")
     os.environ["LOGLEVEL"] = level or "ERROR"

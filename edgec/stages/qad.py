@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
-from edgec.core.network import Network, Surgery
+from edgec.core.network import Network
 from edgec.core.norms import folded_norms
 from edgec.core.outputs import tensors_of
+from edgec.core.surgery import FoldNorms
 from edgec.core.taps import tapped
 from edgec.env import Env
 from edgec.onnx.export import with_fast_mish
@@ -51,7 +52,7 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     start = network.build()
     plain, folded = folded_norms(start, example)
     if folded:
-        network = network.with_surgery(Surgery("fold", folded), plain)
+        network = network.with_surgery(FoldNorms(folded), plain)
     model = equalized(float_graph(plain, env), before.factors)
     net = network.build()
     _load(net, model)

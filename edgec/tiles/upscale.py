@@ -94,7 +94,7 @@ class Upscaler:
             raise RecipeError([Problem("--attention", f"{attention!r}", "give local or exact")])
         self._session = OnnxSession(artifact, threads, small_memory=True)
         self.contract = SuperresContract.of(contract_of(self._session, str(artifact)), str(artifact))
-        graph = onnx.load(str(artifact))
+        graph = onnx.load(str(artifact))  # pyright: ignore[reportUnknownMemberType]
         self._cost = bytes_per_pixel(graph)
         if attention == "exact" and (found := other_poolings(graph)):
             remedy = "the whole image's statistics are means and variances; use local"

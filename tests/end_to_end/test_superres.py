@@ -65,6 +65,7 @@ def test_everything_comes_out_and_a_second_run_takes_it_from_the_cache(tiny: Tre
     assert cells["model.int8"] == [[32, 32]] and cells["model.int8.tile"] == [[24, 40]]
     compared = {(s["artifact"], s["against"]) for s in run.stages["profile"]["speedups"]}
     assert ("model.int8", "dense.fp32") in compared and ("model.int8.tile", "dense.fp32") not in compared
+    assert ("model.int8.tile", "model.fp32.tile") in compared
 
     figures = edgec.evaluate(run.folder, tiny)
     exported = run.stages["export"]["artifacts"]

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from edgec.core.grid import Ranges
 from edgec.core.network import Network
 from edgec.onnx.export import to_onnx
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.calibration import calibrate
-from edgec.quantization.placement import Ranges, place
+from edgec.quantization.placement import place
 
 SIDE = 64
 

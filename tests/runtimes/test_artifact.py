@@ -118,6 +118,28 @@ def test_foreign_onnx_has_no_contract(models: dict[bool, onnx.ModelProto], tmp_p
         predictor(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            json.dumps(CONTRACT.to_json() | {"version": 2}),
+            "its contract is of version 2, this edgec reads up to 1",
+        ),
+        (json.dumps(CONTRACT.to_json() | {"classes": 3}), "its contract has classes: 3"),
+        ("{", "its contract is not valid JSON"),
+    ],
+)
+def test_a_contract_that_cannot_be_read_is_refused_with_the_files_name(
+    artifact: Path, text: str, said: str
+) -> None:
+    model = onnx.load(artifact)
+    model.metadata_props[0].value = text
+    onnx.save(model, artifact)
+    with pytest.raises(RecipeError) as raised:
+        predictor(artifact)
+    assert f"{artifact}: {said}" in str(raised.value)
+
+
 def test_external_data_outside_the_folder_is_refused(
     models: dict[bool, onnx.ModelProto], tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgec.core.contract.base import ImageInput
 from edgec.core.errors import StageError
 from edgec.core.events import Note, Progress
 from edgec.core.metric import Metric
@@ -134,6 +135,20 @@ def test_the_network_at_rest_keeps_what_was_calibrated(run: Callable[..., Any], 
     assert again.digest == network.digest
     assert again.surgery("quantize").changes == network.surgery("quantize").changes  # type: ignore[union-attr]
     again.build()
+
+
+def test_the_range_of_the_input_is_the_contracts(
+    run: Callable[..., Any], nearness: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of 8 bits keep each of their levels, whatever the calibration images happen to reach."""
+    task = nearness()
+    plain = task.contract(None)
+    asked = run(task=task, max_drop=0.5, keep_float=["*"])[0].surgery("quantize").changes["ranges"]["images"]
+    assert asked[0] == 0 and 0.9 < asked[1] < 1
+    image = ImageInput(name="images", shape=plain.input.shape, scale=2 / 255)
+    monkeypatch.setattr(task, "contract", lambda net, config=None: plain.model_copy(update={"input": image}))
+    known = run(task=task, max_drop=0.5, keep_float=["*"])[0].surgery("quantize").changes["ranges"]["images"]
+    assert known == [0.0, 2.0]
 
 
 def test_calibrates_on_train_and_measures_on_val(

@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from edgec.core.errors import DataError, NetworkError
+from edgec.core.contract.detection import DetectionContract, DetectionInput, Head
+from edgec.core.errors import DataError, NetworkError, RecipeError
 from edgec.core.events import Event, Events, Progress
-from edgec.core.network import Network, load_into
+from edgec.core.network import Network
 from edgec.core.predictor import Predictor
+from edgec.core.weights import load_into
 from edgec.images.bicubic import bicubic_up
 from edgec.onnx.export import to_onnx
 from edgec.recipe import Export, NetworkSource, load
@@ -94,6 +96,26 @@ def test_the_scale_of_white_changes_no_figure(folder: Path, peak: int) -> None:
         for task_, b in ((task, batch), (make(folder), other))
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_wrong_scale_in_the_contract_is_lost_accuracy(folder: Path) -> None:
+    """A network that takes and gives 0..1, as most do near the ends of their range."""
+    task = make(folder)
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        return [np.clip(images, 0, 1).repeat(2, 2).repeat(2, 3)]
+
+    contract = task.contract(Enlarge())
+    wrong = contract.changed(input=contract.input.model_dump() | {"scale": 1.0})
+    right = task.evaluate(Predictor(run, contract), "val")["psnr"]
+    assert task.evaluate(Predictor(run, wrong), "val")["psnr"] < right - 10
+
+
+def test_a_detector_is_not_evaluated(folder: Path) -> None:
+    shape = DetectionInput(name="images", shape=(1, 3, 16, 16), scale=1.0, fit="stretch", pad_value=0)
+    detector = DetectionContract(input=shape, classes=("a",), heads=(Head(((8.0, 8.0),), 8, 1.0, 1),))
+    with pytest.raises(RecipeError, match=r"x\.onnx: is an artifact for detection, not for superres"):
+        make(folder).evaluate(Predictor(lambda images: [images], detector, name="x.onnx"), "val")
 
 
 def test_figures_for_each_set_and_image_and_progress(folder: Path) -> None:
