@@ -415,7 +415,7 @@ def models() -> None:
     from importlib import resources
     from inspect import signature
 
-    from edgec.core.network import resolve_arch, shipped_archs
+    from edgec.core.architectures import resolve_arch, shipped_archs
 
     for name in shipped_archs():
         out.print(

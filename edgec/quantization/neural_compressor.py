@@ -10,7 +10,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -26,7 +26,7 @@ from edgec.core.outputs import tensors_of
 from edgec.onnx.export import free_sizes
 from edgec.quantization.calibration import values_of
 from edgec.quantization.placement import keys_of
-from edgec.quantization.qat.network import Values, operators_of, same
+from edgec.quantization.qat.matching import Values, operators_of, same
 
 OBSERVERS = ("minmax", "kl")  # moving average of the extremes; histogram
 Evaluate = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]
@@ -108,7 +108,7 @@ def _ranges(
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def _quietly() -> Generator[None, None, None]:
     """It and what it stands on log and warn of every step, and start to when they are imported."""
     level = os.environ.get("LOGLEVEL")
     os.environ["LOGLEVEL"] = level or "ERROR"

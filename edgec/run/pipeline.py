@@ -21,10 +21,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from edgec.core.architectures import resolve_dotted
 from edgec.core.errors import EdgecError, GateBroken, Interrupted, RecipeError
 from edgec.core.events import Events, Listener, RunEnded, RunStarted, StageEnded, StageStarted
 from edgec.core.files import disk_error
-from edgec.core.network import Network, resolve_dotted
+from edgec.core.network import Network
 from edgec.core.table import dotted
 from edgec.core.version import __version__
 from edgec.devices.inventory import reach

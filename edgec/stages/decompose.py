@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from edgec.core.errors import StageError
 from edgec.core.events import Progress
-from edgec.core.network import Network, Surgery, replay
+from edgec.core.network import Network
 from edgec.core.patterns import check_patterns
+from edgec.core.surgery import SpatialSvd
 from edgec.env import Env
 from edgec.pruning.cost import cost_of, shapes_of, total
 from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, spectra
@@ -53,8 +54,8 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
             f"stages.{env.stage}: keep_macs {config.keep_macs:g} cannot be reached, {least / before.macs:.3f} is the least; "
             "ask for less, shorten ignore, or prune channels too"
         )
-    surgery = Surgery("spatial_svd", choose_ranks(costs, whole, lost, spare))
-    replay(net, surgery)
+    surgery = SpatialSvd(choose_ranks(costs, whole, lost, spare))
+    surgery.apply(net)
     with torch.no_grad():
         for name, rank in surgery.changes.items():
             column, row = net.get_submodule(f"{name}.0"), net.get_submodule(f"{name}.1")
@@ -91,7 +92,7 @@ def _macs(
     def macs(module: nn.Module) -> dict[str, int]:
         return {shape.name: total([shape], {}, {}, 1).macs for shape in shapes_of(module, example)}
 
-    cut = network.with_surgery(Surgery("spatial_svd", dict.fromkeys(lost, round_to))).blank()
+    cut = network.with_surgery(SpatialSvd(dict.fromkeys(lost, round_to))).blank()
     uncut, thin = macs(net), macs(cut)
     whole = {name: uncut[name] for name in lost}
     unit = {name: (thin[f"{name}.0"] + thin[f"{name}.1"]) // round_to for name in lost}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,7 +92,7 @@ def fit(
 
 
 @contextmanager
-def _seeded(env: Env) -> Iterator[None]:
+def _seeded(env: Env) -> Generator[None, None, None]:
     """torch's random numbers by the stage's seed, for dropout must not depend on what ran before; after it as they were."""
     with torch.random.fork_rng([torch.cuda.current_device()] if env.device == "cuda" else []):
         torch.manual_seed(env.seed + env.world.rank)

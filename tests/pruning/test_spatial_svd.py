@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.core.network import column_and_row
+from edgec.core.surgery import column_and_row
 from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, options, spectra
 
 

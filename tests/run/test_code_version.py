@@ -39,6 +39,7 @@ def write(folder: Path, **modules: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     importlib.invalidate_caches()
+    edgec.run.code_version._first_read.clear()  # as in a new process
 
 
 def recipe_of(stage: dict[str, Any]) -> Recipe:
@@ -99,6 +100,16 @@ def test_helpers_of_an_own_architecture_count_however_deep_and_however_imported(
     write(own, apart="VALUE = 2", net__deep="VALUE = 2  # a comment\n\n")
     assert key({"kind": "prune"}, network) == keys[-1]
     assert not {"net", "net.main", "outside"} & set(sys.modules), "asking for a version runs nobody's code"
+
+
+def test_a_file_edited_while_it_runs_counts_once_it_is_loaded_again(own: Path) -> None:
+    write(own, loaded="A = 1")
+    module = importlib.import_module("loaded")
+    running = code_version(["loaded"])
+    (own / "loaded.py").write_text("A = 2000", encoding="utf-8")
+    assert code_version(["loaded"]) == running
+    importlib.reload(module)
+    assert module.A == 2000 and code_version(["loaded"]) != running
 
 
 def test_an_own_stage_counts_with_its_helpers(own: Path) -> None:

@@ -13,8 +13,9 @@ from torch import nn
 
 from edgec.core.errors import NetworkError, StageError
 from edgec.core.events import Events, Progress
-from edgec.core.network import Network, Surgery
+from edgec.core.network import Network
 from edgec.core.predictor import Predictor
+from edgec.core.surgery import SpatialSvd, surgery_of_json
 from edgec.env import Env
 from edgec.pruning.cost import cost_of
 from edgec.pruning.dependency_groups import dependency_groups
@@ -101,14 +102,14 @@ def test_what_cannot_be_reached_is_said(tmp_path: Path, network: Network) -> Non
 
 def test_a_record_that_does_not_fit_is_refused(network: Network) -> None:
     with pytest.raises(NetworkError, match="cannot be decomposed"):
-        network.with_surgery(Surgery("spatial_svd", {"shuffle": 8})).build()
+        network.with_surgery(SpatialSvd({"shuffle": 8})).build()
     for kind, changes in (
         ("spatial_svd", {"neck": 8}),
         ("fold", {"fea_conv": "neck.bn"}),
         ("fold", {"neck": "bn"}),
     ):
         with pytest.raises(NetworkError, match=f"surgery on '{next(iter(changes))}'"):
-            network.with_surgery(Surgery(kind, changes)).build()
+            network.with_surgery(surgery_of_json(kind, changes)).build()
 
 
 def test_a_pruned_network_can_be_decomposed(tmp_path: Path, network: Network) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from edgec.core.errors import NetworkError, StageError
 from edgec.core.events import Event, Events
-from edgec.core.network import Network, Surgery, resize
+from edgec.core.network import Network
 from edgec.core.predictor import Predictor
+from edgec.core.surgery import Resize, resize
 from edgec.env import Env
 from edgec.recipe import Distill
 from edgec.stages import distill as stage
@@ -129,7 +130,7 @@ def small(seed: int, **args: Any) -> Network:
 @pytest.fixture(autouse=True)
 def own_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     """This file is its own package of architectures."""
-    monkeypatch.setattr("edgec.core.network.resolve_dotted", lambda name: build)
+    monkeypatch.setattr("edgec.core.architectures.resolve_dotted", lambda name: build)
 
 
 @pytest.fixture
@@ -171,7 +172,8 @@ def test_trains_with_every_term_and_names_them(env: Env) -> None:
 def test_the_teacher_stays_as_it_was(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[nn.Module] = []
     monkeypatch.setattr(
-        "edgec.core.network.resolve_dotted", lambda name: lambda **a: built.append(build(**a)) or built[-1]
+        "edgec.core.architectures.resolve_dotted",
+        lambda name: lambda **a: built.append(build(**a)) or built[-1],
     )
     distill(config(*TAPPED, "logits", "boxes"), small(1), env)
     student, teacher = built[-2:]
@@ -244,7 +246,7 @@ def test_a_pruned_student_learns_from_its_wider_teacher(env: Env) -> None:
         "first.bn": {"num_features": 3},
         "second.conv": {"in_channels": 3},
     }
-    student = small(1).with_surgery(Surgery("resize", changes), net)
+    student = small(1).with_surgery(Resize(changes), net)
     terms = [{"kind": kind, "taps": ["first"]} for kind in TAPPED]
     network, metrics = distill(config(*terms), student, env)
     assert {n for n in losses(metrics) if "/" in n} == {f"{kind}/first" for kind in TAPPED}
@@ -317,7 +319,7 @@ def absolute(student: Tensor, teacher: Tensor, power: float = 1.0) -> Tensor:
 
 def test_ones_own_term_needs_permission(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "edgec.core.network.resolve_dotted", lambda name: {"mine:absolute": absolute}.get(name, build)
+        "edgec.core.architectures.resolve_dotted", lambda name: {"mine:absolute": absolute}.get(name, build)
     )
     term = {"kind": "custom", "function": "mine:absolute", "taps": ["first"], "options": {"power": 2.0}}
     with pytest.raises(

@@ -80,7 +80,7 @@ Run = Callable[..., tuple[Network, dict[str, Any]]]
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
-    monkeypatch.setattr("edgec.core.network.resolve_dotted", lambda name: Small)
+    monkeypatch.setattr("edgec.core.architectures.resolve_dotted", lambda name: Small)
     return Network.initial(f"{__name__}:Small", {}, seed=1, allow_code=True)
 
 

@@ -91,7 +91,7 @@ def network() -> Network:
 @pytest.fixture(autouse=True)
 def own_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     """This file is its own package of architectures."""
-    monkeypatch.setattr("edgec.core.network.resolve_dotted", lambda name: build)
+    monkeypatch.setattr("edgec.core.architectures.resolve_dotted", lambda name: build)
 
 
 CONFIG = Train(epochs=3, batch=4, lr=0.05)

@@ -15,8 +15,9 @@ from torch import nn
 from edgec.core.contract.detection import DetectionContract, DetectionInput, Head
 from edgec.core.errors import DataError, NetworkError, RecipeError
 from edgec.core.events import Event, Events, Progress
-from edgec.core.network import Network, load_into
+from edgec.core.network import Network
 from edgec.core.predictor import Predictor
+from edgec.core.weights import load_into
 from edgec.images.bicubic import bicubic_up
 from edgec.onnx.export import to_onnx
 from edgec.recipe import Export, NetworkSource, load
