@@ -27,7 +27,7 @@ from edgec.core.results.quantization import NeuralCompressor, ObserverTried
 from edgec.onnx.export import free_sizes
 from edgec.quantization.calibration import values_of
 from edgec.quantization.placement import keys_of
-from edgec.quantization.qat.network import Values, operators_of, same
+from edgec.quantization.qat.matching import Values, operators_of, same
 
 OBSERVERS = ("minmax", "kl")  # moving average of the extremes; histogram
 Evaluate = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]

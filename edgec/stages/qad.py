@@ -26,7 +26,7 @@ from edgec.onnx.graph import initializers
 from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.equalize import equalized
-from edgec.quantization.qat.network import fuse, tap_name, write_back
+from edgec.quantization.qat.network import qat_network, tap_name, write_back
 from edgec.quantization.surgery import quantization_of
 from edgec.recipe import QuantizationAware
 from edgec.stages.distill import check_knowledge, comparisons_of, lesson, make_connectors, teacher_of
@@ -60,10 +60,10 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     comparisons = comparisons_of(config, net, teacher, env)
     connectors = make_connectors(comparisons, net, teacher, env)
     taps = _channel_factors(plain, net, [pair.student for each in comparisons for pair in each.pairs], env)
-    student = fuse(
+    student = qat_network(
         with_fast_mish(network.with_weights(net).build()), model, before.ranges, before.float_layers, example,
         formats=before.formats, activation_bits=before.activation_bits, ranges=config.ranges,
-        points=config.learn_points, taps=taps,
+        learn_centroids=config.learn_points, taps=taps,
     )  # fmt: skip
     check_knowledge(comparisons, student, teacher, env)
     if not config.train_weights:
