@@ -35,6 +35,7 @@ from edgec.core.network import Network
 LAYOUT = "v2"  # raised whenever this or an older edgec could not read what the other wrote
 POLL_SECONDS = 0.2
 REMEDY = "set EDGEC_STORE to a folder that can be written"
+READ_ONLY = "results there are read, but no new one can be made"
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,11 @@ class Store:
         try:
             self.root.mkdir(parents=True)
         except FileExistsError:
-            return ""
+            if os.access(self.root, os.W_OK):
+                return ""
+            return f"{self.root}: cannot be written; {REMEDY}; {READ_ONLY}"
         except OSError as error:
-            return f"{storage_error(self.root, error, REMEDY)}; what is there is read, but nothing new can be made"
+            return f"{storage_error(self.root, error, REMEDY)}; {READ_ONLY}"
         if any(_is_entry(path) for path in self.place.iterdir()):
             return (
                 f"{self.place}: results of another version of edgec are not used; "
