@@ -18,6 +18,7 @@ from edgec.core.errors import EdgecError, ProblemsError
 from edgec.core.files import disk_error
 from edgec.core.results.table import Marked
 from edgec.core.results.table import Table as DescribedTable
+from edgec.core.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from edgec.core.results.profile import ProfileResult
@@ -216,7 +217,7 @@ def profile(
     runtimes: Annotated[
         str,
         typer.Option(
-            help="Of onnxruntime, openvino, ncnn, mnn, litert, executorch; all: those that are installed."
+            help=f"Of onnxruntime, {', '.join(r.name for r in RUNTIMES.own if r.converted)}; all: those that are installed."
         ),
     ] = "onnxruntime",
     devices: Annotated[
