@@ -1,7 +1,7 @@
 """Calibration by Intel Neural Compressor, with its accuracy-driven tuning: it tries observers and keeps the best network.
 
 Its own export leaves most convolutions in float in onnxruntime, since pairs stand at their inputs alone. So its ranges are
-taken over to the placement of `qdq`: the tensors of both are recognised by their values.
+taken over to the pairs of `place_pairs`: the tensors of both are recognised by their values.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from edgec.core.grid import Ranges
 from edgec.core.outputs import tensors_of
 from edgec.onnx.export import free_sizes
 from edgec.quantization.calibration import values_of
-from edgec.quantization.placement import keys_of
 from edgec.quantization.qat.matching import Values, operators_of, same
+from edgec.quantization.tensor_keys import keys_of
 
 OBSERVERS = ("minmax", "kl")  # moving average of the extremes; histogram
 Evaluate = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]

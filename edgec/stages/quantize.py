@@ -26,6 +26,7 @@ from edgec.core.patterns import check_patterns, matches
 from edgec.core.predictor import Predictor
 from edgec.env import Env
 from edgec.onnx.export import INPUT, to_onnx, with_fast_mish
+from edgec.onnx.graph import convolutions, weights_of
 from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.pruning.cost import shapes_of, total
@@ -33,7 +34,8 @@ from edgec.quantization.bias import corrections
 from edgec.quantization.calibration import calibrate, magnitudes
 from edgec.quantization.equalize import equalized, factors
 from edgec.quantization.integer_check import fusion, wanted
-from edgec.quantization.placement import convolutions, insert, place, quantizable, weights_of
+from edgec.quantization.placement import place_pairs, quantizable
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.sensitivity import outputs_on, sensitivity
 from edgec.quantization.surgery import Quantization
 from edgec.quantization.weights.buckets import levels_of
@@ -178,7 +180,7 @@ def _metric_alone(
     """What each of the layers costs of the metric when it alone is quantized."""
     dropped: dict[str, float] = {}
     for index, layer in enumerate(layers):
-        graph = insert(model, found.ranges, found.float_layers, [layer], found.formats)
+        graph = insert_pairs(model, found.ranges, found.float_layers, [layer], found.formats)
         reached = env.task.evaluate(_predictor(graph, contract), "val")
         dropped[layer] = reference[env.task.metric] - reached[env.task.metric]
         _tell(env, "metric of single layers", index + 1, len(layers))
@@ -251,7 +253,9 @@ def _calibrated(
     """
     contract = env.task.contract(net)
     images = env.task.images("train", config.images)
-    tensors = list(place(model).source)  # also those that only count once a layer before them stays in float
+    tensors = list(
+        place_pairs(model).source
+    )  # also those that only count once a layer before them stays in float
     by_layer = factors(model, magnitudes(model, tensors, images, config.batch))
     reference = outputs_on(model, probe)
     found: list[tuple[float, onnx.ModelProto, Ranges, dict[str, Any]]] = []
@@ -269,7 +273,7 @@ def _calibrated(
             ranges |= theirs
         if (known := contract.input.range) is not None:  # images of 8 bits: all 256 levels stay exact
             ranges[INPUT] = known
-        noisy = outputs_on(insert(graph, ranges), probe)
+        noisy = outputs_on(insert_pairs(graph, ranges), probe)
         found.append((worst_snr_db(reference, noisy), graph, ranges, used))
     _, graph, ranges, used = max(found, key=lambda each: each[0])
     told |= {"snr_db_before": round(found[0][0], 2), "snr_db_after": round(found[-1][0], 2)}

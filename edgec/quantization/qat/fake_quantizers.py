@@ -27,7 +27,7 @@ class ActivationQuantizer(nn.Module):
         self, key: str, low: float, high: float, bits: int = 8, ranges: Movement = "learned"
     ) -> None:
         super().__init__()
-        self.key = key  # of the tensor, as `placement.keys_of` names it
+        self.key = key  # of the tensor, as `tensor_keys.keys_of` names it
         grid = Grid.of_range(low, high, bits)
         self.levels = grid.last
         self.ranges = ranges

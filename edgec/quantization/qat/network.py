@@ -17,7 +17,7 @@ from edgec.core.errors import StageError
 from edgec.core.grid import Ranges
 from edgec.core.taps import tapped
 from edgec.quantization.calibration import values_of
-from edgec.quantization.placement import keys_of, place, quantizable
+from edgec.quantization.placement import place_pairs, quantizable
 from edgec.quantization.qat.fake_quantizers import (
     ActivationQuantizer,
     BiasQuantizer,
@@ -26,6 +26,7 @@ from edgec.quantization.qat.fake_quantizers import (
 )
 from edgec.quantization.qat.matching import Values, operators_of, output_of, same
 from edgec.quantization.qat.trace import traced
+from edgec.quantization.tensor_keys import keys_of
 from edgec.quantization.weights.buckets import BucketQuantizer
 from edgec.quantization.weights.codebook import CodebookQuantizer
 from edgec.quantization.weights.formats import EIGHT_BITS, UNIT, Formats, WeightFormat
@@ -98,7 +99,7 @@ def qat_network(
     probe = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
     values = Values(graph).of(probe)
     qat = QatNetwork(graph, net, example)
-    placement, keys = place(model, float_layers), keys_of(model)
+    placement, keys = place_pairs(model, float_layers), keys_of(model)
     operators = operators_of(model)
     readers = [output for outputs in placement.unrounded.values() for output in outputs]
     seen = values_of(model, list(dict.fromkeys((*placement.source, *readers))), probe.numpy())
