@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from edgec.core.contract.base import Contract
 from edgec.core.errors import StageError
 from edgec.core.events import Progress
-from edgec.core.grid import Ranges
+from edgec.core.grid import Range, Ranges
 from edgec.core.network import Network
 from edgec.core.norms import fold_norms
 from edgec.core.patterns import check_patterns, matches
@@ -236,7 +236,7 @@ def _fixed(config: Quantize, model: onnx.ModelProto, env: Env) -> list[str]:
 @dataclass(frozen=True)
 class _Calibrated:
     model: onnx.ModelProto  # with equal channels, where they bring int8 nearer to float
-    ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])
+    ranges: Ranges = field(default_factory=dict[str, Range])
     factors: dict[str, Any] = field(default_factory=dict[str, Any])
     # signal-to-noise ratio in dB, without and with equal channels; what Neural Compressor tried
     told: dict[str, Any] = field(default_factory=dict[str, Any])

@@ -18,7 +18,7 @@ from torch._decomp import get_decompositions
 from torch.fx.graph import CodeGen
 
 from edgec.core.errors import StageError
-from edgec.core.grid import Ranges
+from edgec.core.grid import Range, Ranges
 from edgec.core.taps import tapped
 from edgec.onnx.graph import producers
 from edgec.quantization.calibration import values_of
@@ -189,7 +189,7 @@ def tap_name(name: str) -> str:
     return f"tap_{name.replace('.', '_')}"
 
 
-def write_back(fused: FusedNetwork, net: nn.Module) -> tuple[dict[str, tuple[float, float]], Formats]:
+def write_back(fused: FusedNetwork, net: nn.Module) -> tuple[dict[str, Range], Formats]:
     """Give `net` the trained weights, in place; the ranges by tensor key and the weight formats by layer."""
     state = fused.graph.state_dict()
     net.load_state_dict({name: state.get(name, tensor) for name, tensor in net.state_dict().items()})
