@@ -2,7 +2,7 @@
 
     python tools/bench_interval.py --recipe bccd --split test --first model.fp32.onnx --second model.int8.onnx
 
-Images are drawn with replacement, both artifacts are scored on the same draw, and the interval of their difference is told.
+Images are drawn with replacement, both artifacts are scored on the same draw, and the interval of their difference is reported.
 Without artifacts: yolo-fastest-xl on the VOC test split, fp32 against int8 as the quantize stage makes it. Data from
 $EDGEC_DATA. Ends with one JSON line, in points.
 """
@@ -19,7 +19,8 @@ from results_schema import Figure
 
 from edgec.core.events import Events
 from edgec.recipe import load
-from edgec.run.pipeline import compress, make_task
+from edgec.run.pipeline import compress
+from edgec.run.task import make_task
 from edgec.runtimes.artifact import predictor
 from edgec.tasks.detection.metrics import evaluate_detections
 from edgec.tasks.detection.task import Detection

@@ -32,9 +32,11 @@ from edgec.core.events import Events
 from edgec.core.network import Network
 from edgec.core.results.profile import ProfileResult
 from edgec.devices import local
+from edgec.devices.probe_job import ProbeJob
 from edgec.env import Env
 from edgec.recipe import Profile, TorchWays, load
-from edgec.run.pipeline import compress, make_task
+from edgec.run.pipeline import compress
+from edgec.run.task import make_task
 from edgec.runtimes.convert import installed
 from edgec.stages.profile import profile
 
@@ -93,17 +95,19 @@ def trust() -> dict[str, Any]:
         min_seconds=SECONDS / 2,
         max_seconds=SECONDS,
     )
-    job = {"what": "latency", "runtime": "onnxruntime", "threads": 1, "warmup_seconds": SECONDS / 2,
-           "min_seconds": SECONDS, "max_seconds": SECONDS, "interval": 1e-6}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         first, second = Path(folder) / "a.onnx", Path(folder) / "b.onnx"
         conv_net(first)
         second.write_bytes(first.read_bytes())
         figures = profile_artifacts([first, second], config, Events()).first
+        job = ProbeJob(
+            what="latency", runtime="onnxruntime", artifact=str(first), threads=1, warmup_seconds=SECONDS / 2,
+            min_seconds=SECONDS, max_seconds=SECONDS, interval=1e-6,
+        )  # fmt: skip
         harness: list[list[float]] = []
         bare: list[list[float]] = []
         for _ in range(ROUNDS):
-            harness.append(local.probe(job | {"artifact": str(first)})["samples_ms"])
+            harness.append(local.probe(job)["samples_ms"])
             command = [sys.executable, "-c", BARE, str(first), str(SECONDS)]
             bare.append(
                 json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)

@@ -47,8 +47,8 @@ def _of_objects(before: Mapping[str, Any], after: Mapping[str, Any], place: str)
         if key not in after:
             yield f"{at}: {_short(value)}, now missing"
         else:
-            named = [_types_alone(v) if key == "operator_types" else v for v in (value, after[key])]
-            yield from differences(*named, at)
+            one, other = (_types_alone(v) if key == "operator_types" else v for v in (value, after[key]))
+            yield from differences(one, other, at)
 
 
 def _types_alone(by_artifact: Mapping[str, Mapping[str, float]]) -> dict[str, list[str]]:

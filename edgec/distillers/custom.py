@@ -25,7 +25,7 @@ class CustomTerm(TappedTerm):
 
 def terms(term: CustomTerm, lesson: Lesson) -> dict[str, Tensor]:
     """At every tap. Raises NetworkError where the function cannot be imported."""
-    from edgec.core.network import resolve_dotted
+    from edgec.core.architectures import resolve_dotted
 
     function = resolve_dotted(term.function)
     return each_tap(lesson, lambda s, t: function(s, t, **term.options))

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from edgec.core.errors import StageError
-from edgec.core.network import Network, Surgery, resize
+from edgec.core.network import Network
+from edgec.core.surgery import Resize, resize
 from edgec.pruning.channels import is_depthwise
 
 
@@ -73,7 +74,7 @@ def prune_channels(
         changes[name] = attributes
         resize(pruned.get_submodule(name), attributes)
     pruned.load_state_dict({n: t.contiguous() for n, t in state.items()})
-    return network.with_surgery(Surgery("resize", changes), pruned)
+    return network.with_surgery(Resize(changes), pruned)
 
 
 def _index(mask: np.ndarray | None) -> torch.Tensor | None:

@@ -10,7 +10,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -23,10 +23,11 @@ from torch import Tensor, fx, nn
 from edgec.core.errors import Missing
 from edgec.core.grid import Grid, Range, Ranges
 from edgec.core.outputs import tensors_of
+from edgec.core.results.quantization import NeuralCompressor, ObserverTried
 from edgec.onnx.export import free_sizes
 from edgec.quantization.calibration import values_of
 from edgec.quantization.placement import keys_of
-from edgec.quantization.qat.network import Values, operators_of, same
+from edgec.quantization.qat.matching import Values, operators_of, same
 
 OBSERVERS = ("minmax", "kl")  # moving average of the extremes; histogram
 Evaluate = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]
@@ -35,7 +36,7 @@ Evaluate = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]
 def tuned(
     net: nn.Module, model: onnx.ModelProto, tensors: Sequence[str], images: np.ndarray, example: Tensor,
     evaluate: Evaluate, max_drop: float, size_multiple: int | None, batch: int = 16,
-) -> tuple[Ranges, dict[str, Any]]:  # fmt: skip
+) -> tuple[Ranges, NeuralCompressor]:  # fmt: skip
     """Ranges of those of `tensors` that it observes, by key, and what it tried: observers and the metric of each.
 
     `net` has its batch norms folded, `model` is its float graph; `evaluate` gives the metric of a network. Raises Missing
@@ -79,8 +80,8 @@ def tuned(
         )  # fmt: skip
     scores = scores[-len(found) :]  # before them: the float network
     best = int(np.argmax(scores))
-    tried = [{"observer": name, "metric": s} for name, s in zip(OBSERVERS, scores, strict=False)]
-    return found[best], {"tried": tried, "observer": OBSERVERS[best], "ranges": len(found[best])}
+    tried = tuple(ObserverTried(observer=name, metric=s) for name, s in zip(OBSERVERS, scores, strict=False))
+    return found[best], NeuralCompressor(tried=tried, observer=OBSERVERS[best], ranges=len(found[best]))
 
 
 def _ranges(
@@ -108,7 +109,7 @@ def _ranges(
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def _quietly() -> Generator[None, None, None]:
     """It and what it stands on log and warn of every step, and start to when they are imported."""
     level = os.environ.get("LOGLEVEL")
     os.environ["LOGLEVEL"] = level or "ERROR"

@@ -9,7 +9,8 @@ from typing import Any
 import onnx
 
 from edgec.core.grid import Ranges
-from edgec.core.network import Network, Surgery
+from edgec.core.network import Network
+from edgec.core.surgery import QuantizationRecord, Surgery
 from edgec.quantization.bias import Biases, corrected
 from edgec.quantization.equalize import Factors, equalized
 from edgec.quantization.placement import insert
@@ -44,8 +45,7 @@ class Quantization:
         return not self.ranges and bool(self.formats)
 
     def surgery(self) -> Surgery:
-        return Surgery(
-            "quantize",
+        return QuantizationRecord(
             {
                 "ranges": {name: list(bounds) for name, bounds in self.ranges.items()},
                 "factors": dict(self.factors),

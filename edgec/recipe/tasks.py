@@ -8,6 +8,9 @@ from typing import Annotated
 from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
+from edgec.core.contract.base import Contract
+from edgec.core.contract.detection import DetectionContract
+from edgec.core.contract.superres import SuperresContract
 from edgec.core.errors import ExtensionError
 from edgec.core.table import Table, choices
 
@@ -18,6 +21,7 @@ class TaskSpec:
 
     name: str
     factory: str
+    contract: type[Contract]  # of the artifacts of its networks
     takes_loss: bool = False  # the recipe's `loss` is for it
 
 
@@ -26,8 +30,8 @@ TASKS = Table(
     "edgec.tasks",
     TaskSpec,
     (
-        TaskSpec("detection", "edgec.tasks.detection.task:detection_of", takes_loss=True),
-        TaskSpec("superres", "edgec.tasks.superres.task:superres_of"),
+        TaskSpec("detection", "edgec.tasks.detection.task:detection_of", DetectionContract, takes_loss=True),
+        TaskSpec("superres", "edgec.tasks.superres.task:superres_of", SuperresContract),
     ),
 )
 

@@ -11,11 +11,11 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -55,6 +55,12 @@ def shipped_recipes() -> list[str]:
     return sorted(f.name for f in resources.files(PIPELINES).iterdir() if f.name.endswith(".yaml"))
 
 
+def title_of(text: str) -> str:
+    """The first comment of a recipe that is none for editors."""
+    comments = (line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    return next((comment for comment in comments if not comment.startswith("yaml-language-server:")), "")
+
+
 def find_recipe(source: str | Path) -> tuple[str, str, Path | None]:
     """(text, name, folder) of a path, or of a shipped recipe by its name."""
     path = Path(source)
@@ -83,7 +89,7 @@ def parse(found: tuple[str, str, Path | None]) -> Source:
     text, name, folder = found
     try:
         _refuse_tricks(text, name)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = cast(yaml.Node | None, yaml.compose(text, Loader=yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -105,8 +111,9 @@ def parse(found: tuple[str, str, Path | None]) -> Source:
 def _refuse_tricks(text: str, name: str) -> None:
     """Refuse aliases, tags, deep nesting and huge documents before anything is built."""
     depth = nodes = documents = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        place = f"{name}:{event.start_mark.line + 1}"
+    for event in cast(Iterator[yaml.Event], yaml.parse(text, Loader=yaml.SafeLoader)):  # pyright: ignore[reportUnknownMemberType]
+        mark: Any = event.start_mark  # type: ignore[attr-defined]
+        place = f"{name}:{mark.line + 1}"
         nodes += 1
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
@@ -222,14 +229,15 @@ def apply_overrides(
 def _with(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     """A copy of the tree in which `path` holds `value`."""
     key, rest = path[0], path[1:]
-    if isinstance(tree, list) and key.isdigit() and int(key) < len(tree):
-        copy: Any = list(tree)
-        copy[int(key)] = _with(tree[int(key)], rest, value) if rest else value
+    if isinstance(tree, list) and key.isdigit() and int(key) < len(items := cast(list[Any], tree)):
+        copy = list(items)
+        copy[int(key)] = _with(items[int(key)], rest, value) if rest else value
         return copy
     if not isinstance(tree, Mapping):
         raise KeyError(key)
-    below = tree.get(key)
-    return {**tree, key: _with({} if below is None else below, rest, value) if rest else value}
+    keys = cast(Mapping[str, Any], tree)
+    below = keys.get(key)
+    return {**keys, key: _with({} if below is None else below, rest, value) if rest else value}
 
 
 def problems_of(error: ValidationError, source: Source, model: type[BaseModel]) -> list[Problem]:
@@ -277,9 +285,9 @@ def _locate(loc: KeyPath, tree: Any, model: Any) -> tuple[KeyPath, list[str]]:
         elif typing.get_args(kind):
             kind = typing.get_args(kind)[1 if typing.get_origin(kind) is dict else 0]
         if isinstance(node, Mapping) and part in node:
-            node = node[part]
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
-            node = node[part]
+            node = cast(Mapping[object, Any], node)[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(items := cast(list[Any], node)):
+            node = items[part]
         elif not known:
             continue  # a name of pydantic's own, such as a union member
         path.append(part)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgec.core.network import SHIPPED, Network
+from edgec.core.architectures import SHIPPED
+from edgec.core.network import Network
 from edgec.distillers.catalog import DISTILLERS
 from edgec.distillers.custom import CustomTerm
 from edgec.recipe import Custom, Distiller, Stage, Taught

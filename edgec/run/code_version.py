@@ -54,7 +54,7 @@ class Code:
         """sha256 over the syntax of all files."""
         digest = hashlib.sha256()
         for name in sorted(self.files):
-            digest.update(name.encode() + b"\0" + _read(self.files[name])[0])
+            digest.update(name.encode() + b"\0" + _read(name, self.files[name])[0])
         return digest.hexdigest()
 
     def versions(self, *more: str) -> dict[str, str]:
@@ -146,7 +146,7 @@ def _imports(name: str, path: Path) -> list[str]:
     """The modules that a file may import, at its top or inside functions, as absolute names."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: list[str] = []
-    for level, module, names in _read(path)[1]:
+    for level, module, names in _read(name, path)[1]:
         base = module
         if level:
             parts = package.split(".")
@@ -159,14 +159,26 @@ def _imports(name: str, path: Path) -> list[str]:
 Import = tuple[int, str, tuple[str, ...]]  # dots before it, module, names taken from it
 
 
-def _read(path: Path) -> tuple[bytes, tuple[Import, ...]]:
-    """A digest of a file's syntax tree, and its imports. Of a compiled module: of its bytes, and none."""
-    status = path.stat()
-    return _parsed(path, status.st_mtime_ns, status.st_size)
+Parsed = tuple[bytes, tuple[Import, ...]]
+_first_read: dict[
+    Path, tuple[ModuleSpec | None, Parsed]
+] = {}  # with the spec under which the module was imported
 
 
-@cache
-def _parsed(path: Path, _modified: int, _size: int) -> tuple[bytes, tuple[Import, ...]]:
+def _read(name: str, path: Path) -> Parsed:
+    """A digest of a file's syntax tree, and its imports. Of a compiled module: of its bytes, and none.
+
+    As it was when this process first asked, for that is the code which it runs, however the file is edited meanwhile; a
+    module that was reloaded is read again.
+    """
+    spec: ModuleSpec | None = getattr(sys.modules.get(name), "__spec__", None)
+    before = _first_read.get(path)
+    parsed = before[1] if before and (before[0] is None or before[0] is spec) else _parsed(path)
+    _first_read[path] = (spec, parsed)
+    return parsed
+
+
+def _parsed(path: Path) -> Parsed:
     if path.suffix != ".py":
         return hashlib.sha256(path.read_bytes()).digest(), ()
     tree = ast.parse(path.read_bytes())

@@ -12,8 +12,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from edgec.core.architectures import converter, load_darknet_weights
 from edgec.core.errors import NetworkError, Problem, RecipeError
-from edgec.core.network import Network, converter, load_darknet_weights, load_into
+from edgec.core.network import Network
+from edgec.core.weights import load_into
 from edgec.recipe import Recipe, Taught
 from edgec.tasks.protocol import Task
 

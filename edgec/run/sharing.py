@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from edgec.run.store import Damaged, Result, Store
 @contextmanager
 def stored(
     store: Store, key: str, stage: str, events: Events, allow_code: bool, world: World, anew: bool = False
-) -> Iterator[Result | None]:
+) -> Generator[Result | None, None, None]:
     """The stored result of a key; or None, and inside the block this run is the only one that makes it.
 
     Another run that makes it is waited for, and said. Rank 0 holds the lock and decides for all ranks. `anew` asks for

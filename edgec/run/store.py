@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from edgec.core.network import Network
 LAYOUT = "v2"  # raised whenever this or an older edgec could not read what the other wrote
 POLL_SECONDS = 0.2
 REMEDY = "set EDGEC_STORE to a folder that can be written"
+READ_ONLY = "results there are read, but no new one can be made"
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,11 @@ class Store:
         try:
             self.root.mkdir(parents=True)
         except FileExistsError:
-            return ""
+            if os.access(self.root, os.W_OK):
+                return ""
+            return f"{self.root}: cannot be written; {REMEDY}; {READ_ONLY}"
         except OSError as error:
-            return f"{storage_error(self.root, error, REMEDY)}; what is there is read, but nothing new can be made"
+            return f"{storage_error(self.root, error, REMEDY)}; {READ_ONLY}"
         if any(_is_entry(path) for path in self.place.iterdir()):
             return (
                 f"{self.place}: results of another version of edgec are not used; "
@@ -103,7 +106,7 @@ class Store:
                 lock.release()
 
     @contextmanager
-    def making(self, key: str, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    def making(self, key: str, waiting: Callable[[str], None] | None = None) -> Generator[None, None, None]:
         """Be the one process that makes this result.
 
         While another one does, wait, after one call of `waiting` with its name. Raises StorageError where nothing can
@@ -171,7 +174,7 @@ class Store:
         return self._locks[key]
 
     @contextmanager
-    def _writing(self, key: str) -> Iterator[None]:
+    def _writing(self, key: str) -> Generator[None, None, None]:
         try:
             yield
         except OSError as error:

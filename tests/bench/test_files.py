@@ -117,7 +117,10 @@ def save_palettized(path: Path) -> Path:
         helper.make_node("DequantizeLinear", ["w", "scale"], ["w_dq"]),
         helper.make_node("Conv", ["images", "w_dq"], ["out"]),
     ]
-    stored = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.float32(0.1), "scale")]
+    stored = [
+        numpy_helper.from_array(weights, "w"),
+        numpy_helper.from_array(np.array(0.1, np.float32), "scale"),
+    ]
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 8, 8])
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 64, 6, 8])
     graph = helper.make_graph(nodes, "tiny", [images], [out], stored)

@@ -73,7 +73,7 @@ def test_slower_artifacts_are_named_with_their_operators() -> None:
             artifact=FP16, against=FP32, runtime=runtime, threads=1, batch=batch, ratio=ratio, ci_low=ratio - 0.1, ci_high=high
         )  # fmt: skip
 
-    operators = {
+    operators: dict[tuple[AnyArtifact, str], OperatorsAnswer] = {
         (FP16, "onnxruntime"): times(Conv=2.0, Cast=1.0),
         (FP32, "onnxruntime"): times(Conv=2.0),
     }

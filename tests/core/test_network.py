@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgec.core.architectures import resolve_arch, shipped_archs
 from edgec.core.errors import NetworkError, StorageError
-from edgec.core.network import Network, Surgery, load_into, resolve_arch, shipped_archs
+from edgec.core.network import Network
 from edgec.core.norms import folded_norms
+from edgec.core.surgery import FoldNorms, Resize, surgery_of_json
+from edgec.core.weights import load_into
 from edgec.run.initial_network import read_weights
 
 ARGS = {"classes": 2, "width": 0.25}
@@ -71,7 +74,7 @@ def test_surgery_is_replayed(network: Network, tmp_path: Path) -> None:
         "head32_conv.bn": {"num_features": 24},
         "head32": {"in_channels": 24},
     }
-    surgery = Surgery("resize", changes)
+    surgery = Resize(changes)
     smaller = Network(network.arch, network.args, (surgery,))
     smaller = smaller.with_weights(smaller.blank())
     smaller.save(tmp_path)
@@ -84,7 +87,7 @@ def test_surgery_is_replayed(network: Network, tmp_path: Path) -> None:
 
 def test_unknown_surgeries_and_archs_are_told(network: Network) -> None:
     with pytest.raises(NetworkError, match="unknown"):
-        Network(network.arch, network.args, (Surgery("twist", {}),)).blank()
+        surgery_of_json("twist", {})
     with pytest.raises(NetworkError, match="yolov4_tiny"):
         resolve_arch("yolov5", False)
     with pytest.raises(NetworkError, match="--allow-code"):
@@ -134,7 +137,7 @@ def test_folded_norms_are_replayed(network: Network, tmp_path: Path) -> None:
     example = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     folded, pairs = folded_norms(net, example)
     assert pairs["head32_conv.conv"] == "head32_conv.bn"
-    network.with_surgery(Surgery("fold", pairs), folded).save(tmp_path)
+    network.with_surgery(FoldNorms(pairs), folded).save(tmp_path)
     built = Network.load(tmp_path).build()
     assert not [m for m in built.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     with torch.no_grad():

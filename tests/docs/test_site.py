@@ -6,17 +6,20 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import edgec
 from edgec.core import errors
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "site"))
 
 from command_reference import command_page, commands  # noqa: E402
+from python_reference import public_names, python_page  # noqa: E402
 from recipe_reference import keys, recipe_page  # noqa: E402
 
 
@@ -40,6 +43,14 @@ def test_every_command_is_in_the_reference() -> None:
         for parameter in command.params:
             if parameter.param_type_name == "option" and not parameter.hidden:
                 assert f"`{parameter.opts[0]}" in page
+
+
+def test_every_public_name_is_in_the_python_reference() -> None:
+    page = python_page()
+    assert set(edgec.__all__) - {"__version__"} <= public_names().keys()
+    for place in public_names().values():
+        assert f"\n::: {place}\n" in page
+    assert "\n::: edgec.core.results.pruning\n" in page
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name)
@@ -92,3 +103,30 @@ def test_the_troubleshooting_page_has_every_kind_of_error_with_its_exit_code() -
     for kind in kinds:
         if kind.__name__ not in ("EdgecError", "ProblemsError"):
             assert re.search(rf"^\| {kind.exit_code} \| .*`{kind.__name__}`", text, re.M), kind.__name__
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(
+        r"`((?:edgec|tools|pipelines|models|tests|docs)/[\w./-]*)`", page.read_text(encoding="utf-8")
+    )
+    named = [place for place in named if "NAME" not in place]
+    gone = [place for place in named if not (ROOT / place).exists()]
+    assert not gone, f"{page.relative_to(ROOT)} names {gone}"
+
+
+def test_the_table_of_rooms_is_that_of_the_import_rules() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| ([^|]+) \|", text, re.M)
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    wanted = next(c["layers"] for c in layers if c["name"] == "layers")
+    there = [" | ".join(re.findall(r"`(\w+)`", row)) for row in rows]
+    assert there == [layer for layer in wanted if layer != "__main__"]
+
+
+def test_the_walk_of_a_newcomer_takes_at_most_a_page() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walk = text.split("## A newcomer's walk")[1].split("\n## ")[0]
+    assert "`keep_macs`" in walk and len(walk.strip().splitlines()) <= 60

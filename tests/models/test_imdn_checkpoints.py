@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgec.core.errors import NetworkError
-from edgec.core.network import Network, load_into
+from edgec.core.network import Network
+from edgec.core.weights import load_into
 from edgec.models import imdn
 from edgec.recipe import NetworkSource
 from edgec.run.initial_network import initial_network, read_weights

@@ -88,7 +88,7 @@ class Bare(nn.Module):
 
 
 def test_constant_channels_without_norms_are_folded_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgec.core.network.resolve_dotted", lambda name: Bare)
+    monkeypatch.setattr("edgec.core.architectures.resolve_dotted", lambda name: Bare)
     network = Network.initial("bare:Bare", {}, seed=3, allow_code=True)
     net = network.build()
     groups = dependency_groups(net, torch.zeros(1, 3, 64, 64))

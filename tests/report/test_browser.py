@@ -27,13 +27,14 @@ document.title = JSON.stringify({up, down});
 @pytest.fixture
 def browse(tmp_path: Path) -> Callable[[Path], tuple[str, str]]:
     """(the page after its scripts ran, what the browser logged)."""
-    if BROWSER is None:
+    browser = BROWSER
+    if browser is None:
         pytest.skip("no Chromium; install chromium")
 
     def go(page: Path) -> tuple[str, str]:
         done = subprocess.run(
             [
-                BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+                browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
                 f"--user-data-dir={tmp_path}/p", "--virtual-time-budget=3000", "--dump-dom", page.as_uri(),
             ],
             capture_output=True, text=True, timeout=120, check=True,

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 import edgec.run.code_version
+from edgec.core.events import Events
 from edgec.core.network import Network
-from edgec.env import World
 from edgec.recipe import Recipe, load
 from edgec.run.code_version import code_behind, code_version
-from edgec.run.pipeline import Line, key_parts, make_task
-from edgec.run.store import key_of
+from edgec.run.keys import key_parts
+from edgec.run.state import RunContext, RunState
+from edgec.run.store import Store, key_of
+from edgec.run.task import make_task
 
 NETWORK = Network.initial("yolov4_tiny", {"classes": 1, "width": 0.25}, 0)
 
@@ -39,6 +41,7 @@ def write(folder: Path, **modules: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     importlib.invalidate_caches()
+    edgec.run.code_version._first_read.clear()  # as in a new process
 
 
 def recipe_of(stage: dict[str, Any]) -> Recipe:
@@ -48,11 +51,13 @@ def recipe_of(stage: dict[str, Any]) -> Recipe:
     )  # fmt: skip
 
 
+def context_of(recipe: Recipe) -> RunContext:
+    return RunContext(recipe, make_task(recipe, None), Store(Path("unused")), Events())
+
+
 def parts_of(stage: dict[str, Any], network: Network = NETWORK) -> dict[str, Any]:
     recipe = recipe_of(stage)
-    return key_parts(
-        recipe.stages["s"], recipe, make_task(recipe, None), Line(network, network), "cpu", World()
-    )
+    return key_parts(recipe.stages["s"], context_of(recipe), RunState(network, network))
 
 
 def key(stage: dict[str, Any], network: Network = NETWORK) -> str:
@@ -101,6 +106,16 @@ def test_helpers_of_an_own_architecture_count_however_deep_and_however_imported(
     assert not {"net", "net.main", "outside"} & set(sys.modules), "asking for a version runs nobody's code"
 
 
+def test_a_file_edited_while_it_runs_counts_once_it_is_loaded_again(own: Path) -> None:
+    write(own, loaded="A = 1")
+    module = importlib.import_module("loaded")
+    running = code_version(["loaded"])
+    (own / "loaded.py").write_text("A = 2000", encoding="utf-8")
+    assert code_version(["loaded"]) == running
+    importlib.reload(module)
+    assert module.A == 2000 and code_version(["loaded"]) != running
+
+
 def test_an_own_stage_counts_with_its_helpers(own: Path) -> None:
     write(own, stage="import helper\ndef run(config, network, env): ...", helper="A = 1")
     stage = {"kind": "custom", "function": "stage:run"}
@@ -124,10 +139,10 @@ def test_one_edited_distiller_makes_stale_only_the_stages_that_use_it(
          "stages": {"quantize": {}, **stages},
          "data": {"format": "signs", "train": 2, "val": 2, "input": [64, 64], "photograph_size": 64}}
     )  # fmt: skip
-    task, line = make_task(recipe, None), Line(NETWORK, NETWORK)
+    context, state = context_of(recipe), RunState(NETWORK, NETWORK)
 
     def keys() -> dict[str, str]:
-        return {n: key_of(key_parts(recipe.stages[n], recipe, task, line, "cpu", World())) for n in stages}
+        return {n: key_of(key_parts(recipe.stages[n], context, state)) for n in stages}
 
     before = keys()
     path = edgec.run.code_version._path_of

@@ -25,7 +25,7 @@ RECIPE = {
 def own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a network whose architecture is the user's own."""
     (tmp_path / "own_arch_of_evaluate.py").write_text(
-        "from edgec.core.network import resolve_arch\nnet = resolve_arch('yolov4_tiny', False)\n",
+        "from edgec.core.architectures import resolve_arch\nnet = resolve_arch('yolov4_tiny', False)\n",
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)

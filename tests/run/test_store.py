@@ -149,6 +149,10 @@ def test_a_read_only_store_gives_results_and_refuses_new_ones(
         pytest.fail("nothing can be made here")
     assert told.value.exit_code == 7
     assert "read-only; set EDGEC_STORE" in Store(tmp_path / "none").begin()
+    monkeypatch.undo()
+    assert store.begin() == ""
+    monkeypatch.setattr(edgec.run.store.os, "access", lambda path, mode: False)
+    assert "cannot be written; set EDGEC_STORE" in store.begin()
 
 
 def test_a_full_disk_loses_neither_the_entry_nor_the_checkpoints(

@@ -15,6 +15,7 @@ import bench_imdn  # noqa: E402
 import bench_overhead  # noqa: E402
 import bench_profile  # noqa: E402
 import bench_quantize  # noqa: E402
+import bench_recipe  # noqa: E402
 from results_schema import Figure, Results  # noqa: E402
 
 
@@ -95,3 +96,43 @@ def test_ways_of_quantization() -> None:
         "busy",
     )
     assert set(bench_quantize.ROWS) - {"fp32", "onnxruntime default"} <= set(bench_quantize.ROUTES)
+
+
+def test_a_recipe_takes_each_cell_from_the_report_in_its_unit_and_digits() -> None:
+    text = (ROOT / "docs" / "results" / "bccd.json").read_text(encoding="utf-8")
+    speedups = [
+        {"artifact": "model.int8", "against": "dense.fp32", "runtime": "onnxruntime", "batch": 1, "threads": threads,
+         "ratio": ratio, "ci_low": ratio - 0.25, "ci_high": ratio + 0.25}
+        for threads, ratio in ((2, 2.125), (1, 4.0625))
+    ]  # fmt: skip
+    report = {
+        "dense": {"params": 1000, "macs": 400_000_000, "padded_macs": 410_000_000},
+        "out": {"params": 250, "macs": 163_400_000, "padded_macs": 164_000_000},
+        "artifacts": {
+            "dense.fp32": {
+                "bytes": 4000,
+                "val": {"map50": 0.8, "map": 0.5},
+                "test": {"map50": 0.81, "map": 0.51},
+            },
+            "model.int8": {
+                "bytes": 500,
+                "val": {"map50": 0.7, "map": 0.4},
+                "test": {"map50": 0.71234, "map": 0.41},
+            },
+        },
+        "profile": {"verdict": "busy: ratios only", "speedups": speedups, "cells": []},
+    }
+    found = bench_recipe.figures_of(report, Results.model_validate_json(text))
+    assert {f.place for f in found} <= known("bccd")
+    cells = {(f.row, f.column): f for f in found}
+    assert (cells["parameters", "compressed, int8"].value, cells["parameters", "compressed, int8"].note) == (
+        250,
+        "-75.0 %",
+    )
+    assert cells["MACs", "compressed, int8"].value == 163 and cells["padded MACs", "dense, fp32"].value == 410
+    assert cells["mAP50, test (72 images), onnxruntime", "compressed, int8"].value == 71.23
+    assert cells["mAP50, val (87 images)", "compressed, int8"].value == 70
+    assert cells["mAP 50:95, test", "dense, fp32"].value == 51
+    one, two = (cells[f"speed-up, onnxruntime, {n}", "compressed, int8"] for n in ("1 thread", "2 threads"))
+    assert (one.value, one.low, one.high, one.note) == (4.06, 3.81, 4.31, "busy machine")
+    assert two.value == 2.12

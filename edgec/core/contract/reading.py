@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -12,7 +11,8 @@ from pydantic import ValidationError
 from edgec.core.contract.base import VERSION, Contract
 from edgec.core.contract.detection import DetectionContract
 from edgec.core.contract.superres import SuperresContract
-from edgec.core.errors import Missing, Problem, RecipeError
+from edgec.core.errors import ExtensionError, Problem, RecipeError
+from edgec.core.extensions import extension, extension_names
 
 EXPORT = "export the network again, or give another file of a run's artifacts/"
 CONTRACTS: dict[str, type[Contract]] = {"detection": DetectionContract, "superres": SuperresContract}
@@ -21,22 +21,19 @@ CONTRACTS: dict[str, type[Contract]] = {"detection": DetectionContract, "superre
 def contract_type(task: str, place: str) -> type[Contract]:
     """The contract of a task, by the task's name: of edgec, or of a package with an entry point in `edgec.tasks`.
 
-    Raises RecipeError for a task that nothing brings, Missing for a package that cannot be imported.
+    Raises RecipeError for a task that nothing brings, ExtensionError for a package that cannot be used.
     """
     if task in CONTRACTS:
         return CONTRACTS[task]
-    points = entry_points(group="edgec.tasks", name=task)
-    if not points:
-        known = ", ".join(sorted({*CONTRACTS, *(p.name for p in entry_points(group="edgec.tasks"))}))
+    row = extension("edgec.tasks", task)
+    if row is None:
+        known = ", ".join(sorted({*CONTRACTS, *extension_names("edgec.tasks")}))
         remedy = f"install the package that brings this task; known: {known}"
         raise RecipeError([Problem(place, f"is an artifact for the task {task!r}, which is unknown", remedy)])
-    point = next(iter(points))
-    try:
-        return point.load().contract
-    except Exception as error:
-        raise Missing(
-            f"{point.value}, which brings the task {task!r}, cannot be imported: {error}"
-        ) from error
+    contract = getattr(row, "contract", None)
+    if not (isinstance(contract, type) and issubclass(contract, Contract)):
+        raise ExtensionError(f"task {task!r} of an installed package names no contract; update that package")
+    return contract
 
 
 def contract_of_json(text: str, place: str) -> Contract:

@@ -1,26 +1,21 @@
-"""The network that training with quantization sees: traced, with batch norms folded, rounding where its int8 graph will.
+"""The network that quantization-aware training (QAT) sees: traced, batch norms folded, rounding where its int8 graph will.
 
-The ONNX graph decides where quantizers stand, by the rule of `qdq.place`; tensors of the two graphs are recognised by
+The ONNX graph decides where quantizers stand, by the rule of `place_pairs`; tensors of the two graphs are recognised by
 their values on one input. So what is trained is what is exported, whatever operators are called on either side.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from torch import Tensor, fx, nn
-from torch._decomp import get_decompositions
-from torch.fx.graph import CodeGen
 
 from edgec.core.errors import StageError
 from edgec.core.grid import Range, Ranges
 from edgec.core.taps import tapped
-from edgec.onnx.graph import producers
 from edgec.quantization.calibration import values_of
 from edgec.quantization.placement import keys_of, place, quantizable
 from edgec.quantization.qat.fake_quantizers import (
@@ -29,29 +24,18 @@ from edgec.quantization.qat.fake_quantizers import (
     Movement,
     WeightQuantizer,
 )
+from edgec.quantization.qat.matching import Values, operators_of, output_of, same
+from edgec.quantization.qat.trace import traced
 from edgec.quantization.weights.buckets import BucketQuantizer
 from edgec.quantization.weights.codebook import CodebookQuantizer
 from edgec.quantization.weights.formats import EIGHT_BITS, UNIT, Formats, WeightFormat
 
-NEAR = 1e-3  # of a tensor's norm: how far its values may lie apart in the two graphs
-EXPLICIT = [torch.ops.aten.silu.default]  # written as the operators that ONNX has for them
 Rounding = WeightQuantizer | CodebookQuantizer | BucketQuantizer
-# of ONNX's operators, without underscores and "2d", where they are not ONNX's own name in small letters
-TORCH_NAMES: dict[str, tuple[str, ...]] = {
-    "AveragePool": ("avgpool",),
-    "Clip": ("hardtanh", "clamp", "relu6"),
-    "Concat": ("cat",),
-    "Conv": ("conv", "convolution"),
-    "DepthToSpace": ("pixelshuffle",),
-    "GlobalAveragePool": ("adaptiveavgpool", "mean"),
-    "ReduceMean": ("mean",),
-    "Resize": ("upsamplenearest", "upsamplebilinear", "upsamplebicubic"),
-}
 CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
 
 
-class Tap(nn.Module):
-    """Where distillers read a feature; channels that were scaled to be equal are scaled back."""
+class RescaledTap(nn.Module):
+    """Where distillers read a feature; channels that were equalized are scaled back."""
 
     def __init__(self, factors: Tensor | None) -> None:
         super().__init__()
@@ -62,26 +46,22 @@ class Tap(nn.Module):
         return x if self.factors is None else x / self.factors
 
 
-class FusedNetwork(nn.Module):
-    """A traced network with quantizers. It answers for what it was made from: heads, scale factor and the like."""
+class QatNetwork(nn.Module):
+    """A traced network with quantizers. What the original says of itself (heads, scale factor and the like), it says too."""
 
-    def __init__(self, graph: fx.GraphModule, like: nn.Module, example: Tensor) -> None:
+    def __init__(self, graph: fx.GraphModule, original: nn.Module, example: Tensor) -> None:
         super().__init__()
         self.graph = graph
-        self.__dict__["like"] = like  # not a part of this module
         self.unseen: list[str] = []  # tensors that only the int8 graph rounds
         with torch.no_grad():
-            self.single = isinstance(like(example), Tensor)
+            self.single = isinstance(original(example), Tensor)
+        for name, fact in _facts_of(original).items():
+            if not hasattr(self, name):
+                setattr(self, name, fact)
 
     def forward(self, images: Tensor) -> Any:
         outputs = self.graph(images)
         return outputs[0] if self.single else list(outputs)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.__dict__["like"], name)
 
     def activations(self) -> Iterator[tuple[str, ActivationQuantizer]]:
         """The quantizers of tensors, by key."""
@@ -96,21 +76,28 @@ class FusedNetwork(nn.Module):
                 yield module.layer, module
 
 
-def fuse(
+def _facts_of(net: nn.Module) -> dict[str, Any]:
+    """The public attributes that a network has beside those of every module, but for modules, tensors and functions."""
+    names = [name for name in dir(net) if not name.startswith("_") and not hasattr(nn.Module, name)]
+    facts = {name: getattr(net, name) for name in names if name != "training"}
+    return {n: f for n, f in facts.items() if not isinstance(f, nn.Module | Tensor) and not callable(f)}
+
+
+def qat_network(
     net: nn.Module, model: onnx.ModelProto, bounds: Ranges, float_layers: Collection[str], example: Tensor, *,
-    formats: Formats, activation_bits: int = 8, ranges: Movement = "learned", points: bool = True,
+    formats: Formats, activation_bits: int = 8, ranges: Movement = "learned", learn_centroids: bool = True,
     taps: Mapping[str, Tensor | None] | None = None,
-) -> FusedNetwork:  # fmt: skip
+) -> QatNetwork:  # fmt: skip
     """A network, its batch norms folded, with quantizers where the int8 graph of `model` has its pairs.
 
     `model` is the float graph of `net`, `bounds` its calibrated ranges. `taps`: modules of `net` that can be read as
-    `graph.<tap_name>`, with factors of their channels. `points`: whether codebooks are learned. `example` [1, c, h, w].
-    Raises StageError when the network cannot be traced.
+    `graph.<tap_name>`, with factors of their channels. `learn_centroids`: whether those of codebooks train.
+    `example` [1, c, h, w]. Raises StageError when the network cannot be traced.
     """
-    graph = _traced(net, example)
+    graph = traced(net, example)
     probe = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
     values = Values(graph).of(probe)
-    fused = FusedNetwork(graph, net, example)
+    qat = QatNetwork(graph, net, example)
     placement, keys = place(model, float_layers), keys_of(model)
     operators = operators_of(model)
     readers = [output for outputs in placement.unrounded.values() for output in outputs]
@@ -120,7 +107,7 @@ def fuse(
     for tensor, source in placement.source.items():
         node, key = same(values, seen[tensor], operators.get(tensor)), keys.get(source, source)
         if node is None:
-            fused.unseen.append(keys.get(tensor, tensor))
+            qat.unseen.append(keys.get(tensor, tensor))
         elif node not in rounded:
             if key not in quantizers:
                 quantizers[key] = f"quantize_{len(quantizers)}"
@@ -133,23 +120,23 @@ def fuse(
     chosen = set(quantizable(model)) - (set(float_layers) - set(formats))
     for index, (layer, node) in enumerate(_convolutions(graph, chosen)):
         weight: Tensor = net.get_submodule(layer).weight  # type: ignore[assignment]
-        quantizer = _weight_quantizer(layer, weight, formats, ranges, points)
+        quantizer = _weight_quantizer(layer, weight, formats, ranges, learn_centroids)
         _round_weights(graph, node, f"weights_{index}", quantizer)
         if layer not in float_layers and not isinstance(quantizer, BucketQuantizer):
             _round_bias(graph, node, f"bias_{index}", quantizer)
     for name, value in _features(net, list(taps or {}), probe).items():
-        node = _output_of(name, values, value.numpy())
+        node = output_of(name, values, value.numpy())
         if node is None:
             raise StageError(
                 f"tap {name!r}: its output is not a tensor of the traced network; tap another module"
             )
-        graph.add_submodule(tap_name(name), Tap((taps or {})[name]))
+        graph.add_submodule(tap_name(name), RescaledTap((taps or {})[name]))
         at = rounded.get(node, node)
         with graph.graph.inserting_after(at):
             graph.graph.call_module(tap_name(name), (at,))
     graph.graph.lint()
     graph.recompile()
-    return fused
+    return qat
 
 
 def _convolutions(graph: fx.GraphModule, layers: Collection[str]) -> list[tuple[str, fx.Node]]:
@@ -185,112 +172,32 @@ def _round_bias(
 
 
 def tap_name(name: str) -> str:
-    """The module of a fused graph that gives what the module `name` gave."""
+    """The module of a QAT network's graph that gives what the module `name` gave."""
     return f"tap_{name.replace('.', '_')}"
 
 
-def write_back(fused: FusedNetwork, net: nn.Module) -> tuple[dict[str, Range], Formats]:
+def write_back(qat: QatNetwork, net: nn.Module) -> tuple[dict[str, Range], Formats]:
     """Give `net` the trained weights, in place; the ranges by tensor key and the weight formats by layer."""
-    state = fused.graph.state_dict()
+    state = qat.graph.state_dict()
     net.load_state_dict({name: state.get(name, tensor) for name, tensor in net.state_dict().items()})
     formats: dict[str, WeightFormat] = {}
-    for layer, quantizer in fused.weights():
+    for layer, quantizer in qat.weights():
         weight = net.get_submodule(layer).weight
         assert isinstance(weight, Tensor)
         formats[layer] = quantizer.format(weight)
-    return {key: quantizer.bounds() for key, quantizer in fused.activations()}, formats
+    return {key: quantizer.bounds() for key, quantizer in qat.activations()}, formats
 
 
 def _weight_quantizer(
-    layer: str, weight: Tensor, formats: Formats, ranges: Movement, learned_points: bool
+    layer: str, weight: Tensor, formats: Formats, ranges: Movement, learn_centroids: bool
 ) -> Rounding:
     form = formats.get(layer, EIGHT_BITS)
     if form.bucket is not None:
         return BucketQuantizer(layer, form.bits, form.bucket)
     if form.centroids is not None:
-        return CodebookQuantizer(layer, form.bits, torch.tensor(form.centroids) / UNIT, learned_points)
+        return CodebookQuantizer(layer, form.bits, torch.tensor(form.centroids) / UNIT, learn_centroids)
     start = None if form.steps is None else torch.tensor(form.steps)
     return WeightQuantizer(layer, weight, form.bits, ranges == "learned" and form.bits < 8, start)
-
-
-def _traced(net: nn.Module, example: Tensor) -> fx.GraphModule:
-    """The operators of a network in eval mode, for any batch size; its modules keep their names."""
-    inputs = (example.repeat(2, 1, 1, 1),)
-    shapes = ({0: torch.export.Dim("batch", min=1, max=4096)},)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.export(net.eval(), inputs, dynamic_shapes=shapes)
-            if any(node.target in EXPLICIT for node in program.graph.nodes):
-                program = program.run_decompositions(get_decompositions(EXPLICIT))
-            module = program.module(check_guards=False)
-    except Exception as error:  # torch.export raises many classes of its own
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise StageError(
-            f"the network cannot be traced for training with quantization ({first}); avoid Python control flow on tensors"
-        ) from error
-    assert isinstance(module, fx.GraphModule)
-    module.graph.set_codegen(CodeGen())  # outputs as a flat tuple, which copies without warnings
-    return fx.GraphModule(module, module.graph)  # an exported module refuses train()
-
-
-class Values(fx.Interpreter):
-    """Runs a graph and keeps what every node gives."""
-
-    def of(self, images: Tensor) -> list[tuple[fx.Node, np.ndarray]]:
-        self.kept: list[tuple[fx.Node, np.ndarray]] = []
-        with torch.no_grad():
-            self.run(images)
-        return self.kept
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if isinstance(value, Tensor) and n.op in ("placeholder", "call_function", "call_module"):
-            self.kept.append((n, value.numpy()))
-        return value
-
-
-def same(found: list[tuple[fx.Node, np.ndarray]], value: np.ndarray, operator: str | None) -> fx.Node | None:
-    """The node that gives a value made by an ONNX operator (None: by none, it is an input).
-
-    Of several with this value, such as a rectifier and what it takes where that is positive, the first of this operator; if
-    there is none, the first.
-    """
-    alike = _with_value(found, value)
-    return next((node for node in alike if _is_operator(node, operator)), alike[0] if alike else None)
-
-
-def operators_of(model: onnx.ModelProto) -> dict[str, str]:
-    """The operator that makes each tensor."""
-    return {name: node.op_type for name, node in producers(model.graph).items()}
-
-
-def _with_value(found: list[tuple[fx.Node, np.ndarray]], value: np.ndarray) -> list[fx.Node]:
-    norm = float(np.linalg.norm(value))
-    return [
-        node
-        for node, other in found
-        if other.shape == value.shape and float(np.linalg.norm(other - value)) <= NEAR * norm + 1e-9
-    ]
-
-
-def _output_of(name: str, found: list[tuple[fx.Node, np.ndarray]], value: np.ndarray) -> fx.Node | None:
-    """The node that gives the output of a module: of several with its value, the last that ran inside the module."""
-    alike = _with_value(found, value)
-    inside = [
-        node for node in alike if name in (path for path, _ in node.meta.get("nn_module_stack", {}).values())
-    ]
-    return inside[-1] if inside else alike[0] if alike else None
-
-
-def _is_operator(node: fx.Node, operator: str | None) -> bool:
-    """Whether a node of torch is what ONNX calls `operator`."""
-    if operator is None or node.op != "call_function":
-        return operator is None and node.op == "placeholder"
-    name = (
-        str(node.target).removeprefix("aten.").partition(".")[0].replace("_", "")
-    )  # aten.leaky_relu.default
-    return name.removesuffix("2d") in TORCH_NAMES.get(operator, (operator.lower(),))
 
 
 def _after(graph: fx.GraphModule, node: fx.Node, module: str, but: Collection[fx.Node | None]) -> fx.Node:

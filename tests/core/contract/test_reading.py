@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
 import pytest
 
-from edgec.core.contract import reading
 from edgec.core.contract.base import Contract, Input
 from edgec.core.contract.detection import DetectionContract
 from edgec.core.contract.reading import contract_of_json, contract_type
 from edgec.core.contract.superres import SuperresContract
-from edgec.core.errors import EdgecError, Missing, RecipeError
+from edgec.core.errors import EdgecError, ExtensionError, RecipeError
+from edgec.core.extensions import added
 
 DETECTOR: dict[str, Any] = {  # as artifacts carried it before contracts had a version
     "task": "detection",
@@ -162,18 +161,17 @@ class DepthTask:
     contract = DepthContract
 
 
-def test_a_package_brings_the_contract_of_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("depth", f"{__name__}:DepthTask", "edgec.tasks")
-    monkeypatch.setattr(EntryPoint, "load", lambda self: DepthTask)
-    monkeypatch.setattr(reading, "entry_points", lambda **wanted: EntryPoints([point]).select(**wanted))
-    contract = read({"task": "depth", "input": {"name": "x", "shape": [1, 3, 8, 8]}, "metres": 2.5})
+def test_a_package_brings_the_contract_of_its_task() -> None:
+    with added("edgec.tasks", "depth", DepthTask):
+        contract = read({"task": "depth", "input": {"name": "x", "shape": [1, 3, 8, 8]}, "metres": 2.5})
     assert isinstance(contract, DepthContract) and contract.metres == 2.5
 
 
-def test_a_package_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("depth", "no_such_package:Depth", "edgec.tasks")
-    monkeypatch.setattr(reading, "entry_points", lambda **wanted: EntryPoints([point]).select(**wanted))
-    with pytest.raises(Missing, match=r"no_such_package:Depth.*'depth'.*cannot be imported"):
+def test_a_package_without_a_contract_is_named() -> None:
+    with (
+        added("edgec.tasks", "depth", object()),
+        pytest.raises(ExtensionError, match="task 'depth' of an installed package names no contract"),
+    ):
         contract_type("depth", "model.onnx")
 
 

@@ -18,7 +18,7 @@ from edgec.onnx.export import with_fast_mish
 from edgec.onnx.parity import snr_db
 from edgec.quantization.placement import insert
 from edgec.quantization.qat.fake_quantizers import ActivationQuantizer
-from edgec.quantization.qat.network import FusedNetwork, Tap, fuse, tap_name, write_back
+from edgec.quantization.qat.network import QatNetwork, RescaledTap, qat_network, tap_name, write_back
 from edgec.quantization.weights.codebook import first_centroids
 from edgec.quantization.weights.formats import UNIT, WeightFormat
 
@@ -58,10 +58,10 @@ def prepared(net: nn.Module) -> nn.Module:
     return with_fast_mish(fold_norms(net.eval(), EXAMPLE))
 
 
-def rounded_alike(fused: FusedNetwork, graph: Any, images: np.ndarray, run: Run) -> float:
-    """dB between the fused network and the int8 graph as written."""
+def rounded_alike(qat: QatNetwork, graph: Any, images: np.ndarray, run: Run) -> float:
+    """dB between the qat network and the int8 graph as written."""
     with torch.no_grad():
-        outputs = fused(torch.from_numpy(images))
+        outputs = qat(torch.from_numpy(images))
     outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
     pairs = zip(outputs, run(graph, images, False), strict=True)
     return min(snr_db(b, a.numpy()) for a, b in pairs)
@@ -72,63 +72,64 @@ def test_it_computes_what_the_int8_graph_computes(act: str, exported: Callable[.
     torch.manual_seed(3)
     net = Block(act)
     made = exported(net)
-    fused = fuse(prepared(net), made.model, made.ranges, (), EXAMPLE, formats={}, ranges="fixed").eval()
-    assert fused.unseen == []
+    qat = qat_network(prepared(net), made.model, made.ranges, (), EXAMPLE, formats={}, ranges="fixed").eval()
+    assert qat.unseen == []
     graph = insert(made.model, made.ranges)
     with torch.no_grad():
         noise = snr_db(net(torch.from_numpy(made.images)).numpy(), run(graph, made.images, False)[0])
-    assert rounded_alike(fused, graph, made.images, run) > noise + 10
+    assert rounded_alike(qat, graph, made.images, run) > noise + 10
 
 
 def test_detector_with_all_its_quantizers(tiny: Any, tiny_net: nn.Module, run: Run) -> None:
     net = prepared(tiny_net)
-    fused = fuse(net, tiny.model, tiny.ranges, ("head32",), EXAMPLE, formats={}, ranges="fixed").eval()
-    weights = dict(fused.weights())
+    qat = qat_network(net, tiny.model, tiny.ranges, ("head32",), EXAMPLE, formats={}, ranges="fixed").eval()
+    weights = dict(qat.weights())
     assert len(weights) == 23
     assert "head32" not in weights
-    assert {k for k, _ in fused.activations()} <= set(tiny.ranges)
-    assert rounded_alike(fused, insert(tiny.model, tiny.ranges, ("head32",)), tiny.images, run) > 45
+    assert {k for k, _ in qat.activations()} <= set(tiny.ranges)
+    assert rounded_alike(qat, insert(tiny.model, tiny.ranges, ("head32",)), tiny.images, run) > 45
 
 
 def test_a_skip_in_float_is_not_rounded(skip: nn.Module, exported: Callable[..., Any], run: Run) -> None:
     made = exported(skip)
     in_float = ("head", "tail")
-    fused = fuse(
+    qat = qat_network(
         prepared(skip), made.model, made.ranges, in_float, EXAMPLE, formats={}, ranges="fixed"
     ).eval()
     graph = insert(made.model, made.ranges, in_float)
-    assert rounded_alike(fused, graph, made.images, run) > 60
-    nodes = {node.name: node for node in fused.graph.graph.nodes}
+    assert rounded_alike(qat, graph, made.images, run) > 60
+    nodes = {node.name: node for node in qat.graph.graph.nodes}
     (head,) = (n for n in nodes.values() if "head.weight" in {str(a.target) for a in n.all_input_nodes})
     assert sorted(user.op for user in head.users) == ["call_function", "call_module"]
 
 
 def test_it_answers_for_its_network_trains_and_copies(tiny: Any, tiny_net: nn.Module) -> None:
     net = prepared(tiny_net)
-    fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats={})
-    assert fused.heads == net.heads
+    qat = qat_network(net, tiny.model, tiny.ranges, (), EXAMPLE, formats={})
+    assert qat.heads == net.heads  # what tasks read of a network
+    assert not hasattr(qat, "stem")  # its modules are those of the graph
     with pytest.raises(AttributeError):
-        _ = fused.nothing_of_this_name
-    again = copy.deepcopy(fused).train()
+        _ = qat.nothing_of_this_name
+    again = copy.deepcopy(qat).train()
     outputs = again(torch.from_numpy(tiny.images))
     assert isinstance(outputs, list)
     sum(o.square().mean() for o in outputs).backward()
     for name, parameter in again.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
-    assert all(p.grad is None for p in fused.parameters())
+    assert all(p.grad is None for p in qat.parameters())
 
 
 def test_taps_read_what_the_module_gives_without_the_factors(tiny: Any, tiny_net: nn.Module) -> None:
     net = prepared(tiny_net)
     factors = torch.full((16,), 4.0)
     taps = {"backbone.down1": factors, "head16_conv": None}
-    fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats={}, taps=taps).eval()
+    qat = qat_network(net, tiny.model, tiny.ranges, (), EXAMPLE, formats={}, taps=taps).eval()
     x = torch.from_numpy(tiny.images)
     inside = [f"graph.{tap_name(name)}" for name in taps]
-    with torch.no_grad(), tapped(net, list(taps)) as plain, tapped(fused, inside) as rounded:
+    with torch.no_grad(), tapped(net, list(taps)) as plain, tapped(qat, inside) as rounded:
         net(x)
-        fused(x)
+        qat(x)
     first, second = (rounded[name] for name in inside)
     assert snr_db(plain["backbone.down1"].numpy(), 4 * first.numpy()) > 25
     assert snr_db(plain["head16_conv"].numpy(), second.numpy()) > 20
@@ -142,13 +143,13 @@ def test_what_is_trained_is_written_back(tiny: Any, tiny_net: nn.Module) -> None
         layer: WeightFormat(4, tuple(round(float(c) * UNIT) for c in centroids)),
         "head16": WeightFormat(6),
     }
-    fused = fuse(net, tiny.model, tiny.ranges, (), EXAMPLE, formats=forms)
-    optimizer = torch.optim.SGD([p for p in fused.parameters() if p.requires_grad], lr=0.01)
-    sum(o.square().mean() for o in fused(torch.from_numpy(tiny.images))).backward()
+    qat = qat_network(net, tiny.model, tiny.ranges, (), EXAMPLE, formats=forms)
+    optimizer = torch.optim.SGD([p for p in qat.parameters() if p.requires_grad], lr=0.01)
+    sum(o.square().mean() for o in qat(torch.from_numpy(tiny.images))).backward()
     optimizer.step()
     target = copy.deepcopy(net)
-    ranges, formats = write_back(fused, target)
-    assert set(formats) == set(dict(fused.weights()))
+    ranges, formats = write_back(qat, target)
+    assert set(formats) == set(dict(qat.weights()))
     assert formats[layer].centroids is not None
     assert formats["head16"].bits == 6
     assert formats["head16"].steps is not None
@@ -167,7 +168,7 @@ def test_control_flow_on_tensors_is_refused(tiny: Any) -> None:
             return self.conv(x) if x.sum() > 0 else self.conv(-x)
 
     with pytest.raises(StageError, match=r"cannot be traced.*control flow"):
-        fuse(Fork().eval(), tiny.model, tiny.ranges, (), EXAMPLE, formats={})
+        qat_network(Fork().eval(), tiny.model, tiny.ranges, (), EXAMPLE, formats={})
 
 
 class Positive(nn.Module):
@@ -197,12 +198,12 @@ def test_a_rectifier_is_not_taken_for_its_input_where_that_is_positive(exported:
     net = Positive()
     made = exported(net)
     taps = {"a": None, "act": None, "leaky": None}
-    fused = fuse(prepared(net), made.model, made.ranges, (), EXAMPLE, formats={}, taps=taps)
-    assert fused.unseen == []
-    modules = dict(fused.graph.named_modules())
+    qat = qat_network(prepared(net), made.model, made.ranges, (), EXAMPLE, formats={}, taps=taps)
+    assert qat.unseen == []
+    modules = dict(qat.graph.named_modules())
     read: dict[str, str] = {}  # what each quantizer and tap reads, past a quantizer
-    for node in fused.graph.graph.nodes:
-        if node.op == "call_module" and isinstance(modules[node.target], ActivationQuantizer | Tap):
+    for node in qat.graph.graph.nodes:
+        if node.op == "call_module" and isinstance(modules[node.target], ActivationQuantizer | RescaledTap):
             (taken,) = node.all_input_nodes
             while taken.op == "call_module":
                 (taken,) = taken.all_input_nodes

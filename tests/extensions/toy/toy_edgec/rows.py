@@ -1,0 +1,65 @@
+"""The rows of edgec's tables, and the configs that recipes write. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import PositiveInt
+
+from edgec.core.contract.base import Contract, ImageInput
+from edgec.core.frozen import Frozen
+from edgec.core.results.stage import StageResult
+from edgec.core.runtimes import RuntimeSpec
+from edgec.core.stage_spec import StageSpec
+from edgec.distillers.distiller import DistillerSpec, Lesson, each_tap
+from edgec.distillers.term import TappedTerm
+from edgec.recipe.data import DataSpec
+from edgec.recipe.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class BrightnessContract(Contract, frozen=True):
+    task: Literal["brightness"] = "brightness"
+    input: ImageInput
+
+
+class NoiseData(Frozen):
+    """Images drawn from a seed."""
+
+    format: Literal["noise"]
+    images: PositiveInt = 8
+
+
+class Nudge(Frozen):
+    """Adds a number to every bias."""
+
+    kind: Literal["nudge"] = "nudge"
+    by: float
+
+
+class NudgeResult(StageResult):
+    kind: ClassVar[str] = "nudge"
+    nudged: int
+
+
+class Difference(TappedTerm):
+    kind: Literal["difference"]
+    power: float = 1.0
+
+
+def terms(term: Difference, lesson: Lesson) -> dict[str, Tensor]:
+    return each_tap(lesson, lambda student, teacher: (student - teacher).abs().pow(term.power).mean())
+
+
+BRIGHTNESS = TaskSpec("brightness", "toy_edgec.task:brightness_of", BrightnessContract)
+NOISE = DataSpec("noise", NoiseData, "brightness")
+NUDGE = StageSpec("nudge", Nudge, "toy_edgec.stage:nudge", "toy_edgec.rows:NudgeResult")
+DIFFERENCE = DistillerSpec("difference", Difference, terms)
+COPIED = RuntimeSpec(
+    "copied",
+    modules=("onnxruntime",),
+    converts="toy_edgec.runtime:convert",
+    opener="toy_edgec.session:open_model",
+)
