@@ -22,8 +22,10 @@ from results_schema import Figure
 from edgec.core.errors import RecipeError
 from edgec.core.events import Events
 from edgec.core.network import Network
+from edgec.core.results.pruning import PruneResult
 from edgec.recipe import Recipe, load
-from edgec.run.pipeline import compress, make_task
+from edgec.run.pipeline import compress
+from edgec.run.task import make_task
 from edgec.tasks.predictor import torch_predictor
 
 
@@ -90,10 +92,11 @@ def main() -> None:
                     reached = task.evaluate(torch_predictor(run.network.build(), task), "test")
                     label = f"{threshold}, {'spatial attention' if attention else 'plain'}"
                     results.setdefault(label, []).append(reached["map50"])
-                    after = run.stages["prune"]["after"]
+                    pruned = run.stages["prune"].result
+                    assert isinstance(pruned, PruneResult) and pruned.final is not None
                     print(
                         f"seed {seed} {label:28} test map50 {reached['map50']:.4f} pruned val "
-                        f"{run.stages['prune']['final']['map50']:.4f} params {after['params']:,} macs {after['macs']:,}",
+                        f"{pruned.final['map50']:.4f} params {pruned.after.params:,} macs {pruned.after.macs:,}",
                         flush=True,
                     )
     summary = {

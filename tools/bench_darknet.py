@@ -68,7 +68,8 @@ def main() -> None:
         tree["data"] |= {"train": "test", "val": "test"}
         with tempfile.TemporaryDirectory() as scratch:
             os.environ["EDGEC_STORE"] = str(Path(scratch) / "store")
-            artifact = compress(tree, run=Path(scratch) / "run").stages["export"]["artifacts"]["model.fp32"]
+            record = compress(tree, run=Path(scratch) / "run").stages["export"]
+        artifact = record.to_json()["artifacts"]["model.fp32"]
         figures[name] = {
             "parameters": artifact["params"],
             "map50_torch": round(artifact["torch"]["test"], 4),

@@ -18,6 +18,7 @@ from results_schema import Figure
 
 from edgec.core.contract.superres import SuperresContract
 from edgec.core.network import Network
+from edgec.core.results.accuracy import Accuracy
 from edgec.onnx.export import to_onnx
 from edgec.recipe import FolderData
 from edgec.run.initial_network import own_names, read_weights
@@ -54,8 +55,9 @@ def task_of(scale: int, peak: int, enlarged: bool) -> SuperResolution:
     return SuperResolution(FolderData.model_validate({**tree, "peak": peak, "enlarged": enlarged}), 0)
 
 
-def figures(metrics: dict[str, float]) -> dict[str, str]:
-    return {s: f"{metrics[f'psnr/{s}']:.3f}/{metrics[f'ssim/{s}']:.4f}" for s in ("set5", "set14")}
+def figures(accuracy: Accuracy) -> dict[str, str]:
+    sets = accuracy.by_set
+    return {s: f"{sets['psnr'][s]:.3f}/{sets['ssim'][s]:.4f}" for s in ("set5", "set14")}
 
 
 def cropping(task: SuperResolution, path: Path) -> dict[str, Any]:

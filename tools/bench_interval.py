@@ -19,7 +19,8 @@ from results_schema import Figure
 
 from edgec.core.events import Events
 from edgec.recipe import load
-from edgec.run.pipeline import compress, make_task
+from edgec.run.pipeline import compress
+from edgec.run.task import make_task
 from edgec.runtimes.artifact import predictor
 from edgec.tasks.detection.metrics import evaluate_detections
 from edgec.tasks.detection.task import Detection

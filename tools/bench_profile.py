@@ -35,7 +35,8 @@ from edgec.devices import local
 from edgec.devices.probe_job import ProbeJob
 from edgec.env import Env
 from edgec.recipe import Profile, TorchWays, load
-from edgec.run.pipeline import compress, make_task
+from edgec.run.pipeline import compress
+from edgec.run.task import make_task
 from edgec.runtimes.convert import installed
 from edgec.stages.profile import profile
 

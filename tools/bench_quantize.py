@@ -29,7 +29,7 @@ from edgec.core.predictor import Predictor
 from edgec.core.results.artifact_id import artifact_named
 from edgec.onnx.session import OnnxSession
 from edgec.recipe import Profile, load
-from edgec.run.pipeline import make_task
+from edgec.run.task import make_task
 from edgec.runtimes.artifact import predictor
 
 DATA = data_folder()
@@ -189,7 +189,10 @@ def measure(name: str, networks: Mapping[str, Path | None], out: Path, threads: 
     session = OnnxSession(files["onnxruntime default"], threads=2)
     contract = predictor(files["fp32"]).contract
     scores = task.evaluate(Predictor(lambda x: session.run({"images": x}), contract, 1), "test")
-    found["onnxruntime default"] = {"bytes": files["onnxruntime default"].stat().st_size, **_scores(scores)}
+    found["onnxruntime default"] = {
+        "bytes": files["onnxruntime default"].stat().st_size,
+        **_scores(scores.flat()),
+    }
     timed = ("fp32", "fp16", "onnxruntime default", "ptq", "qad int8", "4 bit, learned codebook")
     timed = tuple(label for label in timed if label in files)
     linked: list[Path] = []

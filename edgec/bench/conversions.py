@@ -120,7 +120,7 @@ def _convert(
 
 
 def _accuracy(model: Predictor, env: Env) -> Accuracy:
-    return Accuracy.model_validate(env.task.evaluate(model, "val"))
+    return env.task.evaluate(model, "val")
 
 
 def _finite(value: float) -> float | None:

@@ -100,7 +100,6 @@ class Progress(Event):
 class RunEnded(Event):
     kind: ClassVar[str] = "run_ended"
     status: str  # done, gate broken, interrupted, failed
-    gates: Mapping[str, Any]
 
 
 Listener = Callable[[Event], None]
@@ -114,9 +113,6 @@ class Events:
         self._listeners = list(listeners)
         self._lock = threading.Lock()
         self._file: IO[str] | None = path.open("a", encoding="utf-8") if path else None
-
-    def listen(self, listener: Listener) -> None:
-        self._listeners.append(listener)
 
     def emit(self, event: Event) -> None:
         with self._lock:

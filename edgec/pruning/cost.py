@@ -13,17 +13,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from edgec.core.observe import observed_pass
+from edgec.core.results.stage import Cost
 
 FEW = 4  # input channels of a first layer (an image) that runtimes do not pad
-
-
-@dataclass(frozen=True)
-class Cost:
-    """`macs` and `padded_macs` are for one input of the example's size, convolutions and linear layers."""
-
-    params: int
-    macs: int
-    padded_macs: int
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ def total(
         params += weights + (o if s.bias else 0)
         macs += weights * s.positions
         padded += wide * s.positions
-    return Cost(params, macs, padded)
+    return Cost(params=params, macs=macs, padded_macs=padded)
 
 
 def cost_of(net: nn.Module, example: Tensor, block: int = 16) -> Cost:
@@ -117,4 +109,4 @@ def cost_of(net: nn.Module, example: Tensor, block: int = 16) -> Cost:
     shapes = shapes_of(net, example)
     cost = total(shapes, {}, {}, block)
     params = sum(p.numel() for p in net.parameters())
-    return Cost(params, cost.macs, cost.padded_macs)
+    return Cost(params=params, macs=cost.macs, padded_macs=cost.padded_macs)

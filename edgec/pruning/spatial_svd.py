@@ -87,9 +87,10 @@ def break_even(conv: nn.Conv2d) -> int:
     return -(-o * i * kh * kw // (i * kh + o * kw))
 
 
-def options(conv: nn.Conv2d, spectrum: Spectrum, round_to: int) -> list[int]:
+def options(conv: nn.Conv2d, round_to: int) -> list[int]:
     """The ranks, multiples of `round_to`, at which two convolutions are cheaper than the one."""
-    return list(range(round_to, min(break_even(conv) - 1, len(spectrum.energy)) + 1, round_to))
+    o, i, kh, kw = conv.weight.shape
+    return list(range(round_to, min(break_even(conv) - 1, o * kw, i * kh) + 1, round_to))
 
 
 def distortions(
@@ -102,7 +103,7 @@ def distortions(
     is nearly all in flat areas, and the details are what counts.
     """
     x = torch.from_numpy(images)
-    tried = {name: options(convs[name], spectrum, round_to) for name, spectrum in found.items()}
+    tried = {name: options(convs[name], round_to) for name in found}
     with torch.no_grad():
         wanted = tensors_of(net(x))
         result: dict[str, dict[int, float]] = {}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgec.core.errors import StageError
-from edgec.pruning.cost import Cost
+from edgec.core.results.pruning import Measure
+from edgec.core.results.stage import Cost
 from edgec.pruning.dependency_groups import DependencyGroup
 from edgec.recipe import Prune
 
@@ -92,13 +93,12 @@ def base_ratios(config: Prune, scales: Mapping[str, str], place: str = "stages.p
     return {group: config.ratios.get(group, config.ratio) for group in named}
 
 
-def target_of(config: Prune) -> tuple[str, float] | None:
+def target_of(config: Prune) -> tuple[Measure, float] | None:
     """("params" | "macs" | "padded_macs", share to keep), or None when ratios alone decide."""
-    for name in ("params", "macs", "padded_macs"):
-        share = getattr(config, f"keep_{name}")
-        if share is not None:
-            return name, share
-    return None
+    asked: dict[Measure, float | None] = {
+        "params": config.keep_params, "macs": config.keep_macs, "padded_macs": config.keep_padded_macs,
+    }  # fmt: skip
+    return next(((name, share) for name, share in asked.items() if share is not None), None)
 
 
 def solve(

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgec.core.errors import Missing
-from edgec.core.grid import Ranges
+from edgec.core.grid import Grid, Range, Ranges
 from edgec.core.outputs import tensors_of
+from edgec.core.results.quantization import NeuralCompressor, ObserverTried
 from edgec.onnx.export import free_sizes
 from edgec.quantization.calibration import values_of
 from edgec.quantization.qat.matching import Values, operators_of, same
@@ -35,7 +36,7 @@ Evaluate = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]
 def tuned(
     net: nn.Module, model: onnx.ModelProto, tensors: Sequence[str], images: np.ndarray, example: Tensor,
     evaluate: Evaluate, max_drop: float, size_multiple: int | None, batch: int = 16,
-) -> tuple[Ranges, dict[str, Any]]:  # fmt: skip
+) -> tuple[Ranges, NeuralCompressor]:  # fmt: skip
     """Ranges of those of `tensors` that it observes, by key, and what it tried: observers and the metric of each.
 
     `net` has its batch norms folded, `model` is its float graph; `evaluate` gives the metric of a network. Raises Missing
@@ -79,27 +80,27 @@ def tuned(
         )  # fmt: skip
     scores = scores[-len(found) :]  # before them: the float network
     best = int(np.argmax(scores))
-    tried = [{"observer": name, "metric": s} for name, s in zip(OBSERVERS, scores, strict=False)]
-    return found[best], {"tried": tried, "observer": OBSERVERS[best], "ranges": len(found[best])}
+    tried = tuple(ObserverTried(observer=name, metric=s) for name, s in zip(OBSERVERS, scores, strict=False))
+    return found[best], NeuralCompressor(tried=tried, observer=OBSERVERS[best], ranges=len(found[best]))
 
 
 def _ranges(
     observed: fx.GraphModule, model: onnx.ModelProto, tensors: Sequence[str], example: Tensor
 ) -> Ranges:
     """What the observers of a prepared network came to, by the keys of the same tensors in the graph."""
-    reached: dict[str, tuple[float, float]] = {}  # by node
+    reached: dict[str, Range] = {}  # by node
     for node in observed.graph.nodes:
         observer: Any = observed.get_submodule(str(node.target)) if node.op == "call_module" else None
         if not hasattr(observer, "calculate_qparams") or node.args[0].op == "get_attr":
             continue
         scale, zero = (float(value) for value in observer.calculate_qparams())
-        reached[node.args[0].name] = (-zero * scale, (255 - zero) * scale)
+        reached[node.args[0].name] = Grid(scale, int(zero)).range
     probe = torch.rand(example.repeat(2, 1, 1, 1).shape, generator=torch.Generator().manual_seed(0))
     values = [
         (node, value) for node, value in Values(copy.deepcopy(observed)).of(probe) if node.name in reached
     ]
     keys, operators = keys_of(model), operators_of(model)
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[str, Range] = {}
     for tensor, value in values_of(model, list(tensors), probe.numpy()).items():
         node = same(values, value, operators.get(tensor))
         if node is not None:

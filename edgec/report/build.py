@@ -17,7 +17,7 @@ from edgec.core.results.artifact_id import DENSE, AnyArtifact, artifact_named
 from edgec.core.results.export import ArtifactResult, ExportResult
 from edgec.core.results.profile import ONNXRUNTIME, ProfileResult
 from edgec.core.results.pruning import PruneResult
-from edgec.core.results.quantization import Int8Graph, QatResult, QuantizeResult
+from edgec.core.results.quantization import QatResult, QuantizeResult
 from edgec.core.results.stage import Cost, StageRecord
 from edgec.core.results.training import SparsifyResult, Trained
 from edgec.recipe import Recipe
@@ -131,38 +131,38 @@ def report_of(run: Finished) -> Report:
 
 
 def stage_row(record: StageRecord, headline: Metric, profile: ProfileResult | None) -> StageRow:
-    """A stage's row, with its flags; only what it has is set."""
+    """A stage's row, with its flags."""
     result = record.result
-    given: dict[str, Any] = {}
-    if isinstance(result, Trained):
-        given |= {
-            "curves": result.curves,
-            "images_per_second": result.images_per_second,
-            "skipped_steps": result.skipped_steps,
-            "rollbacks": result.rollbacks,
-        }
-    if isinstance(result, PruneResult) and result.target is not None:
-        given["target"] = result.target
-    optional = {"seconds": record.seconds, "cost": record.cost, "final": result.final}
-    given |= {key: value for key, value in optional.items() if value is not None}
-    flags = tuple(result.flags(headline, profile))
-    return StageRow(name=record.name, kind=record.kind, cached=record.cached, flags=flags, **given)
+    trained = result if isinstance(result, Trained) else None
+    return StageRow(
+        name=record.name,
+        kind=record.kind,
+        cached=record.cached,
+        seconds=record.seconds,
+        cost=record.cost,
+        final=result.final,
+        curves=trained and trained.curves,
+        target=result.target if isinstance(result, PruneResult) else None,
+        images_per_second=trained and trained.images_per_second,
+        skipped_steps=trained and trained.skipped_steps,
+        rollbacks=trained and trained.rollbacks,
+        flags=tuple(result.flags(headline, profile)),
+    )
 
 
 def quantized(records: Sequence[StageRecord]) -> Quantized:
-    """What the last quantize stage found, with what the last QAT stage changed of it."""
-    given: dict[str, Any] = {}
-    results = [record.result for record in records]
-    for result in [r for r in results if isinstance(r, QuantizeResult)][-1:]:
-        given |= {"sensitivity": result.sensitivity, "equalised": result.equalised}
-        given |= _of_graph(result.graph)
-    for result in [r for r in results if isinstance(r, QatResult)][-1:]:
-        given |= _of_graph(result.graph)
-    return Quantized(**given)
-
-
-def _of_graph(graph: Int8Graph) -> dict[str, Any]:
-    return {"fusion": graph.fusion, "drop": graph.drop, "weights": graph.weights}
+    """What the last quantize stage found, with the graph that the last QAT stage made of it, where there is one."""
+    results = [record.result for record in reversed(records)]
+    first = next((result for result in results if isinstance(result, QuantizeResult)), None)
+    last = next((result for result in results if isinstance(result, QatResult)), first)
+    graph = last.graph if last is not None else None
+    return Quantized(
+        sensitivity=first and first.sensitivity,
+        fusion=graph and graph.fusion,
+        drop=graph and graph.drop,
+        weights=graph and graph.weights,
+        equalised=first and first.equalised,
+    )
 
 
 def rounded(record: StageRecord, result: QuantizeResult | QatResult) -> RoundedStage:

@@ -38,15 +38,14 @@ _Profile = Annotated[
 ]
 
 
-class Open(Frozen):
-    """A record whose further keys are kept as they are; fields that were never set are left out of its JSON."""
+class Sparse(Frozen):
+    """A record whose JSON leaves out what it does not have; further keys are kept as they are."""
 
     model_config = ConfigDict(extra="allow")
 
     @model_serializer(mode="wrap")
-    def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        stored: dict[str, Any] = handler(self)
-        return {key: value for key, value in stored.items() if key in self.model_fields_set}
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
 
 
 class Gate(Frozen):
@@ -87,7 +86,7 @@ class Side(Frozen):
         return self.test if split == "test" else self.val
 
 
-class StageRow(Open):
+class StageRow(Sparse):
     """One stage, with what training reports and the target of pruning; the rest stands under other keys of the report."""
 
     name: str
@@ -96,11 +95,11 @@ class StageRow(Open):
     seconds: float | None = None
     cost: Cost | None = None
     final: Accuracy | None = None
-    curves: tuple[Epoch, ...] = ()
+    curves: tuple[Epoch, ...] | None = None
     target: Target | None = None
     images_per_second: float | None = None
-    skipped_steps: int = 0
-    rollbacks: int = 0
+    skipped_steps: int | None = None
+    rollbacks: int | None = None
     flags: tuple[str, ...] = ()
 
 
@@ -112,13 +111,13 @@ class Pruning(Frozen):
     groups: tuple[GroupPruned, ...]
 
 
-class Quantized(Open):
+class Quantized(Sparse):
     """The network with integers, as the last stage left it that quantized it."""
 
-    sensitivity: tuple[LayerSensitivity, ...] = ()
+    sensitivity: tuple[LayerSensitivity, ...] | None = None
     fusion: Fusion | None = None
     drop: float | None = None  # of the headline metric, against float
-    weights: tuple[LayerWeights, ...] = ()
+    weights: tuple[LayerWeights, ...] | None = None
     equalised: Equalized | None = None
 
 
@@ -139,8 +138,10 @@ class Note(Frozen):
     message: str
 
 
-class Report(Open):
+class Report(Frozen):
     """Everything that a report shows, but pictures. Reports before `version` have the same keys."""
+
+    model_config = ConfigDict(extra="allow")
 
     version: int = VERSION
     recipe: str

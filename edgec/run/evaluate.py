@@ -11,8 +11,8 @@ from edgec.core.events import Events, Listener
 from edgec.core.network import Network
 from edgec.core.results.accuracy import Accuracy
 from edgec.recipe import load
-from edgec.run.pipeline import make_task
 from edgec.run.subjects import artifacts_of, network_of
+from edgec.run.task import make_task
 from edgec.runtimes.artifact import predictor
 from edgec.tasks.predictor import torch_predictor
 from edgec.tasks.protocol import Split
@@ -43,8 +43,8 @@ def evaluate(
     if runtime == "torch":
         folder = network_of(Path(subject))
         network = torch_predictor(Network.load(folder, allow_code).build(), task)
-        return {folder.name: Accuracy.model_validate(task.evaluate(network, split))}
+        return {folder.name: task.evaluate(network, split)}
     return {
-        path.stem: Accuracy.model_validate(task.evaluate(predictor(path, threads, runtime), split))
+        path.stem: task.evaluate(predictor(path, threads, runtime), split)
         for path in artifacts_of(Path(subject))
     }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,30 +12,27 @@ from edgec.core.errors import StageError
 from edgec.core.events import Progress
 from edgec.core.network import Network
 from edgec.core.patterns import check_patterns
+from edgec.core.results.pruning import DecomposeResult, LayerDecomposed
+from edgec.core.results.stage import Cost
 from edgec.core.surgery import SpatialSvd
 from edgec.env import Env
 from edgec.pruning.cost import cost_of, shapes_of, total
-from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, spectra
+from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, options, spectra
 from edgec.recipe import Decompose
 from edgec.tasks.predictor import torch_predictor
+from edgec.tasks.protocol import Task
 
 MEASURED = 8  # images on which each layer is tried at each rank
 
 
-def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
+def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, DecomposeResult]:
     """Cut convolutions to the ranks that, by what each was measured to do to the outputs, lose least at the cost asked for.
 
-    Metrics: cost before and after; rank, kept energy and loss of each layer; accuracy.
+    The result has the cost before and after, the rank, kept energy and loss of each layer, and the accuracy.
     Raises StageError where nothing can be decomposed, or the cost cannot be reached.
     """
-    net = network.build()
-    check_patterns({f"stages.{env.stage}.ignore": config.ignore}, dict(net.named_modules()))
-    convs = decomposable(net, config.ignore)
-    if not convs:
-        raise StageError(
-            f"stages.{env.stage}: no convolution can be decomposed; check ignore: kernels of one row or column, "
-            "grouped ones and padding other than zeros stay as they are"
-        )
+    net, place = network.build(), f"stages.{env.stage}"
+    convs = _cuttable(config, net, place)
 
     def tell(what: str) -> Callable[[int, int], None]:
         return lambda done, total: env.events.emit(Progress(f"{env.stage}: {what}", done, total))
@@ -45,16 +41,10 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
     found = spectra(net, convs, images, env.seed, tell("looking at what layers take"))
     lost = distortions(net, convs, found, images[:MEASURED], config.round_to, tell("measuring ranks"))
     example = env.task.example()
-    before = cost_of(net, example)
-    whole, costs = _macs(network, net, lost, example, config.round_to)
-    least = before.macs - sum(whole[name] - min(costs[name].values()) for name in lost)
-    spare = int(config.keep_macs * before.macs) - least
-    if spare < 0:
-        raise StageError(
-            f"stages.{env.stage}: keep_macs {config.keep_macs:g} cannot be reached, {least / before.macs:.3f} is the least; "
-            "ask for less, shorten ignore, or prune channels too"
-        )
-    surgery = SpatialSvd(choose_ranks(costs, whole, lost, spare))
+    choices = _choices(network, net, lost, example, config.round_to)
+    check_reach(config, choices, place)
+    spare = int(config.keep_macs * choices.before.macs) - choices.least
+    surgery = SpatialSvd(choose_ranks(choices.costs, choices.whole, lost, spare))
     surgery.apply(net)
     with torch.no_grad():
         for name, rank in surgery.changes.items():
@@ -65,35 +55,89 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, d
                 made.weight.copy_(weight)
             if row.bias is not None and conv.bias is not None:
                 row.bias.copy_(conv.bias)
-    layers = [
-        {
-            "name": name,
-            "rank": rank,
-            "of": len(found[name].energy),
-            "energy": found[name].kept(rank),
-            "lost": lost[name][rank],
-        }
+    layers = tuple(
+        LayerDecomposed(
+            name=name,
+            rank=rank,
+            of=len(found[name].energy),
+            energy=found[name].kept(rank),
+            lost=lost[name][rank],
+        )
         for name, rank in surgery.changes.items()
-    ]
-    metrics = {
-        "layers": layers,
-        "before": asdict(before),
-        "after": asdict(cost_of(net, example)),
-        "final": env.task.evaluate(torch_predictor(net, env.task, env.device), "val"),
-    }
-    return network.with_surgery(surgery, net), metrics
+    )
+    result = DecomposeResult(
+        layers=layers,
+        before=choices.before,
+        after=cost_of(net, example),
+        final=env.task.evaluate(torch_predictor(net, env.task, env.device), "val"),
+    )
+    return network.with_surgery(surgery, net), result
 
 
-def _macs(
-    network: Network, net: nn.Module, lost: Mapping[str, Mapping[int, float]], example: Tensor, round_to: int
-) -> tuple[dict[str, int], dict[str, dict[int, int]]]:
-    """MACs of each layer uncut, and cut to each rank: they grow with it in proportion."""
+@dataclass(frozen=True)
+class Choices:
+    """What decomposing can leave of a network: MACs of each layer uncut, and cut to each rank."""
+
+    before: Cost  # of the whole network
+    whole: Mapping[str, int]
+    costs: Mapping[str, Mapping[int, int]]
+
+    @property
+    def least(self) -> int:
+        """MACs of the network with every layer cut to its least rank."""
+        return self.before.macs - sum(
+            self.whole[name] - min(each.values()) for name, each in self.costs.items()
+        )
+
+    @property
+    def least_share(self) -> float:
+        """The least keep_macs that can be asked for."""
+        return self.least / self.before.macs
+
+
+def choices_of(config: Decompose, network: Network, task: Task, place: str) -> Choices:
+    """What decomposing this network now could leave; data is not read.
+
+    Raises StageError where nothing can be decomposed. `place` is the stage in the recipe.
+    """
+    net = network.build()
+    convs = _cuttable(config, net, place)
+    ranks = {name: each for name, conv in convs.items() if (each := options(conv, config.round_to))}
+    return _choices(network, net, ranks, task.example(), config.round_to)
+
+
+def check_reach(config: Decompose, choices: Choices, place: str) -> None:
+    """Raise StageError where `keep_macs` asks for less than the least."""
+    if int(config.keep_macs * choices.before.macs) < choices.least:
+        raise StageError(
+            f"{place}: keep_macs {config.keep_macs:g} cannot be reached, {choices.least_share:.3f} is the least; "
+            "ask for less, shorten ignore, or prune channels too"
+        )
+
+
+def _cuttable(config: Decompose, net: nn.Module, place: str) -> dict[str, nn.Conv2d]:
+    """The convolutions that can be decomposed. Raises StageError where there are none, or a pattern names none."""
+    check_patterns({f"{place}.ignore": config.ignore}, dict(net.named_modules()))
+    convs = decomposable(net, config.ignore)
+    if not convs:
+        raise StageError(
+            f"{place}: no convolution can be decomposed; check ignore: kernels of one row or column, grouped ones and "
+            "padding other than zeros stay as they are"
+        )
+    return convs
+
+
+def _choices(
+    network: Network, net: nn.Module, ranks: Mapping[str, Iterable[int]], example: Tensor, round_to: int
+) -> Choices:
+    """The MACs of `ranks` of each layer: they grow with the rank in proportion."""
 
     def macs(module: nn.Module) -> dict[str, int]:
         return {shape.name: total([shape], {}, {}, 1).macs for shape in shapes_of(module, example)}
 
-    cut = network.with_surgery(SpatialSvd(dict.fromkeys(lost, round_to))).blank()
+    cut = network.with_surgery(SpatialSvd(dict.fromkeys(ranks, round_to))).blank()
     uncut, thin = macs(net), macs(cut)
-    whole = {name: uncut[name] for name in lost}
-    unit = {name: (thin[f"{name}.0"] + thin[f"{name}.1"]) // round_to for name in lost}
-    return whole, {name: {rank: unit[name] * rank for rank in each} for name, each in lost.items()}
+    whole = {name: uncut[name] for name in ranks}
+    unit = {name: (thin[f"{name}.0"] + thin[f"{name}.1"]) // round_to for name in ranks}
+    costs = {name: {rank: unit[name] * rank for rank in each} for name, each in ranks.items()}
+    return Choices(cost_of(net, example), whole, costs)

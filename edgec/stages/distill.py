@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edgec.core.errors import NetworkError, StageError
 from edgec.core.network import Network
+from edgec.core.results.training import DistillResult
 from edgec.core.taps import tapped
 from edgec.distillers.catalog import DISTILLERS
 from edgec.distillers.distiller import DistillerSpec, Lesson, Observed
@@ -54,8 +55,8 @@ class Comparison:
         return Observed(knowledge, features)
 
 
-def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Train a network from a teacher with the recipe's terms, beside the task's loss. Metrics as those of training."""
+def distill(config: Distill, network: Network, env: Env) -> tuple[Network, DistillResult]:
+    """Train a network from a teacher with the recipe's terms, beside the task's loss."""
     student = network.build()
     teacher, digest = teacher_of(config, env)
     comparisons = comparisons_of(config, student, teacher, env)
@@ -63,7 +64,7 @@ def distill(config: Distill, network: Network, env: Env) -> tuple[Network, dict[
     connectors = make_connectors(comparisons, student, teacher, env)
     with lesson(config, student, [teacher], comparisons, connectors, env) as loss:
         result = fit(student, loss, config, env, helpers=connectors if len(connectors) else None)
-    return network.with_weights(student), result.to_json() | {"teacher": digest}
+    return network.with_weights(student), DistillResult.of(result, teacher=digest)
 
 
 def teacher_of(config: Taught, env: Env) -> tuple[nn.Module, str]:
@@ -97,7 +98,7 @@ def comparisons_of(config: Taught, student: nn.Module, teacher: nn.Module, env: 
 def lesson(
     config: Taught, student: nn.Module, teachers: Sequence[nn.Module], comparisons: Sequence[Comparison],
     connectors: nn.ModuleDict, env: Env,
-) -> Iterator[LossFn]:  # fmt: skip
+) -> Generator[LossFn]:  # fmt: skip
     """The loss of a student: the task's, and the terms against what the teachers make of the same batch."""
     pairs = [pair for comparison in comparisons for pair in comparison.pairs]
     modules = {c.index: _modules_of(c, connectors) for c in comparisons}

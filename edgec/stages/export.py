@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -19,6 +19,10 @@ from edgec.core.errors import StageError
 from edgec.core.files import write_atomic
 from edgec.core.network import Network
 from edgec.core.outputs import tensors_of
+from edgec.core.results.accuracy import Accuracy
+from edgec.core.results.artifact_id import AnyArtifact, ArtifactId, Precision, Role
+from edgec.core.results.export import ArtifactResult, ExportResult
+from edgec.core.results.fusion import Fusion
 from edgec.env import Env
 from edgec.onnx.export import to_onnx
 from edgec.onnx.fp16 import to_fp16
@@ -35,6 +39,8 @@ from edgec.tasks.predictor import torch_predictor
 from edgec.tasks.protocol import Split
 
 GOLDEN_IMAGES = 2
+# whose accuracy stands for the stage: what runs in integers, else fp32
+FINAL: tuple[Precision, ...] = ("codebook", "int8", "fp32", "fp16")
 
 
 @dataclass(frozen=True)
@@ -43,31 +49,25 @@ class Shape:
 
     golden: np.ndarray  # [1, c, h, w]
     multiple: int | None  # any height and width that are multiples of it; None: those of `golden` alone
-    suffix: str = ""  # of the artifact's name
+    kind: Literal["normal", "tile"] = "normal"
 
 
-def export(config: Export, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
+def export(config: Export, network: Network, env: Env) -> tuple[Network, ExportResult]:
     """Write `model.<precision>.onnx` (and `dense.fp32.onnx`, `model.<precision>.tile.onnx`) into env.out.
 
-    Metrics, by artifact: file, bytes, precision, parameters, accuracy in onnxruntime on each split, the drop from the torch
-    network it came from, signal-to-noise ratio, fusion. Raises StageError when an artifact's outputs are not torch's.
+    The result has of each artifact: file, bytes, precision, parameters, accuracy in onnxruntime on each split, the drop from
+    the torch network it came from, signal-to-noise ratio, fusion. Raises StageError when an artifact's outputs are not torch's.
     """
     _check_precisions(config, network, env)
-    artifacts: dict[str, Any] = {}
+    artifacts: dict[AnyArtifact, ArtifactResult] = {}
     if config.dense and env.dense.digest != network.digest:
         artifacts |= _write(
             "dense", env.dense, config.model_copy(update={"precisions": ("fp32",), "tile": None}), env
         )
     artifacts |= _write("model", network, config, env)
-    final = next(
-        (
-            artifacts[f"model.{p}"]["val"]
-            for p in ("codebook", "int8", "fp32", "fp16")
-            if f"model.{p}" in artifacts
-        ),
-        {},
-    )
-    return network, {"artifacts": artifacts, "final": final}
+    shown = (artifacts.get(ArtifactId("model", precision)) for precision in FINAL)
+    final = next((artifact.val for artifact in shown if artifact is not None), None)
+    return network, ExportResult(artifacts=artifacts, final=final or Accuracy())
 
 
 def _check_precisions(config: Export, network: Network, env: Env) -> None:
@@ -94,7 +94,7 @@ def _check_precisions(config: Export, network: Network, env: Env) -> None:
         )
 
 
-def _write(name: str, source: Network, config: Export, env: Env) -> dict[str, Any]:
+def _write(role: Role, source: Network, config: Export, env: Env) -> dict[AnyArtifact, ArtifactResult]:
     """The artifacts of one network in all its precisions and shapes."""
     net = source.build()
     tail, outputs = env.task.tail(net, config)
@@ -104,14 +104,16 @@ def _write(name: str, source: Network, config: Export, env: Env) -> dict[str, An
     # with the graph's own limits, so that like is compared with like
     reference = replace(torch_predictor(net, env.task, env.device), contract=contract.of_network())
     torch_metrics = {s: env.task.evaluate(reference, s) for s in splits}
-    found: dict[str, Any] = {}
+    found: dict[AnyArtifact, ArtifactResult] = {}
+    metric = env.task.metric
     for shape in shapes:
         example = torch.zeros(shape.golden.shape)
         base = to_onnx(net, example, outputs, config.opset, config.dynamic_batch, tail, shape.multiple)
         for precision in config.precisions:
-            called = f"{name}.{precision}{shape.suffix}"
-            graph, details = _graph(base, precision, source)
-            figures = _parity(graph, shape, net, tail, precision, called)
+            artifact = ArtifactId(role, precision, shape.kind)
+            called = artifact.name
+            graph, integers = _graph(base, precision, source)
+            snr, worst = _parity(graph, shape, net, tail, precision, called)
             graph = env.task.finish(graph, config)
             path = env.out / f"{called}.onnx"
             inputs = contract.input.model_copy(update={"shape": (1, *shape.golden.shape[1:])})
@@ -124,22 +126,23 @@ def _write(name: str, source: Network, config: Export, env: Env) -> dict[str, An
             )
             write_artifact(path, graph, said)
             _write_golden(env.out / "golden" / f"{called}.npz", path, shape.golden)
-            entry: dict[str, Any] = {
-                "file": path.name,
-                "bytes": path.stat().st_size,
-                "zipped_bytes": len(zlib.compress(path.read_bytes())),
-                "precision": precision,
-                "params": source.parameters,
-                **figures,
-                **details,
-            }
             model = predictor(path)
-            for split in splits:
-                entry[split] = env.task.evaluate(model, split)
-            metric = env.task.metric
-            entry["torch"] = {split: torch_metrics[split][metric] for split in splits}
-            entry["drop_from_torch"] = torch_metrics["val"][metric] - entry["val"][metric]
-            found[called] = entry
+            reached = {split: env.task.evaluate(model, split) for split in splits}
+            found[artifact] = ArtifactResult(
+                file=path.name,
+                bytes=path.stat().st_size,
+                zipped_bytes=len(zlib.compress(path.read_bytes())),
+                precision=precision,
+                params=source.parameters,
+                snr_db=snr,
+                max_abs_error=worst,
+                fusion=None if integers is None else integers.fusion,
+                float_layers=None if integers is None else integers.float_layers,
+                val=reached.get("val"),
+                test=reached.get("test"),
+                torch={split: torch_metrics[split][metric] for split in splits},
+                drop_from_torch=torch_metrics["val"][metric] - reached["val"][metric],
+            )
     return found
 
 
@@ -158,25 +161,31 @@ def _shapes(config: Export, contract: Contract, env: Env) -> list[Shape]:
     height, width = config.tile
     missing = [(0, max(0, side - have)) for side, have in zip(config.tile, golden.shape[2:], strict=True)]
     tile = np.pad(golden, ((0, 0), (0, 0), *missing), mode="symmetric")[:, :, :height, :width]
-    return [*shapes, Shape(np.ascontiguousarray(tile), None, ".tile")]
+    return [*shapes, Shape(np.ascontiguousarray(tile), None, "tile")]
 
 
-def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """The graph in a precision, and what is to be said of it."""
+@dataclass(frozen=True)
+class Integers:
+    """What an int8 graph runs in integers."""
+
+    fusion: Fusion
+    float_layers: tuple[str, ...]
+
+
+def _graph(base: onnx.ModelProto, precision: str, source: Network) -> tuple[onnx.ModelProto, Integers | None]:
+    """The graph in a precision, and of integers what runs in them."""
     graph = clone(base)
     if precision == "fp16":
-        return to_fp16(graph), {}
+        return to_fp16(graph), None
     if precision in INTEGERS:
         quantization = quantization_of(source)
         assert quantization is not None
         graph = quantization.graph(graph)
         graph = compact(palettized(graph) if precision == "codebook" else graph)
-        kept = list(quantization.float_layers)
-        return graph, {
-            "fusion": fusion(graph, kept).model_dump(mode="json") | {"wanted": wanted(base, kept)},
-            "float_layers": kept,
-        }
-    return graph, {}
+        kept = quantization.float_layers
+        checked = fusion(graph, kept).model_copy(update={"wanted": wanted(base, kept)})
+        return graph, Integers(checked, kept)
+    return graph, None
 
 
 def _parity(
@@ -186,8 +195,10 @@ def _parity(
     tail: Callable[[Any], Any] | None,
     precision: str,
     name: str,
-) -> dict[str, Any]:
-    """Compare a graph's outputs with torch's, where any size goes on half the image as well.
+) -> tuple[float, float]:
+    """(signal-to-noise ratio in dB, largest error) of a graph's outputs against torch's, the worst of all outputs.
+
+    Where any size goes, on half the image as well.
 
     Raises StageError when fp32 or fp16 are not the same network.
     """
@@ -211,7 +222,7 @@ def _parity(
         raise StageError(
             f"{name}: its outputs are {min(ratios):.1f} dB from torch's, less than {least:g}; the export is wrong"
         )
-    return {"snr_db": min(ratios), "max_abs_error": worst}
+    return min(ratios), worst
 
 
 def _write_golden(path: Path, artifact: Path, images: np.ndarray) -> None:

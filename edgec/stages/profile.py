@@ -96,4 +96,4 @@ def _accuracy(source: Network, precision: str, env: Env) -> Accuracy:
 
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     predictor = torch_predictor(source.build(), env.task, env.device, dtype)
-    return Accuracy.model_validate(env.task.evaluate(predictor, "val"))
+    return env.task.evaluate(predictor, "val")

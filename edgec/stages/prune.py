@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,8 @@ from edgec.core.network import Network
 from edgec.core.norms import norms_behind
 from edgec.core.outputs import tensors_of
 from edgec.core.patterns import check_patterns
+from edgec.core.results.accuracy import Accuracy
+from edgec.core.results.pruning import GroupPruned, LayerPruned, PrunePlan, PruneResult, Target
 from edgec.env import Env
 from edgec.pruning.constants import fold, recalibrate
 from edgec.pruning.cost import Cost, LayerShape, cost_of, shapes_of, total
@@ -51,9 +53,11 @@ class Plan:
     after: Cost
 
 
-def prune(config: Prune, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Remove channels. Metrics: cost before and after, kept channels by layer and by scale group, the
-    layers that were fitted, accuracy.
+def prune(config: Prune, network: Network, env: Env) -> tuple[Network, PruneResult]:
+    """Remove channels.
+
+    The result has the cost before and after, the kept channels by layer and by scale group, the layers that were fitted,
+    and the accuracy. Raises StageError where nothing may go, or the target cannot be reached.
     """
     net, place = network.build(), f"stages.{env.stage}"
     plan = make_plan(config, net, env.task, _scores(config, env), place)
@@ -81,15 +85,29 @@ def prune(config: Prune, network: Network, env: Env) -> tuple[Network, dict[str,
         raise StageError(
             f"{place}: {plan.after.macs} MACs were planned, {reached.macs} came out; this is a bug, please report it"
         )
-    metrics = summary(plan) | {
-        "fitted": fitted,
-        "final": env.task.evaluate(torch_predictor(module, env.task, env.device), "val"),
-    }
+    final = env.task.evaluate(torch_predictor(module, env.task, env.device), "val")
+    return pruned, _result(config, plan, reached, fitted, final)
+
+
+def _result(config: Prune, plan: Plan, reached: Cost, fitted: Sequence[str], final: Accuracy) -> PruneResult:
     target = target_of(config)
-    if target is not None:
-        share = getattr(reached, target[0]) / getattr(plan.before, target[0])
-        metrics["target"] = {"of": target[0], "asked": target[1], "reached": share}
-    return pruned, metrics
+    planned = summary(plan)
+    return PruneResult(
+        groups=planned.groups,
+        layers=planned.layers,
+        before=planned.before,
+        after=planned.after,
+        fitted=tuple(fitted),
+        target=None
+        if target is None
+        else Target(
+            of=target[0],
+            asked=target[1],
+            reached=getattr(reached, target[0]) / getattr(plan.before, target[0]),
+            tolerance=config.tolerance,
+        ),
+        final=final,
+    )
 
 
 def _scores(config: Prune, env: Env) -> Scores:
@@ -156,39 +174,39 @@ def _counts(masks: Mapping[str, np.ndarray]) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in masks.items()}
 
 
-def plan_summary(config: Prune, network: Network, task: Task, place: str = "stages.prune") -> dict[str, Any]:
+def plan_summary(config: Prune, network: Network, task: Task, place: str = "stages.prune") -> PrunePlan:
     """What pruning this network now would leave: groups, parameters, MACs. Ranks by sizes: data is not read."""
     return summary(make_plan(config, network.build(), task, place=place))
 
 
-def summary(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON, for metrics and for `--dry-run`."""
+def summary(plan: Plan) -> PrunePlan:
+    """A plan by scale group and by dependency group, for the result and for `--dry-run`."""
     kept = {c.name: int(plan.decision.kept[c.name].sum()) for c in plan.groups}
-    groups: list[dict[str, Any]] = []
+    groups: list[GroupPruned] = []
     for group in dict.fromkeys(plan.scales[c.name] for c in plan.groups):
         mine = [c for c in plan.groups if plan.scales[c.name] == group]
         pool = group if group in plan.decision.thresholds else "all"
         groups.append(
-            {
-                "name": group,
-                "before": sum(c.size for c in mine),
-                "kept": sum(kept[c.name] for c in mine),
-                "threshold": plan.decision.thresholds[pool],
-                "ratio": plan.decision.ratios[pool],
-            }
+            GroupPruned(
+                name=group,
+                before=sum(c.size for c in mine),
+                kept=sum(kept[c.name] for c in mine),
+                threshold=plan.decision.thresholds[pool],
+                ratio=plan.decision.ratios[pool],
+            )
         )
-    layers = [
-        {
-            "name": c.name,
-            "group": plan.scales[c.name],
-            "before": c.size,
-            "kept": kept[c.name],
-            "at_floor": c.name in plan.decision.at_floor,
-            "layers": sorted({m.module for m in c.outs() if m.module.rpartition(".")[2] != "bn"}),
-        }
+    layers = tuple(
+        LayerPruned(
+            name=c.name,
+            group=plan.scales[c.name],
+            before=c.size,
+            kept=kept[c.name],
+            at_floor=c.name in plan.decision.at_floor,
+            layers=tuple(sorted({m.module for m in c.outs() if m.module.rpartition(".")[2] != "bn"})),
+        )
         for c in plan.groups
-    ]
-    return {"groups": groups, "layers": layers, "before": asdict(plan.before), "after": asdict(plan.after)}
+    )
+    return PrunePlan(groups=tuple(groups), layers=layers, before=plan.before, after=plan.after)
 
 
 def _same_outputs(before: nn.Module, after: nn.Module, task: Task, place: str) -> None:

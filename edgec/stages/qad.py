@@ -7,7 +7,6 @@ round them, taught by a float network. What comes out is exported and measured l
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import onnx
 import torch
@@ -17,6 +16,8 @@ from edgec.core.errors import StageError
 from edgec.core.network import Network
 from edgec.core.norms import folded_norms
 from edgec.core.outputs import tensors_of
+from edgec.core.results.accuracy import Accuracy
+from edgec.core.results.quantization import Parity, QatResult
 from edgec.core.surgery import FoldNorms
 from edgec.core.taps import tapped
 from edgec.env import Env
@@ -37,11 +38,11 @@ from edgec.training.schedules import Position
 PARITY_IMAGES = 2
 
 
-def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
+def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network, QatResult]:
     """Train a quantized network from a teacher, through its rounding.
 
-    Metrics: those of training (measured through the rounding, in torch), and of the int8 graph in onnxruntime. Raises
-    StageError without a quantize stage before it, or when the network cannot be traced.
+    The result has the figures of training (measured through fake quantizers, in torch), and of the int8 graph in
+    onnxruntime. Raises StageError without a quantize stage before it, or when the network cannot be traced.
     """
     before = quantization_of(network)
     if before is None:
@@ -86,10 +87,13 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
     after = replace(before, ranges={**before.ranges, **ranges}, formats=formats, factors={})
     reference = env.task.evaluate(torch_predictor(start, env.task, env.device), "val")
     trained = float_graph(net, env)
-    told = result.to_json() | {"teacher": digest, "in_torch": result.final}
-    told |= measured(after, trained, env.task.contract(net), reference, env)
-    told |= {"parity": _parity(student, after.graph(trained), env), "only_in_integers": student.unseen}
-    return network.with_surgery(after.surgery()), told
+    final, graph = measured(after, trained, env.task.contract(net), reference, env)
+    in_torch = result.final or Accuracy()
+    measurements = QatResult.of(
+        result.model_copy(update={"final": final}), teacher=digest, graph=graph, in_torch=in_torch,
+        parity=_parity(student, after.graph(trained), env), only_in_integers=tuple(student.unseen),
+    )  # fmt: skip
+    return network.with_surgery(after.surgery()), measurements
 
 
 def _load(net: nn.Module, model: onnx.ModelProto) -> None:
@@ -102,7 +106,7 @@ def _load(net: nn.Module, model: onnx.ModelProto) -> None:
     net.load_state_dict(state)
 
 
-def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> dict[str, float]:
+def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> Parity:
     """How near the int8 graph in onnxruntime is to what was trained, in dB: as written, and as the runtime optimises it.
 
     Not endless: sums of floats fall on one or the other side of a level, and one step here is many in later layers.
@@ -111,11 +115,13 @@ def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> dict[str, f
     with torch.no_grad():
         outputs = student.eval().cpu()(torch.from_numpy(images))
     trained = [o.numpy() for o in tensors_of(outputs)]
-    found: dict[str, float] = {}
-    for name, optimise in (("as_written_db", False), ("optimised_db", True)):
-        reached = OnnxSession(graph.SerializeToString(), optimise=optimise).run({"images": images})
-        found[name] = round(worst_snr_db(trained, reached), 2)
-    return found
+    data = graph.SerializeToString()
+
+    def snr_db(optimise: bool) -> float:
+        reached = OnnxSession(data, optimise=optimise).run({"images": images})
+        return round(worst_snr_db(trained, reached), 2)
+
+    return Parity(as_written_db=snr_db(False), optimised_db=snr_db(True))
 
 
 def _channel_factors(

@@ -19,11 +19,21 @@ from torch import Tensor, nn
 from edgec.core.contract.base import Contract
 from edgec.core.errors import StageError
 from edgec.core.events import Progress
-from edgec.core.grid import Ranges
+from edgec.core.grid import Range, Ranges
 from edgec.core.network import Network
 from edgec.core.norms import fold_norms
 from edgec.core.patterns import check_patterns, matches
 from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
+from edgec.core.results.quantization import (
+    Equalized,
+    Int8Graph,
+    LayerReturned,
+    LayerSensitivity,
+    LayerWeights,
+    NeuralCompressor,
+    QuantizeResult,
+)
 from edgec.env import Env
 from edgec.onnx.export import INPUT, to_onnx, with_fast_mish
 from edgec.onnx.graph import convolutions, weights_of
@@ -53,12 +63,13 @@ BLOCK = 16  # channels that a convolution's kernel takes at a time
 BINS = 64  # of the histograms of weights
 
 
-def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
+def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, QuantizeResult]:
     """Calibrate, equalize channels where it helps, measure each layer's sensitivity, and return layers to float (those of few
     bits: to 8 bits) until the metric is kept.
 
-    Metrics: the accuracy of the int8 graph in onnxruntime against float, the sensitivity table, the fusion check, what
-    equal channels bring, how weights are stored, and whether `max_drop` was reached within `max_float_layers`.
+    The result has the accuracy of the int8 graph in onnxruntime against float, the sensitivity of each layer, the fusion
+    check, what cross-layer equalization brings, how weights are stored, and whether `max_drop` was kept within
+    `max_float_layers`.
     """
     net = network.build()
     contract = env.task.contract(net)
@@ -99,38 +110,43 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, dic
     alone = _metric_alone(found, model, contract, queue[: config.metric_layers], reference, env)
     tried = _return_layers(config, found, model, contract, queue, reference, env)
     best = tried[-1] if tried[-1].kept else max(tried, key=lambda t: t.reached[env.task.metric])
-    metrics = measured(best.found, model, contract, reference, env, best.reached)
+    final, graph = measured(best.found, model, contract, reference, env, best.reached)
     if not best.kept:
         limit = max_drop_of(config, env)
         env.events.note(
-            f"{env.stage}: int8 loses {metrics['drop']:.4f} {env.task.metric}, more than max_drop {limit}, with "
+            f"{env.stage}: int8 loses {graph.drop:.4f} {env.task.metric}, more than max_drop {limit}, with "
             f"{len(tried) - 1} layers tried; raise max_float_layers, or train with quantization (a qad stage)",
             "warning", env.stage,
         )  # fmt: skip
     returned = {n for n in formats if n not in best.found.formats}
     returned |= set(best.found.float_layers) - set(best.found.formats) | set(fixed)
-    return network.with_surgery(replace(best.found, factors=by_layer).surgery()), metrics | {
-        "max_drop_kept": best.kept,
-        "equalised": {"used": bool(by_layer), **calibrated.told},
-        "tried": [
-            {
-                "float_layers": len(t.found.float_layers),
-                "layer": t.layer,
-                env.task.metric: t.reached[env.task.metric],
-            }
+    metric = env.task.metric
+    result = QuantizeResult(
+        final=final,
+        graph=graph,
+        max_drop_kept=best.kept,
+        equalised=calibrated.equalized,
+        tried=tuple(
+            LayerReturned(
+                float_layers=len(t.found.float_layers),
+                layer=t.layer,
+                metric=metric,
+                reached=t.reached[metric],
+            )
             for t in tried
-        ],
-        "sensitivity": [
-            {
-                "layer": n,
-                "sqnr_db": round(table[n], 2),
-                "cost": costs.get(n),
-                "kept_float": n in returned,
-                "metric_drop": alone.get(n),
-            }
+        ),
+        sensitivity=tuple(
+            LayerSensitivity(
+                layer=n,
+                sqnr_db=round(table[n], 2),
+                cost=costs.get(n),
+                kept_float=n in returned,
+                metric_drop=alone.get(n),
+            )
             for n in table
-        ],
-    }
+        ),
+    )
+    return network.with_surgery(replace(best.found, factors=by_layer).surgery()), result
 
 
 def float_graph(net: nn.Module, env: Env) -> onnx.ModelProto:
@@ -149,10 +165,10 @@ def float_graph(net: nn.Module, env: Env) -> onnx.ModelProto:
 
 
 def measured(
-    found: Quantization, model: onnx.ModelProto, contract: Contract, reference: Mapping[str, float], env: Env,
-    reached: Mapping[str, float] | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Figures of the int8 graph of `model`: accuracy against `reference`, size, fusion, weights.
+    found: Quantization, model: onnx.ModelProto, contract: Contract, reference: Accuracy, env: Env,
+    reached: Accuracy | None = None,
+) -> tuple[Accuracy, Int8Graph]:  # fmt: skip
+    """The accuracy and further figures of the int8 graph of `model`: the drop from `reference`, size, fusion, weights.
 
     `reached`: its accuracy, where that was measured before.
     """
@@ -161,21 +177,20 @@ def measured(
         reached = env.task.evaluate(_predictor(graph, contract), "val")
     metric = env.task.metric
     small = compact(palettized(graph) if found.few_bits else graph).SerializeToString()
-    return {
-        "final": dict(reached),
-        "graph_bytes": len(small),
-        "graph_zipped_bytes": len(zlib.compress(small)),
-        "float": dict(reference),
-        "drop": reference[metric] - reached[metric],
-        "fusion": fusion(graph, found.float_layers).model_dump(mode="json")
-        | {"wanted": wanted(model, found.float_layers)},
-        "weights": _weights_told(model, found),
-    }
+    checked = fusion(graph, found.float_layers)
+    return reached, Int8Graph(
+        graph_bytes=len(small),
+        graph_zipped_bytes=len(zlib.compress(small)),
+        float=reference,
+        drop=reference[metric] - reached[metric],
+        fusion=checked.model_copy(update={"wanted": wanted(model, found.float_layers)}),
+        weights=_stored_weights(model, found),
+    )
 
 
 def _metric_alone(
     found: Quantization, model: onnx.ModelProto, contract: Contract, layers: Sequence[str],
-    reference: Mapping[str, float], env: Env,
+    reference: Accuracy, env: Env,
 ) -> dict[str, float]:  # fmt: skip
     """What each of the layers costs of the metric when it alone is quantized."""
     dropped: dict[str, float] = {}
@@ -204,13 +219,13 @@ def max_drop_of(config: Quantize, env: Env) -> float:
 class _Tried:
     found: Quantization
     layer: str | None  # the last that returned
-    reached: dict[str, float]
+    reached: Accuracy
     kept: bool  # the metric, to within max_drop
 
 
 def _return_layers(
     config: Quantize, start: Quantization, model: onnx.ModelProto, contract: Contract, queue: Sequence[str],
-    reference: Mapping[str, float], env: Env,
+    reference: Accuracy, env: Env,
 ) -> list[_Tried]:  # fmt: skip
     """Layer by layer back to float, or from few bits to 8, until the metric is kept: all that was tried."""
     tried: list[_Tried] = []
@@ -238,10 +253,9 @@ def _fixed(config: Quantize, model: onnx.ModelProto, env: Env) -> list[str]:
 @dataclass(frozen=True)
 class _Calibrated:
     model: onnx.ModelProto  # with equal channels, where they bring int8 nearer to float
-    ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])
+    ranges: Ranges = field(default_factory=dict[str, Range])
     factors: dict[str, Any] = field(default_factory=dict[str, Any])
-    # signal-to-noise ratio in dB, without and with equal channels; what Neural Compressor tried
-    told: dict[str, Any] = field(default_factory=dict[str, Any])
+    equalized: Equalized = field(default_factory=lambda: Equalized(used=False))
 
 
 def _calibrated(
@@ -260,7 +274,7 @@ def _calibrated(
     reference = outputs_on(model, probe)
     found: list[tuple[float, onnx.ModelProto, Ranges, dict[str, Any]]] = []
     ways: list[tuple[str, onnx.ModelProto, dict[str, Any]]] = [("calibrating", model, {})]
-    told: dict[str, Any] = {}
+    tried: NeuralCompressor | None = None
     if config.backend == "onnxruntime":
         ways.append(("calibrating equal channels", equalized(model, by_layer), by_layer))
     for what, graph, used in ways:
@@ -269,20 +283,25 @@ def _calibrated(
             lambda done, total, what=what: _tell(env, what, done, total), config.activation_bits,
         )  # fmt: skip
         if config.backend == "neural-compressor":
-            theirs, told["neural_compressor"] = _tuned(config, net, model, tensors, images, env)
+            theirs, tried = _tuned(config, net, model, tensors, images, env)
             ranges |= theirs
         if (known := contract.input.range) is not None:  # images of 8 bits: all 256 levels stay exact
             ranges[INPUT] = known
         noisy = outputs_on(insert_pairs(graph, ranges), probe)
         found.append((worst_snr_db(reference, noisy), graph, ranges, used))
     _, graph, ranges, used = max(found, key=lambda each: each[0])
-    told |= {"snr_db_before": round(found[0][0], 2), "snr_db_after": round(found[-1][0], 2)}
-    return _Calibrated(graph, ranges, used, told)
+    outcome = Equalized(
+        used=bool(used),
+        snr_db_before=round(found[0][0], 2),
+        snr_db_after=round(found[-1][0], 2),
+        neural_compressor=tried,
+    )
+    return _Calibrated(graph, ranges, used, outcome)
 
 
 def _tuned(
     config: Quantize, net: nn.Module, model: onnx.ModelProto, tensors: Sequence[str], images: np.ndarray, env: Env
-) -> tuple[Ranges, dict[str, Any]]:  # fmt: skip
+) -> tuple[Ranges, NeuralCompressor]:  # fmt: skip
     """The ranges of Neural Compressor, by tensor."""
     from edgec.quantization.neural_compressor import tuned
 
@@ -346,9 +365,9 @@ def _gradients(net: nn.Module, layers: Sequence[str], env: Env) -> dict[str, flo
     return {layer: (value / max(count, 1)) ** 0.5 for layer, value in squares.items()}
 
 
-def _weights_told(model: onnx.ModelProto, found: Quantization) -> list[dict[str, Any]]:
-    """How the weights of each integer layer are stored: bits, bits after Huffman coding, points and where weights lie."""
-    rows: list[dict[str, Any]] = []
+def _stored_weights(model: onnx.ModelProto, found: Quantization) -> tuple[LayerWeights, ...]:
+    """How the weights of each integer layer are stored: bits, bits after Huffman coding, centroids and where weights lie."""
+    rows: list[LayerWeights] = []
     layers = [n for n in quantizable(model) if n in found.formats or n not in set(found.float_layers)]
     for layer, weight in weights_of(model, layers).items():
         form = found.formats.get(layer, EIGHT_BITS)
@@ -356,18 +375,19 @@ def _weights_told(model: onnx.ModelProto, found: Quantization) -> list[dict[str,
             integers = levels_of(weight, form.bits, form.bucket)[0].reshape(-1)[: weight.size]
         else:
             integers = form.integers(weight, form.scale(weight))
-        row: dict[str, Any] = {
-            "layer": layer,
-            "count": weight.size,
-            "bits": form.bits,
-            "huffman_bits": round(huffman_bits(integers) / weight.size, 3),
-        }
+        points = histogram = None
         if form.centroids is not None:
             relative = weight / (UNIT * form.scale(weight).reshape(-1, 1, 1, 1))
-            counts, _ = np.histogram(relative, BINS, (-1, 1))
-            row |= {"points": [p / UNIT for p in form.centroids], "histogram": counts.tolist()}
-        rows.append(row)
-    return rows
+            points = tuple(p / UNIT for p in form.centroids)
+            histogram = tuple(np.histogram(relative, BINS, (-1, 1))[0].tolist())
+        bits = round(huffman_bits(integers) / weight.size, 3)
+        rows.append(
+            LayerWeights(
+                layer=layer, count=weight.size, bits=form.bits, huffman_bits=bits, points=points,
+                histogram=histogram,
+            )
+        )  # fmt: skip
+    return tuple(rows)
 
 
 def _tell(env: Env, what: str, done: int, total: int) -> None:

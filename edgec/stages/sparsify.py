@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from edgec.core.errors import StageError
 from edgec.core.network import Network
 from edgec.core.patterns import check_patterns
+from edgec.core.results.training import NEAR_ZERO, ChannelSizes, SparsifyResult
 from edgec.env import Env
 from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.filters import FilterNorms
@@ -26,8 +27,8 @@ from edgec.training.sparsity import NormScales, Pull, Signal, prunable_scales
 BINS = 40
 
 
-def sparsify(config: Sparsify, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Sparse training (arXiv 2306.01526). Metrics: those of training, and the channels' sizes before and after."""
+def sparsify(config: Sparsify, network: Network, env: Env) -> tuple[Network, SparsifyResult]:
+    """Sparse training (arXiv 2306.01526). The result has the channels' sizes before and after too."""
     net = network.build()
     kind = signal_kind(config, net)
     signal = _signal(kind, config, net, env)
@@ -39,17 +40,15 @@ def sparsify(config: Sparsify, network: Network, env: Env) -> tuple[Network, dic
     result = fit(net, loss, config, env, after_backward=Pull(config, signal))
     after = signal.sizes().cpu().numpy()
     edges = np.linspace(0, max(float(before.max()), float(after.max()), 1e-6), BINS + 1)
-    metrics = result.to_json() | {
-        "gamma": {
-            "signal": kind,
-            "edges": edges.tolist(),
-            "before": np.histogram(before, edges)[0].tolist(),
-            "after": np.histogram(after, edges)[0].tolist(),
-            "near_zero_before": float((before < 0.01).mean()),
-            "near_zero_after": float((after < 0.01).mean()),
-        }
-    }
-    return network.with_weights(net), metrics
+    sizes = ChannelSizes(
+        signal=kind,
+        edges=tuple(edges.tolist()),
+        before=tuple(np.histogram(before, edges)[0].tolist()),
+        after=tuple(np.histogram(after, edges)[0].tolist()),
+        near_zero_before=float((before < NEAR_ZERO).mean()),
+        near_zero_after=float((after < NEAR_ZERO).mean()),
+    )
+    return network.with_weights(net), SparsifyResult.of(result, gamma=sizes)
 
 
 def signal_kind(config: Sparsify, net: nn.Module) -> Literal["norm_scales", "filter_norms"]:

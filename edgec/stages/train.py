@@ -8,18 +8,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from edgec.core.network import Network
+from edgec.core.results.training import TrainResult
 from edgec.env import Env
 from edgec.recipe import Train
 from edgec.training.fit import fit
 from edgec.training.schedules import Position
 
 
-def train(config: Train, network: Network, env: Env) -> tuple[Network, dict[str, Any]]:
-    """Train a network with the task's loss. Metrics: curves and the final evaluation on the validation split."""
+def train(config: Train, network: Network, env: Env) -> tuple[Network, TrainResult]:
+    """Train a network with the task's loss. The result has the curves and the final accuracy on the validation split."""
     net = network.build()
 
     def loss(model: nn.Module, batch: Any, at: Position) -> Mapping[str, Tensor]:
         return env.task.losses(model(batch.images), batch, net)
 
     result = fit(net, loss, config, env)
-    return network.with_weights(net), result.to_json()
+    return network.with_weights(net), TrainResult.of(result)

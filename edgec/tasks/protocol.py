@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgec.core.contract.base import Contract
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
 from edgec.core.session import Array
 from edgec.recipe import Export, NetworkSource
 
@@ -106,6 +107,8 @@ class Task(Protocol):
         """The first `count` prepared inputs of a split, float32 [n, channels, h, w], without augmentation."""
         ...
 
-    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> dict[str, float]: ...
+    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
+        """The accuracy on the first `limit` images of a split, or on all of them."""
+        ...
 
     def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]: ...

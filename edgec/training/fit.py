@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from edgec.core.errors import StageError
 from edgec.core.events import EpochEnded, Step
+from edgec.core.results.accuracy import Accuracy
+from edgec.core.results.training import Epoch, Trained
 from edgec.env import Env
 from edgec.recipe import Training
 from edgec.tasks.predictor import torch_predictor
@@ -35,28 +37,6 @@ ROLLBACKS = 3  # each with half the learning rate
 EVENT_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class FitResult:
-    """What a training came to. `curves` has a row an epoch: mean losses, metrics when evaluated."""
-
-    curves: list[dict[str, Any]]
-    final: dict[str, float]
-    seconds: float
-    images_per_second: float
-    skipped_steps: int
-    rollbacks: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "curves": self.curves,
-            "final": self.final,
-            "train_seconds": round(self.seconds, 2),
-            "images_per_second": round(self.images_per_second, 2),
-            "skipped_steps": self.skipped_steps,
-            "rollbacks": self.rollbacks,
-        }
-
-
 @dataclass
 class _Tally:
     """Counters that a checkpoint carries."""
@@ -67,7 +47,17 @@ class _Tally:
     rollbacks: int = 0
     seconds: float = 0.0
     images: int = 0
-    curves: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    curves: list[Epoch] = field(default_factory=list[Epoch])
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "curves": [epoch.model_dump(mode="json") for epoch in self.curves]}
+
+    @classmethod
+    def of_json(cls, stored: Mapping[str, Any]) -> _Tally:
+        """What `to_json` gave, perhaps among other keys."""
+        curves = [Epoch.model_validate(epoch) for epoch in stored["curves"]]
+        counters: dict[str, Any] = {name: stored[name] for name in vars(cls()) if name != "curves"}
+        return cls(**counters, curves=curves)
 
 
 def fit(
@@ -78,7 +68,7 @@ def fit(
     *,
     after_backward: Callable[[Position], None] | None = None,
     helpers: nn.Module | None = None,
-) -> FitResult:
+) -> Trained:
     """Train `net` in place; it ends with the averaged weights, on the CPU, in eval mode.
 
     `loss(model, batch, position)` gives named scalar terms, already weighted; it calls `model` (which may be wrapped
@@ -102,7 +92,7 @@ def _seeded(env: Env) -> Generator[None, None, None]:
 def _fit(
     net: nn.Module, loss: LossFn, config: Training, env: Env, after_backward: Callable[[Position], None] | None,
     helpers: nn.Module | None,
-) -> FitResult:  # fmt: skip
+) -> Trained:  # fmt: skip
     net.to(env.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if helpers is not None:
         helpers.to(env.device)
@@ -126,9 +116,15 @@ def _fit(
     net.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     for parameter in net.parameters():
         parameter.grad = None
-    final = tally.curves[-1]["metrics"] if tally.curves and tally.curves[-1]["metrics"] else {}
     speed = tally.images / tally.seconds if tally.seconds else 0.0
-    return FitResult(tally.curves, dict(final), tally.seconds, speed, tally.skipped, tally.rollbacks)
+    return Trained(
+        curves=tuple(tally.curves),
+        final=tally.curves[-1].metrics if tally.curves else Accuracy(),
+        train_seconds=round(tally.seconds, 2),
+        images_per_second=round(speed, 2),
+        skipped_steps=tally.skipped,
+        rollbacks=tally.rollbacks,
+    )
 
 
 def choose_precision(asked: str, device: str) -> str:
@@ -166,9 +162,9 @@ def _resume(state: State, env: Env) -> _Tally:
     )
     if progress is None:
         if env.world.rank == 0:
-            checkpoint.save(env.scratch, 0, state, vars(_Tally()) | {"epoch": 0})
+            checkpoint.save(env.scratch, 0, state, _Tally().to_json())
         return _Tally()
-    tally = _Tally(**{name: progress[name] for name in vars(_Tally())})
+    tally = _Tally.of_json(progress)
     if tally.epoch:
         env.events.note(f"{env.stage}: goes on after epoch {tally.epoch}", stage=env.stage)
     return tally
@@ -185,7 +181,8 @@ def _roll_back(state: State, tally: _Tally, env: Env, blamed: str) -> None:
         env.scratch, state, lambda text: env.events.note(text, "warning", env.stage)
     )
     if progress is not None:
-        tally.epoch, tally.curves = progress["epoch"], progress["curves"]
+        last = _Tally.of_json(progress)
+        tally.epoch, tally.curves = last.epoch, last.curves
     tally.rollbacks += 1
     tally.lr_scale *= 0.5
     message = f"{env.stage}: {BAD_STEPS} steps in a row were NaN or infinite; back to epoch {tally.epoch}, half the learning rate"
@@ -241,12 +238,12 @@ class _Loop:
         tally.epoch += 1
         last = tally.epoch == config.epochs
         due = last or (config.evaluate_every and tally.epoch % config.evaluate_every == 0)
-        metrics = self._evaluate() if due and env.world.rank == 0 else {}
-        tally.curves.append({"epoch": epoch, "losses": means, "metrics": metrics})
+        metrics = self._evaluate() if due and env.world.rank == 0 else Accuracy()
+        tally.curves.append(Epoch(epoch=epoch, losses=dict(means), metrics=metrics))
         seconds = time.monotonic() - began
         env.events.emit(EpochEnded(env.stage, epoch, means, _headline(metrics), seconds))
         if env.world.rank == 0:
-            checkpoint.save(env.scratch, tally.epoch, self.state, vars(tally))
+            checkpoint.save(env.scratch, tally.epoch, self.state, tally.to_json())
             if self.board:
                 self.board.epoch(epoch, means, metrics)
         barrier(env.world)
@@ -309,7 +306,7 @@ class _Loop:
         if to:  # a network without batch norms has no buffers
             torch._foreach_copy_(to, of)  # pyright: ignore[reportPrivateImportUsage]
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self) -> Accuracy:
         """Metrics on the validation split, with the averaged weights."""
         net = copy.deepcopy(self.state.net).eval()
         if self.state.ema is not None:
@@ -330,8 +327,9 @@ class _Loop:
             self.board.step(at.step, terms, rate)
 
 
-def _headline(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if "/" not in name}
+def _headline(accuracy: Accuracy) -> dict[str, float]:
+    """What events and charts show: no parts of it."""
+    return {**accuracy.values, **accuracy.counts}
 
 
 def _wrap(net: nn.Module, env: Env) -> nn.Module:
@@ -350,21 +348,22 @@ class _Board:
         self.writer = SummaryWriter(str(env.out / "tensorboard"))
         self.replayed = False
 
-    def replay(self, curves: list[dict[str, Any]]) -> None:
+    def replay(self, curves: list[Epoch]) -> None:
         """After a resume: the epochs that went before."""
         self.replayed = True
         for row in curves:
-            self.epoch(row["epoch"], row["losses"], row["metrics"])
+            self.epoch(row.epoch, row.losses, row.metrics)
 
     def step(self, step: int, terms: Mapping[str, float], rate: float) -> None:
         for name, value in terms.items():
             self.writer.add_scalar(f"step/{name}", value, step)
         self.writer.add_scalar("step/lr", rate, step)
 
-    def epoch(self, epoch: int, losses: Mapping[str, float], metrics: Mapping[str, float]) -> None:
+    def epoch(self, epoch: int, losses: Mapping[str, float | None], metrics: Accuracy) -> None:
         self.replayed = True
         for name, value in losses.items():
-            self.writer.add_scalar(f"loss/{name}", value, epoch)
+            if value is not None:
+                self.writer.add_scalar(f"loss/{name}", value, epoch)
         for name, value in _headline(metrics).items():
             self.writer.add_scalar(f"metric/{name}", value, epoch)
         self.writer.flush()

@@ -220,9 +220,9 @@ def test_ones_own_network_and_stage(tiny: Tree, tmp_path: Path, monkeypatch: pyt
         "export": {},
     }
     run = edgec.compress(tiny, allow_code=True)
-    assert run.stages["mine"]["seen"] == 3
-    assert run.stages["quantize"]["fusion"]["left_float"] == []
-    assert run.network.parameters < run.stages["mine"]["parameters"]
+    assert run.stages["mine"].to_json()["seen"] == 3
+    assert run.stages["quantize"].to_json()["fusion"]["left_float"] == []
+    assert run.network.parameters < run.stages["mine"].to_json()["parameters"]
 
 
 def test_two_processes_train_as_torchrun_starts_them(tiny: Tree, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_prune_groups_by_name(tiny: Tree) -> None:
         }
     }
     run = edgec.compress(tiny)
-    assert {g["name"] for g in run.stages["prune"]["groups"]} == {"early", "other"}
+    assert {g["name"] for g in run.stages["prune"].to_json()["groups"]} == {"early", "other"}
     assert isinstance(load(tiny).stages["prune"], Prune)
 
 

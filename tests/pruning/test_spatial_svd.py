@@ -69,9 +69,9 @@ def test_energy_is_a_share_and_ranks_are_cheaper_than_the_whole() -> None:
     convs = decomposable(net, ())
     found = spectra(net, convs, images(), seed=0)
     assert [float(s.energy.sum()) for s in found.values()] == pytest.approx([1, 1])
-    assert options(convs["2"], found["2"], 8) == [8, 16]  # 24 costs what the whole costs
-    assert options(convs["0"], found["0"], 4) == [4]  # of 9 directions, break-even at 8
-    assert options(convs["2"], found["2"], 32) == []
+    assert options(convs["2"], 8) == [8, 16]  # 24 costs what the whole costs
+    assert options(convs["0"], 4) == [4]  # of 9 directions, break-even at 8
+    assert options(convs["2"], 32) == []
 
 
 def test_distortion_is_what_the_cut_layer_does_to_the_outputs() -> None:

@@ -31,7 +31,7 @@ def free(**settings: object) -> Prune:
 def cost(kept: dict[str, np.ndarray]) -> Cost:
     """A chain a -> b -> c."""
     a, b, c = (int(kept[name].sum()) for name in SIZES)
-    return Cost(3 * a + a * b + b * c, 5 * a * b, 7 * b * c)
+    return Cost(params=3 * a + a * b + b * c, macs=5 * a * b, padded_macs=7 * b * c)
 
 
 sizes = st.integers(1, 2048)

@@ -12,7 +12,7 @@ import torch
 
 from edgec.core.events import Event, Events
 from edgec.core.network import Network
-from edgec.run.pipeline import join_world
+from edgec.run.process import join_world
 from edgec.run.sharing import shared, stored
 from edgec.run.store import Result, Store, key_of
 from edgec.training.distributed import barrier

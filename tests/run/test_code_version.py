@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 import edgec.run.code_version
+from edgec.core.events import Events
 from edgec.core.network import Network
-from edgec.env import World
 from edgec.recipe import Recipe, load
 from edgec.run.code_version import code_behind, code_version
-from edgec.run.pipeline import Line, key_parts, make_task
-from edgec.run.store import key_of
+from edgec.run.keys import key_parts
+from edgec.run.state import RunContext, RunState
+from edgec.run.store import Store, key_of
+from edgec.run.task import make_task
 
 NETWORK = Network.initial("yolov4_tiny", {"classes": 1, "width": 0.25}, 0)
 
@@ -49,11 +51,13 @@ def recipe_of(stage: dict[str, Any]) -> Recipe:
     )  # fmt: skip
 
 
+def context_of(recipe: Recipe) -> RunContext:
+    return RunContext(recipe, make_task(recipe, None), Store(Path("unused")), Events())
+
+
 def parts_of(stage: dict[str, Any], network: Network = NETWORK) -> dict[str, Any]:
     recipe = recipe_of(stage)
-    return key_parts(
-        recipe.stages["s"], recipe, make_task(recipe, None), Line(network, network), "cpu", World()
-    )
+    return key_parts(recipe.stages["s"], context_of(recipe), RunState(network, network))
 
 
 def key(stage: dict[str, Any], network: Network = NETWORK) -> str:
@@ -135,10 +139,10 @@ def test_one_edited_distiller_makes_stale_only_the_stages_that_use_it(
          "stages": {"quantize": {}, **stages},
          "data": {"format": "signs", "train": 2, "val": 2, "input": [64, 64], "photograph_size": 64}}
     )  # fmt: skip
-    task, line = make_task(recipe, None), Line(NETWORK, NETWORK)
+    context, state = context_of(recipe), RunState(NETWORK, NETWORK)
 
     def keys() -> dict[str, str]:
-        return {n: key_of(key_parts(recipe.stages[n], recipe, task, line, "cpu", World())) for n in stages}
+        return {n: key_of(key_parts(recipe.stages[n], context, state)) for n in stages}
 
     before = keys()
     path = edgec.run.code_version._path_of

@@ -32,7 +32,7 @@ def test_a_thousand_puts_and_gets_with_processes_killed_between_lose_nothing() -
         "20",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    told = json.loads(done.stdout)
+    told = json.loads(done.stdout)["details"]
     assert told["errors"] == 0, told
     assert told["lost"] == 0 and told["kills"] == 20 and told["operations"] >= 1000
 

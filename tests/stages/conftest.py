@@ -19,6 +19,7 @@ from edgec.core.events import Event, Events
 from edgec.core.metric import Metric
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
 from edgec.env import Env
 from edgec.onnx.parity import snr_db
 from edgec.recipe import Export
@@ -59,13 +60,13 @@ class Nearness:
     def finish(self, model: onnx.ModelProto, config: Export) -> onnx.ModelProto:
         return model
 
-    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> dict[str, float]:
+    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
         self.evaluated.append(split)
         given = self.images(split, 3)
         with torch.no_grad():
             reference = [o.numpy() for o in self.network.build()(torch.from_numpy(given))]
         worst = min(snr_db(a, b) for a, b in zip(reference, predictor.run(given), strict=True))
-        return {"map50": 1 - 10 ** (-worst / 20)}
+        return Accuracy(values={"map50": 1 - 10 ** (-worst / 20)})
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -15,6 +15,7 @@ from edgec.core.errors import NetworkError, StageError
 from edgec.core.events import Events, Progress
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
 from edgec.core.surgery import SpatialSvd, surgery_of_json
 from edgec.env import Env
 from edgec.pruning.cost import cost_of
@@ -42,9 +43,10 @@ class Noise:
     def contract(self, net: nn.Module) -> dict[str, Any]:
         return {}
 
-    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> dict[str, float]:
+    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
         assert split == "val"
-        return {"mean": float(predictor.run(np.zeros((1, 3, 24, 24), np.float32))[0].mean())}
+        mean = float(predictor.run(np.zeros((1, 3, 24, 24), np.float32))[0].mean())
+        return Accuracy(values={"mean": mean})
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,8 @@ def outputs(network: Network) -> torch.Tensor:
 
 def test_the_cost_is_kept_and_the_network_loads_again(tmp_path: Path, network: Network) -> None:
     seen: list[Any] = []
-    made, metrics = decompose(Decompose(keep_macs=0.6, round_to=4), network, env(tmp_path, network, seen))
+    made, result = decompose(Decompose(keep_macs=0.6, round_to=4), network, env(tmp_path, network, seen))
+    metrics = result.model_dump(mode="json")
     reached = cost_of(made.build(), Noise().example())
     assert 0.5 < reached.macs / cost_of(network.build(), Noise().example()).macs <= 0.6
     assert metrics["after"]["macs"] == reached.macs and metrics["after"]["params"] == made.parameters
@@ -117,7 +120,8 @@ def test_a_pruned_network_can_be_decomposed(tmp_path: Path, network: Network) ->
     groups = dependency_groups(net, Noise().example())
     outs, ins = masks_of(groups, {c.name: np.arange(c.size) < 0.75 * c.size for c in groups}, net)
     pruned = prune_channels(network, net, outs, ins)
-    made, metrics = decompose(Decompose(keep_macs=0.7, round_to=2), pruned, env(tmp_path, pruned, []))
+    made, result = decompose(Decompose(keep_macs=0.7, round_to=2), pruned, env(tmp_path, pruned, []))
+    metrics = result.model_dump(mode="json")
     assert [s.kind for s in made.surgeries] == ["resize", "spatial_svd"]
     assert metrics["before"]["macs"] == cost_of(pruned.build(), Noise().example()).macs
     made.save(tmp_path / "network")

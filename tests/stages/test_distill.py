@@ -16,12 +16,13 @@ from edgec.core.errors import NetworkError, StageError
 from edgec.core.events import Event, Events
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
+from edgec.core.results.training import Trained
 from edgec.core.surgery import Resize, resize
 from edgec.env import Env
 from edgec.recipe import Distill
 from edgec.stages import distill as stage
 from edgec.stages.distill import distill
-from edgec.training.fit import FitResult
 from edgec.training.schedules import Position
 
 ANCHORS, CLASSES, SIDE = 2, 3, 16
@@ -119,8 +120,9 @@ class Noise:
         mask[:, : size[0] // 2] = 1
         return mask
 
-    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> dict[str, float]:
-        return {"map50": float(predictor.run(torch.zeros(2, 3, SIDE, SIDE).numpy())[0].mean())}
+    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
+        mean = float(predictor.run(torch.zeros(2, 3, SIDE, SIDE).numpy())[0].mean())
+        return Accuracy(values={"map50": mean})
 
 
 def small(seed: int, **args: Any) -> Network:
@@ -155,7 +157,8 @@ def losses(metrics: dict[str, Any]) -> dict[str, float]:
 
 def test_trains_with_every_term_and_names_them(env: Env) -> None:
     student = small(1)
-    network, metrics = distill(config(*TAPPED, "logits", "boxes"), student, env)
+    network, result = distill(config(*TAPPED, "logits", "boxes"), student, env)
+    metrics = result.model_dump(mode="json")
     auto = {f"{kind}/s8" for kind in TAPPED}  # the only scale group of so small a network
     assert set(losses(metrics)) == {"squares", "logits/6", "boxes/7", "total"} | auto
     parts = {n: v for n, v in losses(metrics).items() if n != "total"}
@@ -197,10 +200,10 @@ def first_terms(env: Env, student: Network, settings: Distill) -> dict[str, floa
     """The terms of the first batch, the student in eval mode."""
     caught: dict[str, float] = {}
 
-    def once(net: nn.Module, loss: Callable[..., Any], config: Distill, env: Env, **rest: Any) -> FitResult:
+    def once(net: nn.Module, loss: Callable[..., Any], config: Distill, env: Env, **rest: Any) -> Trained:
         batch = next(env.task.batches(config.batch, 1, env.seed).epoch(0))
         caught.update({n: v.item() for n, v in loss(net.eval(), batch, Position(0, 2, 1, 2)).items()})
-        return FitResult([], {}, 0.0, 0.0, 0, 0)
+        return Trained()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "fit", once)
@@ -228,7 +231,8 @@ def test_the_tasks_loss_has_its_weight(env: Env) -> None:
 
 def test_a_term_pulls_the_student_to_the_teacher(env: Env) -> None:
     settings = config({"kind": "logits", "weight": 1.0}, task_loss=0, epochs=12)
-    _, metrics = distill(settings, small(1), env)
+    _, result = distill(settings, small(1), env)
+    metrics = result.model_dump(mode="json")
     first, last = (metrics["curves"][i]["losses"]["logits/0"] for i in (0, -1))
     assert last < 0.7 * first
 
@@ -248,7 +252,8 @@ def test_a_pruned_student_learns_from_its_wider_teacher(env: Env) -> None:
     }
     student = small(1).with_surgery(Resize(changes), net)
     terms = [{"kind": kind, "taps": ["first"]} for kind in TAPPED]
-    network, metrics = distill(config(*terms), student, env)
+    network, result = distill(config(*terms), student, env)
+    metrics = result.model_dump(mode="json")
     assert {n for n in losses(metrics) if "/" in n} == {f"{kind}/first" for kind in TAPPED}
     assert network.weights["first.conv.weight"].shape[0] == 3
 
@@ -284,7 +289,8 @@ def test_the_same_seed_gives_the_same_student(env: Env) -> None:
 
 def test_taps_by_name_and_by_pair(env: Env) -> None:
     taps: list[Any] = ["first", {"teacher": "first", "student": "second"}]
-    _, metrics = distill(config({"kind": "spatial_attention", "taps": taps}), small(1), env)
+    _, result = distill(config({"kind": "spatial_attention", "taps": taps}), small(1), env)
+    metrics = result.model_dump(mode="json")
     assert {n for n in losses(metrics) if "/" in n} == {
         "spatial_attention/first",
         "spatial_attention/second",
@@ -303,9 +309,10 @@ def test_boxes_mask_the_attention(env: Env) -> None:
 def test_the_teacher_may_be_a_saved_network(env: Env, tmp_path: Path) -> None:
     other = small(9, width=6)
     other.save(tmp_path / "other")
-    _, metrics = distill(
+    _, result = distill(
         config("spatial_attention", teacher=tmp_path / "other"), small(1), replace(env, allow_code=True)
     )
+    metrics = result.model_dump(mode="json")
     assert metrics["teacher"] == other.digest != env.dense.digest
     with pytest.raises(NetworkError, match="allow-code"):
         distill(config("logits", teacher=tmp_path / "other"), small(1), env)
@@ -340,7 +347,8 @@ def test_what_cannot_be_done_is_said(env: Env) -> None:
 
 
 def test_half_precision_trains_too(env: Env) -> None:
-    _, metrics = distill(config(*TAPPED, "logits", "boxes", precision="bf16"), small(1), env)
+    _, result = distill(config(*TAPPED, "logits", "boxes", precision="bf16"), small(1), env)
+    metrics = result.model_dump(mode="json")
     assert metrics["skipped_steps"] == 0
     assert all(0 < v < 1e6 for v in losses(metrics).values())
 
@@ -395,8 +403,9 @@ class Images(Noise):
     def knowledge(self, outputs: Tensor, net: nn.Module) -> dict[str, list[Tensor]]:
         return {"output": [outputs]}
 
-    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> dict[str, float]:
-        return {"psnr": float(predictor.run(torch.zeros(1, 3, 8, 8).numpy())[0].mean())}
+    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
+        mean = float(predictor.run(torch.zeros(1, 3, 8, 8).numpy())[0].mean())
+        return Accuracy(values={"psnr": mean})
 
 
 def upscaler(seed: int, scale: int = 2, features: int = 16) -> Network:
@@ -413,7 +422,8 @@ IMAGE_TERMS = ["output", "affinity", "spatial_attention", "cwd"]
 
 def test_a_network_that_gives_images_learns_from_outputs_and_blocks(images_env: Env) -> None:
     student = upscaler(1, features=8)
-    network, metrics = distill(config(*IMAGE_TERMS, optimizer="adamw", lr=1e-3), student, images_env)
+    network, result = distill(config(*IMAGE_TERMS, optimizer="adamw", lr=1e-3), student, images_env)
+    metrics = result.model_dump(mode="json")
     tapped = {f"{kind}/blocks_{i}" for kind in IMAGE_TERMS[1:] for i in range(2)}
     assert set(losses(metrics)) == {"l1", "output/0", "total"} | tapped
     assert all(v > 0 for v in losses(metrics).values())

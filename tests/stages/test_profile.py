@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgec.core.errors import StageError
 from edgec.core.events import Events, Progress
 from edgec.core.network import Network
+from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.artifact_id import DENSE
 from edgec.core.results.profile import ProfileResult
 from edgec.env import Env
@@ -125,10 +126,10 @@ def test_ways_to_run_in_torch(
     env = make_env(network)
     seen: list[str] = []
 
-    def evaluate(predictor: Any, split: str) -> dict[str, float]:
+    def evaluate(predictor: Any, split: str) -> Accuracy:
         (out,) = predictor.run(np.ones((1, 3, 16, 16), np.float32))
         seen.append(str(out.dtype))
-        return {"map50": 0.5}
+        return Accuracy(values={"map50": 0.5})
 
     env.task.evaluate = evaluate  # type: ignore[method-assign]
     env.task.contract = lambda net: None  # type: ignore[method-assign]

@@ -73,7 +73,8 @@ def quantized(
         folder = tmp_path_factory.mktemp("quantize")
         env = Env(nearness(), "quantize", Events(), detector, folder, folder)
         given = {"images": 4, "batch": 2, "sensitivity_images": 1, "max_drop": 1, "weight_bits": bits}
-        return quantize(Quantize.model_validate(given), detector, env)
+        network, result = quantize(Quantize.model_validate(given), detector, env)
+        return network, result.model_dump(mode="json")
 
     return make
 
@@ -89,7 +90,8 @@ def trained(
         folder = tmp_path_factory.mktemp("qad")
         env = Env(task, "qad", Events(), detector, folder / "scratch", folder)
         config = QuantizationAware.model_validate({**SETTINGS, **settings})
-        return *qad(config, start or network, env), before
+        trained, result = qad(config, start or network, env)
+        return trained, result.model_dump(mode="json"), before
 
     return go
 
@@ -217,8 +219,8 @@ def test_bits_are_shared_out_by_gradients_within_the_budget(
         "weight_bits": 4,
         "average_bits": 3,
     }
-    _, metrics = quantize(Quantize.model_validate(given), detector, env)
-    rows = metrics["weights"]
+    _, result = quantize(Quantize.model_validate(given), detector, env)
+    rows = result.model_dump(mode="json")["weights"]
     assert {row["bits"] for row in rows} <= {2, 3, 4}
     assert len({row["bits"] for row in rows}) > 1
     mean = sum(row["bits"] * row["count"] for row in rows) / sum(row["count"] for row in rows)
@@ -233,12 +235,14 @@ def test_weights_alone_are_rounded_and_train(
     """Quantized distillation (buckets), points, and 8 bits, with activations in float."""
     env = Env(task, "quantize", Events(), detector, tmp_path, tmp_path)
     given = {"images": 4, "sensitivity_images": 1, "max_drop": 1, "weights_only": True, "weight_bits": 3}
-    quantized, before = quantize(Quantize.model_validate(given | settings), detector, env)
+    quantized, result = quantize(Quantize.model_validate(given | settings), detector, env)
+    before = result.model_dump(mode="json")
     stored = quantization_of(quantized)
     assert stored is not None and stored.weights_only and not stored.ranges
     assert before["fusion"]["wanted"] == before["fusion"]["integer"] == 0
     assert len(before["weights"]) == len(stored.float_layers) == 24
-    trained, after = qad(QuantizationAware.model_validate(SETTINGS | {"epochs": 1}), quantized, env)
+    trained, learned = qad(QuantizationAware.model_validate(SETTINGS | {"epochs": 1}), quantized, env)
+    after = learned.model_dump(mode="json")
     assert after["parity"]["as_written_db"] > 60  # no activation is rounded: nothing falls to the other side
     assert after["final"]["map50"] == pytest.approx(after["in_torch"]["map50"], abs=1e-4)
     if given | settings != given | {"weight_bits": 8}:

@@ -34,7 +34,8 @@ def run(
     def go(network: Network = detector, task: Any = None, **settings: Any) -> Any:
         made = given(task or nearness(network), "quantize", network)
         config = Quantize.model_validate({"images": 4, "batch": 2, "sensitivity_images": 2, **settings})
-        return *quantize(config, network, made.env), made.events
+        quantized, result = quantize(config, network, made.env)
+        return quantized, result.model_dump(mode="json"), made.events
 
     return go
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from edgec.core.errors import StageError
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
 from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.filters import FilterNorms
 from edgec.recipe import Sparsify
@@ -71,8 +72,8 @@ class Means:
     def losses(self, outputs: Tensor, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
         return {"square": (outputs - batch.images.mean((1, 2, 3), keepdim=True)).square().mean()}
 
-    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> dict[str, float]:
-        return {"map50": 0.5}
+    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
+        return Accuracy(values={"map50": 0.5})
 
 
 Run = Callable[..., tuple[Network, dict[str, Any]]]
@@ -91,7 +92,9 @@ def run(given: Callable[..., Any], network: Network, tmp_path: Any) -> Run:
             path.unlink()
         plain: dict[str, Any] = {"epochs": 4, "batch": 4, "lr": 0.1, "momentum": 0, "warmup_epochs": 0,
                                  "final_lr": 1, "ema_decay": 0, "rate": 0.2, "schedule": "constant"}  # fmt: skip
-        return sparsify(Sparsify(**{**plain, **settings}), begin, given(Means(), "sparsify", begin).env)
+        env = given(Means(), "sparsify", begin).env
+        sparse, result = sparsify(Sparsify(**{**plain, **settings}), begin, env)
+        return sparse, result.model_dump(mode="json")
 
     return start
 
@@ -170,9 +173,9 @@ def run_images(given: Callable[..., Any]) -> Run:
     def start(**settings: Any) -> tuple[Network, dict[str, Any]]:
         plain: dict[str, Any] = {"epochs": 4, "batch": 4, "lr": 0.1, "momentum": 0, "warmup_epochs": 0, "final_lr": 1,
                                  "ema_decay": 0, "weight_decay": 0, "rate": 0.2, "schedule": "constant"}  # fmt: skip
-        return sparsify(
-            Sparsify(**{**plain, **settings}), network, given(Upscaling(), "sparsify", network).env
-        )
+        env = given(Upscaling(), "sparsify", network).env
+        sparse, result = sparsify(Sparsify(**{**plain, **settings}), network, env)
+        return sparse, result.model_dump(mode="json")
 
     return start
 

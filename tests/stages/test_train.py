@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edgec.core.events import EpochEnded
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
 from edgec.recipe import Train
 from edgec.stages.train import train
 
@@ -77,10 +78,11 @@ class Means:
         error = outputs - batch.wanted
         return {"square": error.square().mean(), "absolute": 0.1 * error.abs().mean()}
 
-    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> dict[str, float]:
+    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
         assert split == "val"
         images = torch.ones(2, 3, 8, 8)
-        return {"map50": float(predictor.run(images.numpy())[0].mean()), "map": 0.25}
+        mean = float(predictor.run(images.numpy())[0].mean())
+        return Accuracy(values={"map50": mean, "map": 0.25})
 
 
 @pytest.fixture
@@ -99,7 +101,8 @@ CONFIG = Train(epochs=3, batch=4, lr=0.05)
 
 def test_a_trained_network_and_its_metrics(given: Callable[..., Any], network: Network) -> None:
     world, before = given(Means(), "train", network), network.digest
-    trained, metrics = train(CONFIG, network, world.env)
+    trained, result = train(CONFIG, network, world.env)
+    metrics = result.model_dump(mode="json")
     assert network.digest == before and trained.digest != before
     assert (trained.arch, trained.args, trained.surgeries) == (network.arch, network.args, network.surgeries)
     assert [row["epoch"] for row in metrics["curves"]] == [0, 1, 2]
@@ -115,7 +118,8 @@ def test_a_trained_network_and_its_metrics(given: Callable[..., Any], network: N
 def test_the_final_figures_are_those_of_the_network_given_back(
     given: Callable[..., Any], network: Network
 ) -> None:
-    trained, metrics = train(CONFIG, network, given(Means(), "train", network).env)
+    trained, result = train(CONFIG, network, given(Means(), "train", network).env)
+    metrics = result.model_dump(mode="json")
     with torch.no_grad():
         mean = float(trained.build()(torch.ones(2, 3, 8, 8)).mean())
     assert metrics["final"] == {"map50": pytest.approx(mean, abs=1e-5), "map": 0.25}
@@ -142,7 +146,8 @@ def test_interrupted_anywhere_it_ends_with_the_same_network(
     for step in (0, 3, 7):
         with pytest.raises(KeyboardInterrupt):
             train(CONFIG, network, given(Means(stop_at=step), "train", network).env)
-        resumed, metrics = train(CONFIG, network, given(Means(), "train", network).env)
+        resumed, result = train(CONFIG, network, given(Means(), "train", network).env)
+        metrics = result.model_dump(mode="json")
         assert resumed.digest == whole.digest, step
         assert [row["epoch"] for row in metrics["curves"]] == [0, 1, 2]
         for path in (tmp_path / "scratch").iterdir():

@@ -69,7 +69,11 @@ def main(case: str, folder: Path) -> None:
     told: dict[str, Any] = {"averaged": averaged}
     try:
         result = fit(net, call, config, env, helpers=helper)
-        told |= {"curves": result.curves, "skipped": result.skipped_steps, "rollbacks": result.rollbacks}
+        told |= {
+            "curves": [epoch.model_dump(mode="json") for epoch in result.curves],
+            "skipped": result.skipped_steps,
+            "rollbacks": result.rollbacks,
+        }
     except Exception as error:
         told["error"] = f"{type(error).__name__}: {error}"
     told["notes"] = [e.message for e in heard if isinstance(e, Note)]

@@ -21,7 +21,7 @@ from edgec.core.events import Event
 from edgec.recipe import Train
 from edgec.training import checkpoint
 from edgec.training.checkpoint import State
-from edgec.training.fit import FitResult, fit
+from edgec.training.fit import fit
 
 CONFIG = Train(epochs=3, lr=0.05)
 LAST_STEP = 11
@@ -183,9 +183,9 @@ def test_a_training_that_is_over_is_not_done_again(whole: nn.Module, tmp_path: P
         raise AssertionError("a step was taken")
 
     net = make_net()
-    result: FitResult = fit(net, never, CONFIG, make_env(tmp_path))
+    result = fit(net, never, CONFIG, make_env(tmp_path))
     assert same(whole, net) and not net.training
-    assert len(result.curves) == 3 and result.final["score"] == result.curves[-1]["metrics"]["score"]
+    assert len(result.curves) == 3 and result.final["score"] == result.curves[-1].metrics["score"]
 
 
 def test_only_safetensors_and_json_lie_there_and_only_two_of_each(stopped: Path) -> None:

@@ -113,7 +113,7 @@ def test_the_gradient_is_that_of_the_whole_batch(both: Both, tmp_path: Path) -> 
         moved = float((parameter - begun[name]).detach().abs().max())
         if name != "0.bias":  # a bias before a batch norm has no gradient
             assert moved > 1e-3, name
-    expected = result.curves[0]["losses"]["square"]
+    expected = result.curves[0].losses["square"]
     assert pair.told[0]["curves"][0]["losses"]["square"] == pytest.approx(expected, rel=1e-4)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edgec.core.errors import StageError
 from edgec.core.events import Events, Note
 from edgec.core.network import Network
+from edgec.core.results.accuracy import Accuracy
 from edgec.env import Env
 from edgec.recipe import Sparsify, Train
 from edgec.training.ema import Ema
@@ -59,8 +60,8 @@ class FakeTask:
     def contract(self, net: nn.Module) -> dict[str, Any]:
         return {}
 
-    def evaluate(self, predictor: Any, split: str, limit: int | None = None) -> dict[str, float]:
-        return {"score": 0.5}
+    def evaluate(self, predictor: Any, split: str, limit: int | None = None) -> Accuracy:
+        return Accuracy(values={"score": 0.5})
 
 
 def net() -> nn.Module:
@@ -126,7 +127,7 @@ def test_a_resumed_training_is_the_same_to_the_bit(tmp_path: Path, optimizer: st
     torch.manual_seed(1234)
     reached = fit(resumed, loss, config, env(tmp_path / "parts"))
     assert same(whole, resumed)
-    assert [c["losses"] for c in expected.curves] == [c["losses"] for c in reached.curves]
+    assert [c.losses for c in expected.curves] == [c.losses for c in reached.curves]
 
 
 @pytest.mark.parametrize("left_out", ["optimizer/", "ema/", "rng/torch", "net/1.running_mean"])

@@ -87,7 +87,7 @@ def test_a_loss_alone_can_be_bad(tmp_path: Path) -> None:
 
     result = fit(make_net(), terms, CONFIG, make_env(tmp_path))
     assert result.skipped_steps == 1
-    assert result.curves[0]["losses"]["total"] == result.curves[0]["losses"]["total"], "the curve is not NaN"
+    assert result.curves[0].losses["total"] == result.curves[0].losses["total"], "the curve is not NaN"
 
 
 def test_a_bad_step_is_not_counted_by_batch_norms(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_two_bad_steps_in_a_row_go_on_and_the_third_goes_back(tmp_path: Path) ->
     assert (result.skipped_steps, result.rollbacks) == (2, 0)
     result = fit(make_net(), poisoned({5, 6, 7}, times=3), CONFIG, make_env(tmp_path / "three"))
     assert (result.skipped_steps, result.rollbacks) == (3, 1)
-    assert [row["epoch"] for row in result.curves] == [0, 1, 2]
+    assert [row.epoch for row in result.curves] == [0, 1, 2]
 
 
 def test_good_steps_between_bad_ones_end_the_count(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_bad_steps_do_not_enter_the_curves(tmp_path: Path) -> None:
         return terms
 
     fit(make_net(0.0), look, config, make_env(tmp_path / "good"))
-    assert result.curves[0]["losses"]["total"] == pytest.approx(sum(totals[:3]) / 3)
+    assert result.curves[0].losses["total"] == pytest.approx(sum(totals[:3]) / 3)
 
 
 def test_the_guard_leaves_good_trainings_alone(tmp_path: Path) -> None:

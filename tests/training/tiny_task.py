@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from edgec.core.events import Event, Events, Note
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
 from edgec.env import Env, World
 from edgec.training.schedules import Position
 
@@ -80,11 +81,12 @@ class Task:
     def contract(self, net: nn.Module) -> dict[str, Any]:
         return {}
 
-    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> dict[str, float]:
+    def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
         images = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(5))
         error = torch.from_numpy(predictor.run(images.numpy())[0]) - images.mean((1, 2, 3), keepdim=True)
         self.evaluated.append(float(error.square().mean()))
-        return {"score": -self.evaluated[-1], "score/first": 0.25, "split_is_val": float(split == "val")}
+        values = {"score": -self.evaluated[-1], "split_is_val": float(split == "val")}
+        return Accuracy(values=values, by_set={"score": {"first": 0.25}})
 
 
 class Net(nn.Sequential):

@@ -52,15 +52,15 @@ class StageRecord:
     seconds: float | None = None
     cost: Cost | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """`metrics.json`: the result's own keys beside "kind", "cached", "seconds" and "cost"."""
-        told: dict[str, Any] = {
-            "kind": self.kind,
-            "cached": self.cached,
-            **self.result.model_dump(mode="json"),
-        }
+    def stored(self) -> dict[str, Any]:
+        """The record as the store keeps it: the result's own keys beside "kind", "seconds" and "cost"."""
+        tree: dict[str, Any] = {"kind": self.kind, **self.result.model_dump(mode="json")}
         if self.seconds is not None:
-            told["seconds"] = self.seconds
+            tree["seconds"] = self.seconds
         if self.cost is not None:
-            told["cost"] = self.cost.model_dump(mode="json")
-        return told
+            tree["cost"] = self.cost.model_dump(mode="json")
+        return tree
+
+    def to_json(self) -> dict[str, Any]:
+        """`metrics.json` of the run's folder: what the store keeps, and whether it was taken from there."""
+        return {"kind": self.kind, "cached": self.cached, **self.stored()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -37,6 +37,11 @@ class Trained(StageResult):
     images_per_second: float = 0.0
     skipped_steps: int = 0
     rollbacks: int = 0
+
+    @classmethod
+    def of(cls, trained: Trained, **more: Any) -> Self:
+        """The result of a stage: what the training loop gave, and the stage's own fields."""
+        return cls(**{name: getattr(trained, name) for name in Trained.model_fields} | more)
 
     def flags(self, metric: Metric, profile: ProfileResult | None) -> Sequence[str]:
         if not self.skipped_steps:

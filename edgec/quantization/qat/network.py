@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgec.core.errors import StageError
-from edgec.core.grid import Ranges
+from edgec.core.grid import Range, Ranges
 from edgec.core.taps import tapped
 from edgec.quantization.calibration import values_of
 from edgec.quantization.placement import place_pairs, quantizable
@@ -177,7 +177,7 @@ def tap_name(name: str) -> str:
     return f"tap_{name.replace('.', '_')}"
 
 
-def write_back(qat: QatNetwork, net: nn.Module) -> tuple[dict[str, tuple[float, float]], Formats]:
+def write_back(qat: QatNetwork, net: nn.Module) -> tuple[dict[str, Range], Formats]:
     """Give `net` the trained weights, in place; the ranges by tensor key and the weight formats by layer."""
     state = qat.graph.state_dict()
     net.load_state_dict({name: state.get(name, tensor) for name, tensor in net.state_dict().items()})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgec.core.results.accuracy import Accuracy
 from edgec.tasks.detection.decode import Detections
 
 IOUS = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2))
@@ -32,15 +33,13 @@ class DetectionMetrics:
     images: int
     objects: int
 
-    def to_json(self) -> dict[str, float]:
-        flat: dict[str, float] = {
-            "map50": self.map50,
-            "map": self.map,
-            "map50_11point": self.map50_11point,
-            "images": self.images,
-            "objects": self.objects,
-        }
-        return flat | {f"ap50/{name}": value for name, value in self.ap50.items()}
+    def accuracy(self) -> Accuracy:
+        """As tasks report it: mAP over the classes, AP50 of each class."""
+        return Accuracy(
+            values={"map50": self.map50, "map": self.map, "map50_11point": self.map50_11point},
+            counts={"images": self.images, "objects": self.objects},
+            by_class={"ap50": dict(self.ap50)},
+        )
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from edgec.core.events import Events, Progress
 from edgec.core.files import sha256_of
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
 from edgec.core.table import dotted
 from edgec.recipe import DetectionData, Export, Loss, NetworkSource, Recipe, check_unique_classes
 from edgec.recipe.data import DATA
@@ -257,8 +258,8 @@ class Detection:
         chosen = [fitted(i)[0] for i in range(min(count, len(fitted)))]
         return scaled(np.stack(chosen), self.input)
 
-    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> dict[str, float]:
-        return evaluate_detections(*self.detections(predictor, split, limit), self.classes).to_json()
+    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
+        return evaluate_detections(*self.detections(predictor, split, limit), self.classes).accuracy()
 
     def detections(
         self, predictor: Predictor, split: Split, limit: int | None = None

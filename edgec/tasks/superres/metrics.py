@@ -9,6 +9,7 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from edgec.core.errors import NetworkError
+from edgec.core.results.accuracy import Accuracy
 
 BEST_PSNR = 100.0  # dB, told for equal images, whose ratio is infinite
 SSIM_WINDOW = 11  # pixels, of the Gaussian
@@ -81,13 +82,19 @@ def score(set_name: str, image: str, output: np.ndarray, truth: np.ndarray, shav
     return Score(set_name, image, psnr(a, b), ssim(a, b), psnr(a8, b8), ssim(a8, b8))
 
 
-def summary(scores: Iterable[Score]) -> dict[str, float]:
-    """Means over all images ("psnr", "ssim", "psnr8", "ssim8"), over each set ("psnr/set5"), and each image's."""
+def summary(scores: Iterable[Score]) -> Accuracy:
+    """Means over all images (psnr, ssim, psnr8, ssim8), psnr and ssim over each set, and of each image."""
     listed = list(scores)
-    found = {n: float(np.mean([getattr(s, n) for s in listed])) for n in ("psnr", "ssim", "psnr8", "ssim8")}
-    for name in dict.fromkeys(s.set for s in listed):
-        mine = [s for s in listed if s.set == name]
-        found |= {f"{n}/{name}": float(np.mean([getattr(s, n) for s in mine])) for n in ("psnr", "ssim")}
-        for s in mine:
-            found |= {f"psnr/{name}/{s.image}": s.psnr, f"ssim/{name}/{s.image}": s.ssim}
-    return found
+    values = {n: float(np.mean([getattr(s, n) for s in listed])) for n in ("psnr", "ssim", "psnr8", "ssim8")}
+    sets = {name: [s for s in listed if s.set == name] for name in dict.fromkeys(s.set for s in listed)}
+    return Accuracy(
+        values=values,
+        by_set={
+            n: {name: float(np.mean([getattr(s, n) for s in mine])) for name, mine in sets.items()}
+            for n in ("psnr", "ssim")
+        },
+        by_image={
+            "psnr": {name: {s.image: s.psnr for s in mine} for name, mine in sets.items()},
+            "ssim": {name: {s.image: s.ssim for s in mine} for name, mine in sets.items()},
+        },
+    )

@@ -19,6 +19,7 @@ from edgec.core.events import Events, Progress
 from edgec.core.files import sha256_of
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
 from edgec.core.table import dotted
 from edgec.images.bicubic import bicubic_up
 from edgec.recipe import Export, NetworkSource, Recipe, SuperresData
@@ -196,7 +197,7 @@ class SuperResolution:
             chosen.append(self._prepare(low[top : top + height, left : left + width]))
         return np.stack(chosen)
 
-    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> dict[str, float]:
+    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
         """PSNR and SSIM of whole images, as told in `metrics.summary`."""
         opened = self.opened(split)
         count = len(opened) if limit is None else min(limit, len(opened))

@@ -21,9 +21,12 @@ from edgec.core.weights import load_into
 from edgec.images.bicubic import bicubic_up
 from edgec.onnx.export import to_onnx
 from edgec.recipe import Export, NetworkSource, load
-from edgec.run.code_version import code_version
+from edgec.run.code_version import code_behind
 from edgec.run.initial_network import own_names, read_weights
-from edgec.run.pipeline import key_parts, make_task
+from edgec.run.keys import key_parts
+from edgec.run.state import RunContext, RunState
+from edgec.run.store import Store
+from edgec.run.task import make_task
 from edgec.runtimes.artifact import predictor, write_artifact
 from edgec.tasks.predictor import torch_predictor
 from edgec.tasks.superres.task import SuperResolution
@@ -178,19 +181,19 @@ def test_the_digest_follows_what_is_in_the_files(folder: Path, tmp_path: Path) -
     assert make(moved).digest() != before
 
 
-def test_keys_hold_the_code_of_the_task(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_hold_the_code_of_the_task(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = make(folder)
     seen: list[str] = []
     monkeypatch.setattr(
-        "edgec.run.pipeline.code_version", lambda modules: seen.extend(modules) or code_version(modules)
+        "edgec.run.keys.code_behind", lambda modules: seen.extend(modules) or code_behind(modules)
     )
     tree = {"name": "t", "task": "superres", "data": {"format": "photographs"}, "network": {"arch": "imdn"}}
     recipe = load(tree | {"stages": {"export": {}}})
     network = Network("imdn", {"scale": 2})
-    from edgec.env import World
-    from edgec.run.pipeline import Line
-
-    key_parts(recipe.stages["export"], recipe, task, Line(network, network), "cpu", World())
+    context = RunContext(recipe, task, Store(tmp_path), Events())
+    key_parts(recipe.stages["export"], context, RunState(network, network))
     assert "edgec.tasks.superres.task" in seen and "edgec.models.imdn" in seen
     assert not [name for name in seen if "detection" in name]
 

@@ -16,6 +16,7 @@ from edgec.core.contract.base import ImageInput
 from edgec.core.events import Events
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
 from edgec.core.session import Array
 from edgec.recipe import Export, NetworkSource, Recipe
 from edgec.tasks.protocol import Picture, Split
@@ -104,12 +105,12 @@ class Brightness:
     def images(self, split: Split, count: int) -> Array:
         return np.random.default_rng(0).random((count, 3, SIDE, SIDE), dtype=np.float32)
 
-    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> dict[str, float]:
+    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
         errors = [
             abs(float(predictor.run(image[None])[0].squeeze()) - float(image.mean()))
             for image in self.images(split, self.data.images)
         ]
-        return {"score": 1 - float(np.mean(errors)), "images": float(self.data.images)}
+        return Accuracy(values={"score": 1 - float(np.mean(errors))}, counts={"images": self.data.images})
 
     def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]:
         return []

@@ -1,0 +1,55 @@
+"""Everything that a stage's result depends on, for its key in the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgec.core.network import Network
+from edgec.recipe import Profile, Quantize, Stage, Taught
+from edgec.recipe.stages import STAGES
+from edgec.run.code_modules import modules_of, modules_of_network
+from edgec.run.code_version import code_behind
+from edgec.run.state import RunContext, RunState
+
+
+def key_parts(config: Stage, context: RunContext, state: RunState) -> dict[str, Any]:
+    """The parts of the key of a stage that is applied to the network of `state`."""
+    teacher = state.dense
+    if isinstance(config, Taught) and isinstance(config.teacher, Path):
+        teacher = Network.load(config.teacher, context.allow_code)
+    code = code_behind([*modules_of(config), *modules_of_network(context.task, state.network, teacher)])
+    calibrates_elsewhere = isinstance(config, Quantize) and config.backend == "neural-compressor"
+    more = ("neural-compressor", "neural-compressor-pt") if calibrates_elsewhere else ()
+    parts: dict[str, Any] = {
+        "config": config.model_dump(mode="json", exclude={"workers"}),
+        "code": code.digest,
+        "libraries": code.versions(*more),
+        "network": state.network.digest,
+        "data": context.task.digest(),
+        "seed": context.recipe.seed,
+        "device": context.device,
+        "ranks": context.world.size,
+    }
+    if isinstance(config, Taught):
+        parts["teacher"] = teacher.digest
+    if STAGES.row(config.kind).dense:
+        parts["dense"] = state.dense.digest
+    if isinstance(config, Profile):
+        parts["artifacts"] = state.files_key
+        parts["run"] = context.number
+    return parts
+
+
+def input_parts(context: RunContext, network: Network) -> dict[str, Any]:
+    """The parts of the key of what went in: its accuracy and cost."""
+    code = code_behind(
+        ["edgec.pruning.cost", "edgec.tasks.predictor", *modules_of_network(context.task, network)]
+    )
+    return {
+        "input": network.digest,
+        "data": context.task.digest(),
+        "code": code.digest,
+        "libraries": code.versions(),
+        "device": context.device,
+    }
