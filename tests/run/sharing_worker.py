@@ -1,4 +1,7 @@
-"""One of the runs of a test: `python sharing_worker.py STORE OUT [GO]`. Makes one result, once the file GO is there, or takes another run's."""
+"""One of the runs of a test: `python sharing_worker.py STORE OUT [GO]`.
+
+It makes one result, once the file GO is there, or takes the one of another run.
+"""
 
 from __future__ import annotations
 
