@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -175,8 +176,14 @@ def code_of(path: Path) -> str:
 
 def strict_errors(root: Path) -> int:
     """Errors of pyright on edgec/ in strict mode."""
-    settings = {"include": [str(root / "edgec")], "pythonVersion": "3.11", "typeCheckingMode": "strict"}
     with tempfile.TemporaryDirectory() as folder:
+        from_there = os.path.relpath(root, folder)  # pyright takes no absolute path
+        settings = {
+            "include": [f"{from_there}/edgec"],
+            "extraPaths": [from_there],
+            "pythonVersion": "3.11",
+            "typeCheckingMode": "strict",
+        }
         config = Path(folder) / "pyrightconfig.json"
         config.write_text(json.dumps(settings))
         command = ["pyright", "--outputjson", "-p", str(config), "--pythonpath", sys.executable]

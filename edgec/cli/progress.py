@@ -12,10 +12,8 @@ from edgec.core import events
 from edgec.core.events import Event, Listener
 
 
-def terms(losses: object) -> str:
-    return (
-        " ".join(f"{name} {value:.3g}" for name, value in losses.items()) if isinstance(losses, dict) else ""
-    )
+def terms(losses: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.3g}" for name, value in losses.items())
 
 
 def headline(metrics: Mapping[str, object]) -> str:
@@ -38,7 +36,7 @@ def line_of(event: Event) -> str | None:
             )
         case events.EpochEnded(stage=stage, epoch=epoch, losses=losses, metrics=metrics, seconds=seconds):
             figures = headline(metrics)
-            return f"{stage}: epoch {epoch + 1} {terms(dict(losses))} ({seconds:.0f} s)" + (
+            return f"{stage}: epoch {epoch + 1} {terms(losses)} ({seconds:.0f} s)" + (
                 f", {figures}" if figures else ""
             )
         case events.Note(level=level, message=message):
@@ -72,7 +70,7 @@ def live(console: Console) -> Iterator[Listener]:
             match event:
                 case events.Step():
                     minutes = "" if event.seconds_left is None else f"{event.seconds_left / 60:.1f} min left"
-                    what = f"{event.stage} epoch {event.epoch + 1}/{event.epochs} {terms(dict(event.losses))}"
+                    what = f"{event.stage} epoch {event.epoch + 1}/{event.epochs} {terms(event.losses)}"
                     bar.update(task, description=what, completed=event.step, total=event.steps, left=minutes)
                 case events.Progress():
                     bar.update(task, description=event.what, completed=event.done, total=event.total, left="")

@@ -11,7 +11,7 @@ of it, and never twice. A package that fails at import fails alone: what asks fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -70,7 +70,7 @@ def extension(group: str, name: str) -> object | None:
 
 
 @contextmanager
-def added(group: str, name: str, row: object) -> Iterator[None]:
+def added(group: str, name: str, row: object) -> Generator[None]:
     """A row in this process alone, inside the block, as if a package had declared it: for tests and notebooks."""
     before = _added.get((group, name))
     _added[group, name] = row

@@ -5,7 +5,7 @@ A closed union. Each records its changes by module name, and `apply` makes them 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -91,7 +91,7 @@ def surgery_of_json(kind: str, changes: Mapping[str, Any]) -> Surgery:
 
 
 @contextmanager
-def _at(name: str) -> Iterator[None]:
+def _at(name: str) -> Generator[None]:
     """Name the module in errors."""
     try:
         yield

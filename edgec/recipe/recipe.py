@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     Field,
@@ -126,7 +126,7 @@ class Recipe(Frozen):
         if not isinstance(stages, Mapping):
             return stages
         filled: dict[Any, Any] = {}
-        for name, body in stages.items():
+        for name, body in cast("Mapping[Any, Any]", stages).items():
             body = {} if body is None else body
             if isinstance(body, Mapping) and "kind" not in body and name in STAGES.names():
                 body = {"kind": name, **body}

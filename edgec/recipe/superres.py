@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, PositiveInt, field_validator
 
@@ -77,7 +77,10 @@ class FolderData(ImagesBase):
             return {"images": {"hr": sets}}
         if not isinstance(sets, Mapping):
             return sets
-        return {k: {"hr": v} if isinstance(v, str | Path) else v for k, v in sets.items()}
+        return {
+            k: {"hr": v} if isinstance(v, str | Path) else v
+            for k, v in cast("Mapping[Any, Any]", sets).items()
+        }
 
 
 SuperresData = PhotographsData | FolderData

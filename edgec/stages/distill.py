@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ def comparisons_of(config: Taught, student: nn.Module, teacher: nn.Module, env: 
 def lesson(
     config: Taught, student: nn.Module, teachers: Sequence[nn.Module], comparisons: Sequence[Comparison],
     connectors: nn.ModuleDict, env: Env,
-) -> Iterator[LossFn]:  # fmt: skip
+) -> Generator[LossFn]:  # fmt: skip
     """The loss of a student: the task's, and the terms against what the teachers make of the same batch."""
     pairs = [pair for comparison in comparisons for pair in comparison.pairs]
     modules = {c.index: _modules_of(c, connectors) for c in comparisons}
