@@ -133,7 +133,7 @@ class TinyTask:
     def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
         """The score is the negative mean squared error; 0 is perfect."""
         images = self.images(split, limit or IMAGES)
-        error = torch.from_numpy(predictor.run(images)[0]) - _mean(torch.from_numpy(images))
+        error = torch.tensor(predictor.run(images)[0]) - _mean(torch.tensor(images))
         return Accuracy(values={"score": -float(error.square().mean())}, counts={"images": len(images)})
 
     def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -46,7 +46,7 @@ def line_of(event: Event) -> str | None:
 
 
 @contextmanager
-def live(console: Console) -> Iterator[Listener]:
+def live(console: Console) -> Generator[Listener]:
     """A listener that shows progress on `console` while the block runs."""
     if not console.is_terminal:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import os
 import platform
@@ -110,9 +111,7 @@ def _version(name: str) -> str | None:
 def _providers() -> Iterator[Row]:
     if importlib.util.find_spec("onnxruntime") is None:
         return
-    import onnxruntime
-
-    available: list[str] = onnxruntime.get_available_providers()  # pyright: ignore[reportUnknownMemberType]
+    available: list[str] = importlib.import_module("onnxruntime").get_available_providers()
     providers = [name.removesuffix("ExecutionProvider") for name in available]
     yield Row(
         "onnxruntime providers", ", ".join(providers), "" if "CPU" in providers else "pip install onnxruntime"
