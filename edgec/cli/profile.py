@@ -10,6 +10,7 @@ import typer
 from edgec.cli import exit_codes
 from edgec.cli.console import drawn, err, say, show, show_json, warn
 from edgec.cli.options import JsonOption, ThreadCountsOption, counts, parts, shapes
+from edgec.core.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from edgec.core.results.profile import ProfileResult
@@ -22,7 +23,7 @@ def profile(
     runtimes: Annotated[
         str,
         typer.Option(
-            help="Of onnxruntime, openvino, ncnn, mnn, litert, executorch; all: those that are installed."
+            help=f"Of onnxruntime, {', '.join(r.name for r in RUNTIMES.own if r.converted)}; all: those that are installed."
         ),
     ] = "onnxruntime",
     devices: Annotated[
@@ -65,7 +66,6 @@ def profile(
 
 def _all_runtimes() -> list[str]:
     """Those that are installed; says how to get the others."""
-    from edgec.core.runtimes import RUNTIMES
     from edgec.runtimes.convert import installed
 
     present, absent = installed()
