@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,15 +15,12 @@ Look = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
 
 
 @contextmanager
-def observing(net: nn.Module, which: Kinds | Iterable[str], look: Look) -> Iterator[None]:
+def observing(net: nn.Module, which: Kinds | Iterable[str], look: Look) -> Generator[None, None, None]:
     """Call `look` after every run of the modules of the given types, or of the given names, while the block runs."""
-    if isinstance(which, type) or (
-        isinstance(which, tuple) and all(isinstance(kind, type) for kind in which)
-    ):
-        names = [name for name, module in net.named_modules() if isinstance(module, which)]
-    else:
-        names = [str(name) for name in which]
-    modules = [(name, net.get_submodule(name)) for name in names]
+    chosen = (which,) if isinstance(which, type) else tuple(which)
+    kinds = tuple(kind for kind in chosen if isinstance(kind, type))
+    modules = [(name, module) for name, module in net.named_modules() if isinstance(module, kinds)]
+    modules += [(name, net.get_submodule(name)) for name in chosen if isinstance(name, str)]
     handles = [module.register_forward_hook(_hook(name, look)) for name, module in modules]
     try:
         yield
@@ -37,7 +34,7 @@ def _hook(name: str, look: Look) -> Callable[[nn.Module, tuple[Any, ...], Any], 
 
 
 @contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
+def evaluating(net: nn.Module) -> Generator[None, None, None]:
     """Run a network in eval mode without gradients while the block runs; each module gets its own mode back."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
