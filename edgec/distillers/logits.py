@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, Observed, mean_over_teachers
+from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, Observed, mean_over_teachers
 from edgec.distillers.term import Term
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def logits(
     return total / seen.clamp(min=float(student_classes[0].shape[0]))
 
 
-def terms(term: Logits, lesson: Lesson) -> dict[str, Tensor]:
+def terms(term: Logits, lesson: Lesson) -> Losses:
     """Over all heads."""
     mine = lesson.student.knowledge
 
