@@ -6,7 +6,7 @@ from edgec.core.architectures import SHIPPED
 from edgec.core.network import Network
 from edgec.distillers.catalog import DISTILLERS
 from edgec.distillers.custom import CustomTerm
-from edgec.recipe import Custom, Distiller, Stage, Taught
+from edgec.recipe import Custom, DistillationTraining, Distiller, Stage
 from edgec.recipe.stages import STAGES
 from edgec.tasks.protocol import Task
 
@@ -15,7 +15,7 @@ def modules_of(config: Stage) -> list[str]:
     """The modules of a stage itself: its own, and those of the distillers that its terms name."""
     if isinstance(config, Custom):
         return [_module(config.function)]
-    terms = config.terms if isinstance(config, Taught) else ()
+    terms = config.terms if isinstance(config, DistillationTraining) else ()
     return [
         _module(STAGES.row(config.kind).function),
         *(module for term in terms for module in _of_term(term)),

@@ -16,11 +16,11 @@ from edgec.core.architectures import converter, load_darknet_weights
 from edgec.core.errors import NetworkError, Problem, RecipeError
 from edgec.core.network import Network
 from edgec.core.weights import load_into
-from edgec.recipe import Recipe, Taught
+from edgec.recipe import DistillationTraining, Recipe
 from edgec.tasks.protocol import Task
 
 
-def check(recipe: Recipe) -> None:
+def check_files(recipe: Recipe) -> None:
     """Raise RecipeError for every file that the network's source names and that does not exist."""
     problems = [
         Problem(f"network.{key}", f"{path} does not exist", "check the path")
@@ -28,7 +28,11 @@ def check(recipe: Recipe) -> None:
         if path is not None and not path.exists()
     ]
     for name, stage in recipe.stages.items():
-        if isinstance(stage, Taught) and isinstance(stage.teacher, Path) and not stage.teacher.exists():
+        if (
+            isinstance(stage, DistillationTraining)
+            and isinstance(stage.teacher, Path)
+            and not stage.teacher.exists()
+        ):
             problems.append(
                 Problem(f"stages.{name}.teacher", f"{stage.teacher} does not exist", "check the path")
             )

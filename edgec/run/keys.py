@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec.core.network import Network
-from edgec.recipe import Profile, Quantize, Stage, Taught
+from edgec.recipe import DistillationTraining, Profile, Quantize, Stage
 from edgec.recipe.stages import STAGES
 from edgec.run.code_modules import modules_of, modules_of_network
 from edgec.run.code_version import code_behind
@@ -16,7 +16,7 @@ from edgec.run.state import RunContext, RunState
 def key_parts(config: Stage, context: RunContext, state: RunState) -> dict[str, Any]:
     """The parts of the key of a stage that is applied to the network of `state`."""
     teacher = state.dense
-    if isinstance(config, Taught) and isinstance(config.teacher, Path):
+    if isinstance(config, DistillationTraining) and isinstance(config.teacher, Path):
         teacher = Network.load(config.teacher, context.allow_code)
     code = code_behind([*modules_of(config), *modules_of_network(context.task, state.network, teacher)])
     calibrates_elsewhere = isinstance(config, Quantize) and config.backend == "neural-compressor"
@@ -29,9 +29,9 @@ def key_parts(config: Stage, context: RunContext, state: RunState) -> dict[str, 
         "data": context.task.digest(),
         "seed": context.recipe.seed,
         "device": context.device,
-        "ranks": context.world.size,
+        "ranks": context.process_group.size,
     }
-    if isinstance(config, Taught):
+    if isinstance(config, DistillationTraining):
         parts["teacher"] = teacher.digest
     if STAGES.row(config.kind).dense:
         parts["dense"] = state.dense.digest
