@@ -25,7 +25,7 @@ MEASURED = 8  # images on which each layer is tried at each rank
 
 
 def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, DecomposeResult]:
-    """Cut convolutions to the ranks that, by what each was measured to do to the outputs, lose least at the cost asked for.
+    """Decompose convolutions with the ranks that were measured to change the outputs least at the cost asked for.
 
     The result has the cost before and after, the rank, kept energy and loss of each layer, and the accuracy.
     Raises StageError where nothing can be decomposed, or the cost cannot be reached.
@@ -33,10 +33,10 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
     net, place = network.build(), f"stages.{env.stage}"
     convs = _cuttable(config, net, place)
     images = env.task.images("train", config.images)
-    looking = env.events.progress("looking at what layers take", env.stage)
-    found = spectra(net, convs, images, env.seed, looking)
-    measuring = env.events.progress("measuring ranks", env.stage)
-    lost = distortions(net, convs, found, images[:MEASURED], config.round_to, measuring)
+    measuring_inputs = env.events.progress("measuring the inputs of layers", env.stage)
+    found = spectra(net, convs, images, env.seed, measuring_inputs)
+    measuring_ranks = env.events.progress("measuring ranks", env.stage)
+    lost = distortions(net, convs, found, images[:MEASURED], config.round_to, measuring_ranks)
     example = env.task.example()
     choices = _choices(network, net, lost, example, config.round_to)
     check_reach(config, choices, place)
@@ -73,7 +73,7 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
 
 @dataclass(frozen=True)
 class Choices:
-    """What decomposing can leave of a network: MACs of each layer uncut, and cut to each rank."""
+    """What decomposing can leave of a network: MACs of each layer as it is, and decomposed at each rank."""
 
     before: Cost  # of the whole network
     whole: Mapping[str, int]
@@ -81,7 +81,7 @@ class Choices:
 
     @property
     def least(self) -> int:
-        """MACs of the network with every layer cut to its least rank."""
+        """MACs of the network with every layer decomposed at its lowest rank."""
         return self.before.macs - sum(
             self.whole[name] - min(each.values()) for name, each in self.costs.items()
         )
@@ -113,7 +113,7 @@ def check_reach(config: Decompose, choices: Choices, place: str) -> None:
 
 
 def _cuttable(config: Decompose, net: nn.Module, place: str) -> dict[str, nn.Conv2d]:
-    """The convolutions that can be decomposed. Raises StageError where there are none, or a pattern names none."""
+    """The convolutions that can be decomposed. Raises StageError where there are none, or a pattern matches none."""
     check_patterns({f"{place}.ignore": config.ignore}, dict(net.named_modules()))
     convs = decomposable(net, config.ignore)
     if not convs:
