@@ -26,7 +26,7 @@ def boxes(
 ) -> Tensor:
     """A scalar: smooth L1 of the regression outputs [n, a, h, w, 4], weighted by the teacher's confidence.
 
-    `objectness` [n, a, h, w] and `classes` [n, a, h, w, c] are the teacher's logits, one tensor a head.
+    `objectness` [n, a, h, w] and `classes` [n, a, h, w, c] are the teacher's logits, one tensor per head.
     """
     import torch
     import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Knowledge distillation of logits (Hinton, Vinyals, Dean, arXiv 1503.02531), for heads with a sigmoid a class."""
+"""Knowledge distillation of logits (Hinton, Vinyals, Dean, arXiv 1503.02531), for heads with one sigmoid per class."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def logits(
 ) -> Tensor:
     """A scalar: class KL where the teacher sees an object, plus objectness KL everywhere.
 
-    Lists have one tensor a head: classes [n, a, h, w, c], objectness [n, a, h, w]. Both sums are divided by the
-    teacher's total objectness, the soft count of its objects (at least one an image), so that empty cells don't drown them.
+    Lists have one tensor per head: classes [n, a, h, w, c], objectness [n, a, h, w]. Both sums are divided by the
+    teacher's total objectness, the soft count of its objects (at least one per image), so that empty cells don't drown them.
     """
     import torch
 

@@ -26,7 +26,7 @@ MEASURED = 8  # images on which each layer is tried at each rank
 
 
 def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, DecomposeResult]:
-    """Cut convolutions to the ranks that, by what each was measured to do to the outputs, lose least at the cost asked for.
+    """Decompose convolutions with the ranks that were measured to change the outputs least at the cost asked for.
 
     The result has the cost before and after, the rank, kept energy and loss of each layer, and the accuracy.
     Raises StageError where nothing can be decomposed, or the cost cannot be reached.
@@ -38,7 +38,7 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
         return lambda done, total: env.events.emit(Progress(f"{env.stage}: {what}", done, total))
 
     images = env.task.images("train", config.images)
-    found = spectra(net, convs, images, env.seed, tell("looking at what layers take"))
+    found = spectra(net, convs, images, env.seed, tell("measuring the inputs of layers"))
     lost = distortions(net, convs, found, images[:MEASURED], config.round_to, tell("measuring ranks"))
     example = env.task.example()
     choices = _choices(network, net, lost, example, config.round_to)
@@ -76,7 +76,7 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
 
 @dataclass(frozen=True)
 class Choices:
-    """What decomposing can leave of a network: MACs of each layer uncut, and cut to each rank."""
+    """What decomposing can leave of a network: MACs of each layer as it is, and decomposed at each rank."""
 
     before: Cost  # of the whole network
     whole: Mapping[str, int]
@@ -84,7 +84,7 @@ class Choices:
 
     @property
     def least(self) -> int:
-        """MACs of the network with every layer cut to its least rank."""
+        """MACs of the network with every layer decomposed at its lowest rank."""
         return self.before.macs - sum(
             self.whole[name] - min(each.values()) for name, each in self.costs.items()
         )
@@ -107,7 +107,7 @@ def choices_of(config: Decompose, network: Network, task: Task, place: str) -> C
 
 
 def plan(config: Decompose, place: str, network: Network, task: Task, shaped: bool) -> Iterator[str]:
-    """For --dry-run: the layers that can be cut, and the least MACs; ranks are chosen by what the data shows.
+    """For --dry-run: the layers that can be decomposed, and the fewest MACs; ranks are chosen by what the data shows.
 
     Raises StageError for a target that cannot be reached, where the network has its structure already (`shaped`).
     """
@@ -116,10 +116,10 @@ def plan(config: Decompose, place: str, network: Network, task: Task, shaped: bo
         check_reach(config, choices, place)
     asked, before = config.keep_macs * choices.before.macs, choices.before.macs
     of = "" if shaped else ", as the network is now"
-    yield f"{len(choices.costs)} convolutions can be cut: {', '.join(choices.costs)}"
+    yield f"{len(choices.costs)} convolutions can be decomposed: {', '.join(choices.costs)}"
     yield (
-        f"at most {asked / 1e6:,.1f} of {before / 1e6:,.1f} M MACs are asked; keep_macs can be "
-        f"{choices.least_share:.3f} at the least{of}"
+        f"at most {asked / 1e6:,.1f} of {before / 1e6:,.1f} M MACs are allowed; the least keep_macs is "
+        f"{choices.least_share:.3f}{of}"
     )
 
 
@@ -133,7 +133,7 @@ def check_reach(config: Decompose, choices: Choices, place: str) -> None:
 
 
 def _cuttable(config: Decompose, net: nn.Module, place: str) -> dict[str, nn.Conv2d]:
-    """The convolutions that can be decomposed. Raises StageError where there are none, or a pattern names none."""
+    """The convolutions that can be decomposed. Raises StageError where there are none, or a pattern matches none."""
     check_patterns({f"{place}.ignore": config.ignore}, dict(net.named_modules()))
     convs = decomposable(net, config.ignore)
     if not convs:

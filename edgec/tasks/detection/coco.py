@@ -27,7 +27,7 @@ def _load(path: Path) -> dict[str, Any]:
             [Problem(str(path), f"cannot be read ({error.strerror})", "check the path")]
         ) from None
     except (ValueError, RecursionError) as error:
-        raise DataError([Problem(str(path), f"is no JSON ({error})", "write it again")]) from None
+        raise DataError([Problem(str(path), f"is not valid JSON ({error})", "write it again")]) from None
     missing = [
         k
         for k in ("images", "annotations", "categories")
@@ -41,7 +41,7 @@ def _load(path: Path) -> dict[str, Any]:
 def _id(value: Any) -> int | str:
     """An id; other JSON values cannot be one."""
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(f"{value!r} is no id")
+        raise TypeError(f"{value!r} is not an id")
     return value
 
 
