@@ -14,7 +14,7 @@ import onnx
 
 from edgec.bench.candidate import Candidate, fp32_beside
 from edgec.core.errors import EdgecError, Missing, StageError
-from edgec.core.events import Events, Progress
+from edgec.core.events import Events
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.profile import Conversion
@@ -75,7 +75,7 @@ def conversions(
     references: dict[Path, Reference] = {}
     results: list[Converted] = []
     for index, (candidate, runtime) in enumerate(pairs):
-        events.emit(Progress(f"{candidate.artifact} for {runtime}", index, len(pairs)))
+        events.progress(f"{candidate.artifact} for {runtime}")(index, len(pairs))
         golden = golden_of(candidate.path, out / "golden", candidate.shapes)
         folder = out / runtime / candidate.path.stem
         result = _convert(candidate, runtime, folder, golden, images, env, references)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
-from edgec.core.events import Progress
 from edgec.core.network import Network
 from edgec.core.patterns import check_patterns
 from edgec.core.results.pruning import DecomposeResult, LayerDecomposed
@@ -33,13 +32,11 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
     """
     net, place = network.build(), f"stages.{env.stage}"
     convs = _cuttable(config, net, place)
-
-    def tell(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: env.events.emit(Progress(f"{env.stage}: {what}", done, total))
-
     images = env.task.images("train", config.images)
-    found = spectra(net, convs, images, env.seed, tell("measuring the inputs of layers"))
-    lost = distortions(net, convs, found, images[:MEASURED], config.round_to, tell("measuring ranks"))
+    measuring_inputs = env.events.progress("measuring the inputs of layers", env.stage)
+    found = spectra(net, convs, images, env.seed, measuring_inputs)
+    measuring_ranks = env.events.progress("measuring ranks", env.stage)
+    lost = distortions(net, convs, found, images[:MEASURED], config.round_to, measuring_ranks)
     example = env.task.example()
     choices = _choices(network, net, lost, example, config.round_to)
     check_reach(config, choices, place)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
-from edgec.core.events import Progress
 from edgec.core.network import Network
 from edgec.core.norms import norms_behind
 from edgec.core.outputs import tensors_of
@@ -70,12 +69,9 @@ def prune(config: Prune, network: Network, env: Env) -> tuple[Network, PruneResu
     _same_outputs(net, module, env.task, place)
     fitted: list[str] = []
     if config.reconstruct_images:
-
-        def tell(done: int, total: int) -> None:
-            env.events.emit(Progress(f"{env.stage}: fitting layers", done, total))
-
         few = images[: config.reconstruct_images]
-        fitted = reconstruct(network.build(), module, outs, ins, few, env.seed, tell)
+        advance = env.events.progress("fitting layers", env.stage)
+        fitted = reconstruct(network.build(), module, outs, ins, few, env.seed, advance)
     if config.recalibrate_batches:
         recalibrate(module, images[: config.recalibrate_batches * BATCH], BATCH)
     if fitted or config.recalibrate_batches:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgec.core.architectures import shipped_archs, strides_of
 from edgec.core.contract.detection import DetectionContract, DetectionInput, Fit
 from edgec.core.errors import DataError, Problem
-from edgec.core.events import Events, Progress
+from edgec.core.events import Events
 from edgec.core.files import sha256_of
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
@@ -270,11 +270,12 @@ class Detection:
         found: list[Detections] = []
         truths: list[Truth] = []
         size = predictor.batch or 16
+        advance = self.events.progress(f"evaluating on {split}")
         for start in range(0, len(samples), size):
             group = samples[start : start + size]
             found += self._predict(predictor, split, start, group)
             truths += [Truth(s.boxes, s.labels, s.difficult) for s in group]
-            self.events.emit(Progress(f"evaluating on {split}", len(truths), len(samples)))
+            advance(len(truths), len(samples))
         return found, truths
 
     def _predict(

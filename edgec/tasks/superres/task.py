@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgec.core.contract.superres import SuperresContract, SuperresInput
 from edgec.core.errors import DataError, NetworkError, Problem
-from edgec.core.events import Events, Progress
+from edgec.core.events import Events
 from edgec.core.files import sha256_of
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
@@ -201,12 +201,13 @@ class SuperResolution:
         """PSNR and SSIM of whole images, as in `metrics.summary`."""
         opened = self.opened(split)
         count = len(opened) if limit is None else min(limit, len(opened))
+        advance = self.events.progress(f"evaluating on {split}")
         scores: list[Score] = []
         for index in range(count):
             pair = opened.pairs[index]
             low, high = opened[index]
             scores.append(score(pair.set, pair.name, upscaled(predictor, low), high, self.data.scale))
-            self.events.emit(Progress(f"evaluating on {split}", index + 1, count))
+            advance(index + 1, count)
         return summary(scores)
 
     def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]:
