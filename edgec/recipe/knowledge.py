@@ -38,7 +38,7 @@ Distiller = Annotated[
 ]
 
 
-class Taught(Training):
+class DistillationTraining(Training):
     """Training from a teacher, declared as in torchdistill: terms on named taps, beside the task's loss."""
 
     teacher: Literal["dense"] | Path = Field(
@@ -59,13 +59,13 @@ class Taught(Training):
         return (*own, *(module for term in self.terms for module in term.modules()))
 
 
-class Distill(Taught):
+class Distill(DistillationTraining):
     """Knowledge distillation of the network as it is, in float."""
 
     kind: Literal["distill"] = "distill"
 
 
-class QuantizationAware(Taught):
+class QuantizationAware(DistillationTraining):
     """Quantization-aware training (QAT) with distillation, of what the quantize stage before it has set up."""
 
     kind: Literal["qad"] = "qad"

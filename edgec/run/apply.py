@@ -48,8 +48,8 @@ def apply_and_store(work: Work, context: RunContext, state: RunState) -> Result:
 
     folder = context.store.work(work.key)
     env = Env(
-        context.task, work.name, context.events, state.dense, folder / "scratch", folder / f"out-{context.world.rank}",
-        state.files, context.device, context.recipe.seed, context.world, context.allow_code,
+        context.task, work.name, context.events, state.dense, folder / "scratch", folder / f"out-{context.process_group.rank}",
+        state.files, context.device, context.recipe.seed, context.process_group, context.allow_code,
     )  # fmt: skip
     if context.leads or STAGES.row(work.config.kind).trains:
         shutil.rmtree(env.out, ignore_errors=True)
@@ -64,7 +64,7 @@ def apply_and_store(work: Work, context: RunContext, state: RunState) -> Result:
         record = StageRecord(work.name, work.config.kind, result, False, seconds, cost)
         if context.leads:
             context.store.put(work.key, work.parts, Result(network, record.stored(), env.out), work.anew)
-    barrier(context.world)
+    barrier(context.process_group)
     return shared(context.store, work.key, context.allow_code)
 
 
@@ -75,7 +75,9 @@ def measure_input(context: RunContext, state: RunState) -> StageRecord:
 
     parts = input_parts(context, state.network)
     key = key_of(parts)
-    with stored(context.store, key, "input", context.events, context.allow_code, context.world) as found:
+    with stored(
+        context.store, key, "input", context.events, context.allow_code, context.process_group
+    ) as found:
         if found is None and context.leads:
             module = state.network.build()
             cost = cost_of(module, context.task.example())
@@ -86,6 +88,6 @@ def measure_input(context: RunContext, state: RunState) -> StageRecord:
             record = StageRecord("input", "input", result, cost=cost)
             made = Result(state.network, record.stored(), context.store.work(key))
             found = context.store.put(key, parts, made)
-        barrier(context.world)
+        barrier(context.process_group)
     found = found or shared(context.store, key, context.allow_code)
     return replace(record_of_json("input", found.metrics), cached=True)

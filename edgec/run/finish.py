@@ -10,8 +10,7 @@ from edgec.core.files import write_atomic
 from edgec.core.results.export import ExportResult
 from edgec.core.results.profile import ProfileResult
 from edgec.core.version import __version__
-from edgec.run.gates import check as check_gates
-from edgec.run.gates import shipped_artifact
+from edgec.run.gates import check_gates, shipped_artifact
 from edgec.run.machine import environment
 from edgec.run.rundir import RunDir
 from edgec.run.state import Run, RunContext, RunState

@@ -38,7 +38,7 @@ def shipped_artifact(gates: Gates, exported: ExportResult | None) -> ArtifactId 
     return None if exported is None else exported.smallest
 
 
-def check(
+def check_gates(
     gates: Gates, metric: Metric, exported: ExportResult | None, profile: ProfileResult | None, params: int
 ) -> list[Verdict]:
     """Every promise of `gates` with its verdict. A promise about something that was not measured is broken, not skipped."""

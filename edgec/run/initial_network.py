@@ -20,7 +20,7 @@ from edgec.recipe import Recipe
 from edgec.tasks.protocol import Task
 
 
-def check(recipe: Recipe) -> None:
+def check_files(recipe: Recipe) -> None:
     """Raise RecipeError for every file that the network's source names and that does not exist."""
     problems = [
         Problem(f"network.{key}", f"{path} does not exist", "check the path")

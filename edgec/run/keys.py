@@ -26,7 +26,7 @@ def key_parts(config: Stage, context: RunContext, state: RunState) -> dict[str, 
         "data": context.task.digest(),
         "seed": context.recipe.seed,
         "device": context.device,
-        "ranks": context.world.size,
+        "ranks": context.process_group.size,
     }
     if source is not None:
         parts["teacher"] = teacher.digest

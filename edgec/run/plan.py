@@ -13,7 +13,7 @@ from edgec.devices.inventory import reach
 from edgec.pruning.cost import cost_of
 from edgec.recipe import Recipe, Stage, load
 from edgec.recipe.stages import STAGES
-from edgec.run.initial_network import check, initial_network
+from edgec.run.initial_network import check_files, initial_network
 from edgec.run.keys import key_parts
 from edgec.run.machine import choose_device
 from edgec.run.pipeline import devices_of
@@ -39,7 +39,7 @@ def plan(
     Raises what `compress` would raise for the recipe, the data and the weights.
     """
     checked = load(recipe, overrides)
-    check(checked)
+    check_files(checked)
     reach(devices_of(checked))
     chosen = choose_device(device)
     notes: list[str] = []
