@@ -22,6 +22,9 @@ class CustomTerm(TappedTerm):
     )
     options: dict[str, JsonValue] = Field(default={}, description="Keyword arguments of the function.")
 
+    def modules(self) -> tuple[str, ...]:
+        return (self.function.partition(":")[0],)
+
 
 def terms(term: CustomTerm, batch: DistillationBatch) -> Losses:
     """At every tap. Raises NetworkError where the function cannot be imported."""

@@ -50,6 +50,14 @@ class DistillationTraining(Training):
     )
     terms: tuple[Distiller, ...] = Field(default=(), description="Distillation terms, added to the loss.")
 
+    def teacher_source(self) -> Literal["dense"] | Path:
+        return self.teacher
+
+    def modules(self) -> tuple[str, ...]:
+        """Those of the distillers that the terms name, and of the user's functions that these call."""
+        own = [DISTILLERS.row(term.kind).terms.__module__ for term in self.terms]
+        return (*own, *(module for term in self.terms for module in term.modules()))
+
 
 class Distill(DistillationTraining):
     """Knowledge distillation of the network as it is, in float."""

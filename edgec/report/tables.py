@@ -10,9 +10,10 @@ from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.artifact_id import ArtifactId
 from edgec.core.results.export import ArtifactResult
 from edgec.core.results.table import Cell, Marked, Table
+from edgec.core.results.verdict import Verdict
 from edgec.report.figures import interval, percent, unrounded
 from edgec.report.latency import one_thread
-from edgec.report.model import Gate, Report, RoundedStage, Side, StageRow
+from edgec.report.model import Report, RoundedStage, Side, StageRow
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def gates_table(report: Report) -> Table:
     return Table("Gates", ["promise", "limit", "measured", "verdict"], rows)
 
 
-def _verdict(gate: Gate) -> Marked:
+def _verdict(gate: Verdict) -> Marked:
     return Marked("kept", "good") if gate.kept else Marked(f"broken: {gate.remedy}", "bad")
 
 

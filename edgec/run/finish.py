@@ -22,7 +22,6 @@ def finish(context: RunContext, state: RunState, folder: RunDir, command: str, s
     `started`: by the monotonic clock, in seconds.
     """
     from edgec.report.build import Finished, write_report
-    from edgec.report.model import Gate
 
     recipe, task = context.recipe, context.task
     exported, profile = state.last(ExportResult), state.last(ProfileResult)
@@ -45,7 +44,7 @@ def finish(context: RunContext, state: RunState, folder: RunDir, command: str, s
             recipe=recipe,
             task=task,
             records=list(state.stages.values()),
-            gates=[Gate.model_validate(v.to_json()) for v in verdicts],
+            gates=verdicts,
             shipped=shipped.precision if shipped else None,
             artifacts=target,
             dense=state.dense,
@@ -66,7 +65,7 @@ def finish(context: RunContext, state: RunState, folder: RunDir, command: str, s
             "data": task.digest(),
             "network": state.network.digest,
             "dense": state.dense.digest,
-            "gates": [v.to_json() for v in verdicts],
+            "gates": [v.model_dump(mode="json") for v in verdicts],
         }
     )
     return run

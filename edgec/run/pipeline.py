@@ -17,9 +17,10 @@ from typing import Any
 from edgec.core.errors import GateBroken, Interrupted
 from edgec.core.events import Events, Listener, RunEnded, RunStarted, StageEnded, StageStarted
 from edgec.core.files import disk_error
-from edgec.core.results.kinds import record_of_json
 from edgec.devices.inventory import reach
-from edgec.recipe import Export, Profile, Recipe, load
+from edgec.recipe import Recipe, load
+from edgec.recipe.stage_results import record_of_json
+from edgec.recipe.stages import STAGES
 from edgec.run.apply import Work, apply_and_store, measure_input
 from edgec.run.finish import finish
 from edgec.run.initial_network import check_files, initial_network
@@ -131,10 +132,13 @@ def walk(context: RunContext) -> RunState:
         record = replace(record_of_json(name, result.metrics), cached=cached)
         state.advance(config, replace(result.network, allow_code=context.allow_code))
         state.stages[name] = record
-        if isinstance(config, Export):
-            state.files, state.files_key = result.files, work.key
-        if isinstance(config, Profile):
-            state.packages = result.files
+        match STAGES.row(config.kind).gives:
+            case "artifacts":
+                state.files, state.files_key = result.files, work.key
+            case "packages":
+                state.packages = result.files
+            case "network":
+                pass
         final = record.result.final
         shown = {} if final is None else final.flat()
         context.events.emit(StageEnded(name, time.monotonic() - began, cached, shown))
@@ -153,6 +157,4 @@ def _broken(run: Run) -> str:
 
 def devices_of(recipe: Recipe) -> list[str]:
     """All devices that the recipe measures on, by name or address."""
-    return [
-        name for config in recipe.stages.values() if isinstance(config, Profile) for name in config.devices
-    ]
+    return [name for config in recipe.stages.values() for name in config.measured_on()]

@@ -11,10 +11,10 @@ from typing import TypeVar
 from edgec.core.events import Events
 from edgec.core.network import Network
 from edgec.core.results.stage import StageRecord, StageResult
+from edgec.core.results.verdict import Verdict
 from edgec.env import ProcessGroup
 from edgec.recipe import Recipe, Stage
 from edgec.recipe.stages import STAGES
-from edgec.run.gates import Verdict
 from edgec.run.store import Store
 from edgec.tasks.protocol import Task
 

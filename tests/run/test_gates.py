@@ -6,8 +6,9 @@ from edgec.core.metric import Metric
 from edgec.core.results.artifact_id import DENSE, AnyArtifact, ArtifactId, Precision
 from edgec.core.results.export import ArtifactResult, ExportResult
 from edgec.core.results.profile import DeviceEnvironment, DeviceFigures, Latency, ProfileResult, Speedup
+from edgec.core.results.verdict import Verdict
 from edgec.recipe import Gates
-from edgec.run.gates import Verdict, check_gates, shipped_artifact
+from edgec.run.gates import check_gates, shipped_artifact
 
 MAP50 = Metric("map50", "mAP 50", share=True)
 INT8 = ArtifactId("model", "int8")

@@ -10,7 +10,7 @@ from edgec.core.contract.base import Contract, ImageInput
 from edgec.core.frozen import Frozen
 from edgec.core.results.stage import StageResult
 from edgec.core.runtimes import RuntimeSpec
-from edgec.core.stage_spec import StageSpec
+from edgec.core.stage_spec import StageConfig, StageSpec
 from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, each_tap
 from edgec.distillers.term import TappedTerm
 from edgec.recipe.data import DataSpec
@@ -32,7 +32,7 @@ class NoiseData(Frozen):
     images: PositiveInt = 8
 
 
-class Nudge(Frozen):
+class Nudge(StageConfig):
     """Adds a number to every bias."""
 
     kind: Literal["nudge"] = "nudge"
