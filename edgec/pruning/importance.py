@@ -1,7 +1,7 @@
-"""How much a channel matters: by the size that sparse training pulled down, or by what the loss would lose.
+"""How much a channel matters: by the size that sparse training reduced, or by what the loss would lose.
 
 Sizes: the mean |scale| of a channel's batch norms (network slimming, arXiv 1708.06519); without batch norms, the
-norms of its filters. They tell which channels are small, not which are needed, so without batch norms and before
+norms of its filters. They show which channels are small, not which are needed, so without batch norms and before
 sparse training they are a poor guide. The official IMDN x4 (32.21 dB on Set5), pruned without any training after:
 
 | parameters kept | filter norms | Taylor |

@@ -30,7 +30,7 @@ def reconstruct(
 ) -> list[str]:  # fmt: skip
     """Fit the convolutions of `pruned` that lost inputs to those of `dense`, in place, over images [n, c, h, w].
 
-    `outs` and `ins` tell which channels of each layer stayed. Both networks are on the CPU, in eval mode. Means go into the
+    `outs` and `ins` say which channels of each layer stayed. Both networks are on the CPU, in eval mode. Means go into the
     bias, or into the running mean of the batch norm behind; a convolution with neither is fitted without. Grouped
     convolutions, and those that are not padded with zeros, stay as they are. Gives the names of the fitted layers.
     """

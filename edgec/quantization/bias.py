@@ -1,4 +1,4 @@
-"""Bias correction: the mean error of rounded weights goes out of the biases (Nagel et al. 2019, arXiv 1906.04721)."""
+"""Bias correction: the mean error of quantized weights is subtracted from the biases (Nagel et al. 2019, arXiv 1906.04721)."""
 
 from __future__ import annotations
 

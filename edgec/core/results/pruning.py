@@ -142,7 +142,7 @@ class LayerDecomposed(Frozen):
     """One convolution as a column and a row convolution, `rank` channels between them.
 
     `of`: the full rank; `energy`: the share of the layer's output energy that is kept; `lost`: how far the network's
-    outputs move (share of their energy) when this layer alone is cut.
+    outputs move (share of their energy) when this layer alone is decomposed.
     """
 
     name: str

@@ -54,7 +54,7 @@ def palettized(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _four_bits(name: str, indices: np.ndarray) -> onnx.TensorProto:
-    """An unsigned 4-bit tensor: two values a byte, the first in the low half."""
+    """An unsigned 4-bit tensor: two values per byte, the first in the low half."""
     flat = indices.reshape(-1).astype(np.uint8)
     flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
     data = (flat[::2] | (flat[1::2] << 4)).tobytes()
