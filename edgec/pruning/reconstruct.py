@@ -82,14 +82,14 @@ def _moments(
     conv = pruned.get_submodule(name)
     assert isinstance(conv, nn.Conv2d) and not isinstance(conv.padding, str)
     kept = slice(None) if mask is None else torch.from_numpy(np.flatnonzero(mask))
-    found = _Moments(conv.weight[0].numel(), conv.out_channels)
+    moments = _Moments(conv.weight[0].numel(), conv.out_channels)
     draw = torch.Generator().manual_seed(seed)
     for image in images:
         x, y = _ends(pruned, dense, name, torch.from_numpy(image[None]))
-        there = torch.randperm(y.shape[2] * y.shape[3], generator=draw)[:POSITIONS]
+        positions = torch.randperm(y.shape[2] * y.shape[3], generator=draw)[:POSITIONS]
         columns = functional.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # type: ignore[arg-type]
-        found.add(columns[0][:, there].T, y[0, kept].flatten(1)[:, there].T)
-    return found
+        moments.add(columns[0][:, positions].T, y[0, kept].flatten(1)[:, positions].T)
+    return moments
 
 
 def _ends(pruned: nn.Module, dense: nn.Module, name: str, image: Tensor) -> tuple[Tensor, Tensor]:

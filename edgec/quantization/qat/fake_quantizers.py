@@ -67,7 +67,7 @@ class ActivationQuantizer(nn.Module):
         return self._now()[0]
 
     def freeze(self) -> None:
-        """Keep the range in this step: call it after every backward pass. An optimiser leaves out what has no gradient."""
+        """Keep the range in this step: call it after every backward pass. An optimizer leaves out what has no gradient."""
         self.frozen = True
         self.stretch.grad = self.shift.grad = None
 
