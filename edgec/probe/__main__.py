@@ -120,7 +120,7 @@ def open_null(path: Path, golden: Any) -> Any:
     block = (data * (NULL_WORK_BYTES // max(len(data), 1) + 1))[:NULL_WORK_BYTES] or bytes(NULL_WORK_BYTES)
     load = time.perf_counter_ns() - began
     details = {"load_ms": load / 1e6, "inputs": {}, "versions": {}}
-    return golden.Opened(lambda: [hashlib.sha256(block).digest()], {}, [], details)
+    return golden.OpenedArtifact(lambda: [hashlib.sha256(block).digest()], {}, [], details)
 
 
 if __name__ == "__main__":

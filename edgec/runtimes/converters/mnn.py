@@ -13,7 +13,7 @@ import onnx
 from edgec.core.errors import StageError
 from edgec.core.grid import Grid
 from edgec.onnx.scales import Convolution, without_pairs
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_python
 
 CODE = """
@@ -22,7 +22,7 @@ sys.exit(0 if _tools.mnnconvert(["mnnconvert", *sys.argv[1:]]) else 1)
 """
 
 
-def convert(source: Source, folder: Path) -> str:
+def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.mnn."""
     model = source.model
     what = f"{source.path.name} for mnn"

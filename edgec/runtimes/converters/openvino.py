@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_python
 
 CODE = """
@@ -16,7 +16,7 @@ openvino.save_model(model, sys.argv[2], compress_to_fp16=sys.argv[3] == "fp16")
 """
 
 
-def convert(source: Source, folder: Path) -> str:
+def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.xml and model.bin."""
     given = folder / "given.onnx"
     onnx.save(source.model, str(given))

@@ -34,7 +34,7 @@ from edgec.tasks.detection.draw import draw_detections, encode_jpeg, side_by_sid
 from edgec.tasks.detection.format import DetectionFormat
 from edgec.tasks.detection.graph import BOXES, SCORES, append_nms, decoder
 from edgec.tasks.detection.heads import heads_of
-from edgec.tasks.detection.images import PAD_VALUE, fit_mapping
+from edgec.tasks.detection.images import PAD_VALUE, placement_of
 from edgec.tasks.detection.loader import Fitted, detection_batches
 from edgec.tasks.detection.loss import yolo_loss
 from edgec.tasks.detection.metrics import Truth, evaluate_detections
@@ -294,10 +294,10 @@ class Detection:
         fitted = self.fitted(split, contract.input)
         images = scaled(np.stack([fitted(start + k)[0] for k in range(len(group))]), contract.input)
         outputs = predictor.outputs(np.ascontiguousarray(images))
-        mappings = [fit_mapping(*s.size, contract.input.size, contract.input.fit) for s in group]
+        placements = [placement_of(*s.size, contract.input.size, contract.input.fit) for s in group]
         if least is None:
             least = LEAST_SCORE if contract.score_threshold is None else contract.score_threshold
-        found = finish(outputs, contract, mappings, least)
+        found = finish(outputs, contract, placements, least)
         return [self._by_own_classes(one, contract.classes) for one in found]
 
     def _by_own_classes(self, found: Detections, classes: Sequence[str]) -> Detections:

@@ -30,7 +30,7 @@ from edgec.tasks.superres import photographs
 from edgec.tasks.superres.draw import compared, encode_png, joints_of, panels_in_a_row
 from edgec.tasks.superres.metrics import Score, score, summary
 from edgec.tasks.superres.pairs import Pair
-from edgec.tasks.superres.patches import Opened, mirrored, superres_batches
+from edgec.tasks.superres.patches import OpenedPairs, mirrored, superres_batches
 from edgec.tiles.contract import Prepared, as_input, tiles_of, upscaled
 
 PairReader = Callable[[Any, str], tuple[list[Pair], list[Problem]]]  # (data, split), see DataSpec.reader
@@ -49,7 +49,7 @@ class SuperResolution:
     def __init__(self, data: SuperresData, seed: int, events: Events | None = None) -> None:
         self.data, self.seed = data, seed
         self.events = events or Events()
-        self._opened: dict[str, Opened] = {}
+        self._opened: dict[str, OpenedPairs] = {}
         self.opened("train")
         self.opened("val")
 
@@ -62,10 +62,10 @@ class SuperResolution:
     def size(self, split: Split) -> int:
         return len(self.opened(split))
 
-    def opened(self, split: Split) -> Opened:
+    def opened(self, split: Split) -> OpenedPairs:
         """The checked pairs of a split. Raises DataError that lists every problem."""
         if split not in self._opened:
-            self._opened[split] = Opened(self._load(split))
+            self._opened[split] = OpenedPairs(self._load(split))
         return self._opened[split]
 
     def _load(self, split: Split) -> list[Pair]:
