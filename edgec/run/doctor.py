@@ -75,18 +75,19 @@ def _python() -> Iterator[Row]:
 
 def _packages() -> Iterator[Row]:
     for name, purpose in REQUIRED.items():
-        version = _version(name)
-        if version is None and name == "opencv-python-headless":
-            version = _version("opencv-python") or _version("opencv-contrib-python")
-        yield Row(name, version or "not installed", "" if version else f"pip install {name}  ({purpose})")
+        installed = _version(name)
+        if installed is None and name == "opencv-python-headless":
+            installed = _version("opencv-python") or _version("opencv-contrib-python")
+        yield Row(name, installed or "not installed", "" if installed else f"pip install {name}  ({purpose})")
 
 
 def _optional() -> Iterator[Row]:
-    extras = {name: (row.extra, purpose) for row in RUNTIMES.own for name, purpose in row.distributions}
+    extras = {name: (row.extra, purpose) for row in RUNTIMES.rows() for name, purpose in row.distributions}
     for name, (extra, purpose) in (extras | OTHER_EXTRAS).items():
-        version = _version(name)
-        remedy = "" if version else f"only if you want it: pip install 'edgec[{extra}]'  ({purpose})"
-        yield Row(f"optional: {name}", version or "not installed", remedy)
+        installed = _version(name)
+        wanted = f"'edgec[{extra}]'" if extra else name  # a package's runtime has no extra of edgec's
+        remedy = "" if installed else f"only if you want it: pip install {wanted}  ({purpose})"
+        yield Row(f"optional: {name}", installed or "not installed", remedy)
     python = converter.converter_python()
     folder = converter.environment_folder()
     remedy = f"only if you want it: edgec doctor --install litert-converter  ({converter.GIGABYTES} GB, in {folder})"
