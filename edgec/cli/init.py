@@ -14,6 +14,7 @@ from defusedxml.common import DefusedXmlException
 
 from edgec.core.errors import DataError, Problem, RecipeError
 from edgec.core.files import write_atomic
+from edgec.core.frozen import json_object
 from edgec.images.reading import is_image
 
 LOOKED_AT = 2000  # annotations read to find the classes
@@ -176,8 +177,9 @@ def _yolo(root: Path) -> dict[str, Any] | None:
         if path.is_file() and path.suffix == ".txt":
             classes = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         elif path.is_file():
-            named = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("names", [])
-            classes = [str(n) for n in (named.values() if isinstance(named, dict) else named)]
+            named = (json_object(yaml.safe_load(path.read_text(encoding="utf-8"))) or {}).get("names", [])
+            numbered = json_object(named)  # {0: first, 1: second}
+            classes = [str(n) for n in (named if numbered is None else numbered.values())]
         if classes:
             break
     if not classes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -12,10 +12,8 @@ from edgec.core import events
 from edgec.core.events import Event, Listener
 
 
-def terms(losses: object) -> str:
-    return (
-        " ".join(f"{name} {value:.3g}" for name, value in losses.items()) if isinstance(losses, dict) else ""
-    )
+def terms(losses: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.3g}" for name, value in losses.items())
 
 
 def headline(metrics: Mapping[str, object]) -> str:
@@ -38,7 +36,7 @@ def line_of(event: Event) -> str | None:
             )
         case events.EpochEnded(stage=stage, epoch=epoch, losses=losses, metrics=metrics, seconds=seconds):
             figures = headline(metrics)
-            return f"{stage}: epoch {epoch + 1} {terms(dict(losses))} ({seconds:.0f} s)" + (
+            return f"{stage}: epoch {epoch + 1} {terms(losses)} ({seconds:.0f} s)" + (
                 f", {figures}" if figures else ""
             )
         case events.Note(level=level, message=message):
@@ -48,7 +46,7 @@ def line_of(event: Event) -> str | None:
 
 
 @contextmanager
-def live(console: Console) -> Iterator[Listener]:
+def live(console: Console) -> Generator[Listener]:
     """A listener that shows progress on `console` while the block runs."""
     if not console.is_terminal:
 

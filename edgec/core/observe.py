@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from edgec.core.typed_torch import modules_of
 
 Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
 # name, module, inputs and output of a module that has just run; what it gives, unless None, replaces the output
@@ -15,16 +17,13 @@ Look = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
 
 
 @contextmanager
-def observing(net: nn.Module, which: Kinds | Iterable[str], look: Look) -> Iterator[None]:
+def observing(net: nn.Module, which: Kinds | Iterable[str], look: Look) -> Generator[None]:
     """Call `look` after every run of the modules of the given types, or of the given names, while the block runs."""
-    if isinstance(which, type) or (
-        isinstance(which, tuple) and all(isinstance(kind, type) for kind in which)
-    ):
-        names = [name for name, module in net.named_modules() if isinstance(module, which)]
-    else:
-        names = [str(name) for name in which]
-    modules = [(name, net.get_submodule(name)) for name in names]
-    handles = [module.register_forward_hook(_hook(name, look)) for name, module in modules]
+    given = [which] if isinstance(which, type) else list(which)
+    kinds = tuple(kind for kind in given if isinstance(kind, type))
+    names = [name for name in given if isinstance(name, str)]
+    names += [name for name, module in modules_of(net).items() if isinstance(module, kinds)]
+    handles = [net.get_submodule(name).register_forward_hook(_hook(name, look)) for name in names]
     try:
         yield
     finally:
@@ -37,7 +36,7 @@ def _hook(name: str, look: Look) -> Callable[[nn.Module, tuple[Any, ...], Any], 
 
 
 @contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
+def evaluating(net: nn.Module) -> Generator[None]:
     """Run a network in eval mode without gradients while the block runs; each module gets its own mode back."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()

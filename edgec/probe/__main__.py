@@ -10,6 +10,7 @@ Answer: the figures, or {"error": {"kind", "message"}} with exit status 3. "serv
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -57,7 +58,7 @@ def main() -> int:
 def act(job: dict[str, Any], pinned: list[int], answers: BinaryIO, tell: Any) -> int:
     """A job that needs a runtime. Imported only after pinning, so that thread pools made at import inherit it."""
     try:
-        import numpy  # noqa: F401
+        importlib.import_module("numpy")
     except ImportError as error:
         raise ProbeError(
             "missing", f"numpy cannot be imported ({error}); {sys.executable} -m pip install numpy"
@@ -119,7 +120,7 @@ def open_null(path: Path, golden: Any) -> Any:
         raise ProbeError("artifact", f"{path}: {error.strerror}; check the path") from error
     block = (data * (NULL_WORK_BYTES // max(len(data), 1) + 1))[:NULL_WORK_BYTES] or bytes(NULL_WORK_BYTES)
     load = time.perf_counter_ns() - began
-    told = {"load_ms": load / 1e6, "inputs": {}, "versions": {}}
+    told: dict[str, Any] = {"load_ms": load / 1e6, "inputs": {}, "versions": {}}
     return golden.Opened(lambda: [hashlib.sha256(block).digest()], {}, [], told)
 
 

@@ -86,7 +86,7 @@ class FilterNorms:
 
     def pull(self, rates: Tensor) -> None:
         """Pull every channel; `rates` [k]."""
-        for group, part in zip(self.groups, rates.split([g.size for g in self.groups]), strict=True):
+        for group, part in zip(self.groups, torch.split(rates, [g.size for g in self.groups]), strict=True):
             group.pull(part)
 
 

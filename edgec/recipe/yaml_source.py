@@ -312,5 +312,6 @@ def _tag(model: Any) -> str | None:
     return None
 
 
-def _tag_of_node(node: Mapping[str, Any]) -> Any:
-    return node.get("kind", node.get("format"))
+def _tag_of_node(node: Any) -> Any:
+    keys = cast(Mapping[object, Any], node)
+    return keys.get("kind", keys.get("format"))

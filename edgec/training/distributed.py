@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Several processes training one network, as torchrun starts them."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from edgec.core.typed_torch import floats
 from edgec.env import World
 
 TIMEOUT = timedelta(hours=3)  # rank 0 prunes, exports and profiles alone while the others wait
@@ -45,7 +47,7 @@ def average(values: list[float], world: World) -> list[float]:
         return values
     tensor = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(tensor.cuda() if dist.get_backend() == "nccl" else tensor)
-    return (tensor / world.size).tolist()
+    return floats(tensor / world.size)
 
 
 def average_gradients(module: torch.nn.Module, world: World) -> None:
