@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from edgec.core.results.accuracy import Accuracy
+from edgec.core.results.profile import ProfileResult
 from edgec.devices.check import DeviceCheck, check_devices
 from edgec.recipe import Recipe, load
 from edgec.report.compare import compare
@@ -13,8 +15,10 @@ from edgec.tasks.detection.detect import DetectedObject, detect
 from edgec.tiles.upscale import upscale
 
 __all__ = [
+    "Accuracy",
     "DetectedObject",
     "DeviceCheck",
+    "ProfileResult",
     "Recipe",
     "Run",
     "check_devices",

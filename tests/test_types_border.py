@@ -20,7 +20,9 @@ def settings(path: Path) -> list[str]:
 
 
 def sources() -> list[Path]:
-    return [path for folder in ("edgec", "models", "tests", "tools") for path in (ROOT / folder).rglob("*.py")]
+    return [
+        path for folder in ("edgec", "models", "tests", "tools") for path in (ROOT / folder).rglob("*.py")
+    ]
 
 
 def test_the_files_that_turn_rules_off_are_those_that_pyproject_lists() -> None:

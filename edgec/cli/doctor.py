@@ -1,228 +1,37 @@
-"""What is installed, what this machine can do, and what to do about what is missing. Never fails."""
+"""`edgec doctor`"""
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
-import os
-import platform
-import re
-import shutil
-from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
 
-from edgec.core.runtimes import RUNTIMES
-from edgec.devices import local
-from edgec.recipe.tables import TABLES
-from edgec.runtimes.converters import litert_environment as converter
+import typer
+from rich.markup import escape
+from rich.table import Table
 
-LEAST_PYTHON = (3, 11)
-LEAST_DISK_BYTES = 2e9
-LEAST_MEMORY_BYTES = 4e9
-# package on PyPI -> what edgec uses it for
-REQUIRED = {
-    "torch": "networks and training",
-    "onnx": "writing artifacts",
-    "onnxscript": "exporting artifacts",
-    "onnxruntime": "running and measuring artifacts",
-    "torch-pruning": "coupled channels",
-    "opencv-python-headless": "reading images",
-}
-# extras that no runtime brings: by distribution, the extra and what it is good for
-OTHER_EXTRAS = {"neural-compressor": ("neural-compressor", "another tuner of post-training ranges")}
+from edgec.cli.console import out, say
+from edgec.core.errors import Problem, RecipeError
+
+CONVERTER = "litert-converter"
 
 
-class Row(NamedTuple):
-    """`remedy` is empty where nothing has to be done."""
+def doctor(
+    install: Annotated[
+        str, typer.Option(help="litert-converter: make the environment that converts for LiteRT.")
+    ] = "",
+) -> None:
+    """What is installed, what this machine can do, and what is missing."""
+    if install:
+        from edgec.runtimes.converters.litert_environment import install_converter
 
-    what: str
-    found: str
-    remedy: str = ""
-
-
-def report() -> list[Row]:
-    """All rows. A look that fails becomes a row that says so."""
-    rows: list[Row] = []
-    looks: tuple[Callable[[], Iterator[Row]], ...] = (
-        _python,
-        _packages,
-        _providers,
-        _cuda,
-        _cpu,
-        _room,
-        _optional,
-        _extensions,
-    )
-    for look in looks:
-        try:
-            rows += look()
-        except Exception as error:  # a broken installation must not hide the other rows
-            what = look.__name__.strip("_")
-            rows.append(
-                Row(what, f"cannot be told: {type(error).__name__}: {error}", "reinstall edgec's packages")
-            )
-    return rows
-
-
-def _python() -> Iterator[Row]:
-    least = ".".join(map(str, LEAST_PYTHON))
-    old = tuple(map(int, platform.python_version_tuple()[:2])) < LEAST_PYTHON
-    yield Row("python", platform.python_version(), f"install Python {least} or newer" if old else "")
-
-
-def _packages() -> Iterator[Row]:
-    for name, purpose in REQUIRED.items():
-        found = _version(name)
-        if found is None and name == "opencv-python-headless":
-            found = _version("opencv-python") or _version("opencv-contrib-python")
-        yield Row(name, found or "not installed", "" if found else f"pip install {name}  ({purpose})")
-
-
-def _optional() -> Iterator[Row]:
-    extras = {name: (row.extra, purpose) for row in RUNTIMES.own for name, purpose in row.distributions}
-    for name, (extra, purpose) in (extras | OTHER_EXTRAS).items():
-        found = _version(name)
-        remedy = "" if found else f"only if you want it: pip install 'edgec[{extra}]'  ({purpose})"
-        yield Row(f"optional: {name}", found or "not installed", remedy)
-    there = converter.converter_python()
-    remedy = f"only if you want it: edgec doctor --install litert-converter  ({converter.GIGABYTES} GB, in {converter.place()})"
-    yield Row(
-        "optional: litert-converter", "installed" if there else "not installed", "" if there else remedy
-    )
-
-
-def _extensions() -> Iterator[Row]:
-    """What other installed packages bring to the tables that recipes choose from."""
-    for table in TABLES:
-        for declared, reason in table.of_packages():
-            what = f"extension: {table.what} {declared.name}"
-            remedy = f"{reason}; mend or uninstall {declared.package}" if reason else ""
-            yield Row(what, f"{'broken' if reason else 'works'}, of {declared.package}", remedy)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _providers() -> Iterator[Row]:
-    if importlib.util.find_spec("onnxruntime") is None:
+        if install != CONVERTER:
+            raise RecipeError([Problem("--install", repr(install), f"give {CONVERTER}")])
+        say(f"installed in {install_converter()}")
         return
-    import onnxruntime
+    from edgec.run.doctor import report
 
-    providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
-    yield Row(
-        "onnxruntime providers", ", ".join(providers), "" if "CPU" in providers else "pip install onnxruntime"
-    )
-
-
-def _cuda() -> Iterator[Row]:
-    built = torch_cuda_version()
-    devices = cuda_devices()
-    if devices and built is None:
-        yield Row(
-            "CUDA", f"{devices} device(s), torch without CUDA", "install a CUDA build of torch to train on it"
-        )
-    elif devices:
-        yield Row("CUDA", f"{devices} device(s), torch for CUDA {built}")
-    else:
-        yield Row(
-            "CUDA", "no device; training runs on the CPU" + (f" (torch for CUDA {built})" if built else "")
-        )
-
-
-def torch_cuda_version() -> str | None:
-    """The CUDA version that the installed torch was built for, read without importing torch."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    source = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
-    match = re.search(r"^cuda\b[^=\n]*=\s*['\"]([\d.]+)['\"]", source, re.MULTILINE)
-    return match.group(1) if match else None
-
-
-def cuda_devices() -> int:
-    """Number of CUDA devices that the driver offers, 0 where there is no driver."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
-
-
-def _cpu() -> Iterator[Row]:
-    yield Row("CPU", local.cpu_name())
-    allowed, there = local.allowed_cores(), os.cpu_count() or 1
-    yield Row("cores", str(there) if allowed == there else f"{allowed} of {there} allowed")
-    yield int8_row(local.cpu_flags(), platform.machine())
-    yield fp16_row(local.cpu_flags())
-    governor = local.environment()["governor"]
-    if governor not in ("unavailable", "performance"):
-        yield Row(
-            "CPU governor",
-            governor,
-            "set it to performance while measuring: cpupower frequency-set -g performance",
-        )
-
-
-def fp16_row(flags: frozenset[str]) -> Row:
-    """What half precision will do on a CPU with these extensions."""
-    what = "fp16 on this CPU"
-    halves = sorted(flags & {"avx512_fp16", "asimdhp", "fphp"})
-    if halves:
-        return Row(
-            what, f"{', '.join(halves)}: computes in halves, where a runtime does (ncnn and MNN on ARM)"
-        )
-    if not flags:
-        return Row(
-            what, "the system does not tell the extensions", "measure it: edgec profile model.fp16.onnx"
-        )
-    return Row(what, "no arithmetic in halves: fp16 saves bytes, not time (onnxruntime gets slower)")
-
-
-def int8_row(flags: frozenset[str], machine: str) -> Row:
-    """What 8-bit convolutions will do on a CPU with these extensions."""
-    what = "int8 on this CPU"
-    if flags & {"avx512_vnni", "avx_vnni"}:
-        names = ", ".join(sorted(flags & {"avx512_vnni", "avx_vnni"}))
-        return Row(what, f"{names}: 8-bit dot products, 2-3 times as fast as fp32")
-    if flags & {"asimddp", "i8mm"}:
-        names = ", ".join(sorted(flags & {"asimddp", "i8mm"}))
-        return Row(what, f"NEON {names}: 8-bit dot products, faster than fp32")
-    if machine.lower() in ("arm64", "aarch64") and not flags:
-        return Row(
-            what,
-            "the system does not tell the extensions",
-            "measure it: edgec profile model.fp32.onnx model.int8.onnx",
-        )
-    if flags & {"avx2", "avx512f"}:
-        return Row(what, "no VNNI: little or no faster than fp32, and onnxruntime's sums can overflow",
-                   "set session.x64quantprecision to 1 in your application, as edgec does where it measures")  # fmt: skip
-    return Row(
-        what, "no 8-bit dot products: int8 saves memory, not time", "ship fp32 or fp16 to such a device"
-    )
-
-
-def _room() -> Iterator[Row]:
-    import psutil
-
-    memory = psutil.virtual_memory()
-    low = memory.available < LEAST_MEMORY_BYTES
-    yield Row(
-        "memory",
-        f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
-        "lower batch and data.input, or free some" if low else "",
-    )
-    free = shutil.disk_usage(Path.cwd()).free
-    yield Row(
-        "disk here",
-        f"{free / 1e9:.1f} GB free",
-        "free some, or set EDGEC_STORE to another disk" if free < LEAST_DISK_BYTES else "",
-    )
+    table = Table()
+    for column in ("what", "found", "remedy"):
+        table.add_column(column, overflow="fold")
+    for row in report():
+        table.add_row(*map(escape, row))
+    out.print(table)

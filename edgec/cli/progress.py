@@ -70,7 +70,7 @@ def live(console: Console) -> Generator[Listener]:
             match event:
                 case events.Step():
                     minutes = "" if event.seconds_left is None else f"{event.seconds_left / 60:.1f} min left"
-                    what = f"{event.stage} epoch {event.epoch + 1}/{event.epochs} {terms(dict(event.losses))}"
+                    what = f"{event.stage} epoch {event.epoch + 1}/{event.epochs} {terms(event.losses)}"
                     bar.update(task, description=what, completed=event.step, total=event.steps, left=minutes)
                 case events.Progress():
                     bar.update(task, description=event.what, completed=event.done, total=event.total, left="")

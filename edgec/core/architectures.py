@@ -53,6 +53,13 @@ def converter(arch: str) -> Callable[[Mapping[str, Tensor]], Mapping[str, Tensor
     return None if ":" in arch else getattr(import_module(f"{SHIPPED}.{arch}"), "convert", None)
 
 
+def strides_of(arch: str) -> tuple[int, ...] | None:
+    """The strides of a shipped detector's heads, as it names them in STRIDES; None where it names none, and for others."""
+    if arch not in shipped_archs():
+        return None
+    return getattr(import_module(f"{SHIPPED}.{arch}"), "STRIDES", None)
+
+
 def resolve_dotted(name: str) -> Callable[..., Any]:
     """`package.module:function` as an object. The caller has made sure that the user allowed it."""
     module_name, _, attribute = name.partition(":")

@@ -96,6 +96,6 @@ class StorageError(EdgecError):
 
 
 class Interrupted(EdgecError):
-    """Stopped by the user. The same command goes on where it was."""
+    """Stopped by the user. The same command resumes."""
 
     exit_code = 130

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Range = tuple[float, float]  # (low, high), low <= 0 <= high, so that zero is exact
-Ranges = Mapping[str, Range]  # by tensor, as `placement.keys_of` names it
+Ranges = Mapping[str, Range]  # by tensor, as `tensor_keys.keys_of` names it
 SMALLEST = 1e-8  # of a range's width
 
 

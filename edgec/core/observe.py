@@ -9,21 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgec.core.typed_torch import modules_of
-
 Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
 # name, module, inputs and output of a module that has just run; what it gives, unless None, replaces the output
 Look = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
 
 
 @contextmanager
-def observing(net: nn.Module, which: Kinds | Iterable[str], look: Look) -> Generator[None]:
+def observing(net: nn.Module, which: Kinds | Iterable[str], look: Look) -> Generator[None, None, None]:
     """Call `look` after every run of the modules of the given types, or of the given names, while the block runs."""
-    given = [which] if isinstance(which, type) else list(which)
-    kinds = tuple(kind for kind in given if isinstance(kind, type))
-    names = [name for name in given if isinstance(name, str)]
-    names += [name for name, module in modules_of(net).items() if isinstance(module, kinds)]
-    handles = [net.get_submodule(name).register_forward_hook(_hook(name, look)) for name in names]
+    chosen = (which,) if isinstance(which, type) else tuple(which)
+    kinds = tuple(kind for kind in chosen if isinstance(kind, type))
+    modules = [(name, module) for name, module in net.named_modules() if isinstance(module, kinds)]
+    modules += [(name, net.get_submodule(name)) for name in chosen if isinstance(name, str)]
+    handles = [module.register_forward_hook(_hook(name, look)) for name, module in modules]
     try:
         yield
     finally:
@@ -36,7 +34,7 @@ def _hook(name: str, look: Look) -> Callable[[nn.Module, tuple[Any, ...], Any], 
 
 
 @contextmanager
-def evaluating(net: nn.Module) -> Generator[None]:
+def evaluating(net: nn.Module) -> Generator[None, None, None]:
     """Run a network in eval mode without gradients while the block runs; each module gets its own mode back."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()

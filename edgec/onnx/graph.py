@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
@@ -59,6 +59,12 @@ def convolutions(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """The convolutions with constant weights, by layer name."""
     stored = {i.name for i in model.graph.initializer}
     return {layer_of(n): n for n in model.graph.node if n.op_type == "Conv" and n.input[1] in stored}
+
+
+def weights_of(model: onnx.ModelProto, layers: Iterable[str]) -> dict[str, np.ndarray]:
+    """The weights float32 [out, ...] of convolutions, by layer name."""
+    stored, nodes = initializers(model), convolutions(model)
+    return {layer: np.array(stored[nodes[layer].input[1]], np.float32) for layer in layers}
 
 
 def layer_of(node: onnx.NodeProto) -> str:

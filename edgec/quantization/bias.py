@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
-from edgec.onnx.graph import convolutions
+from edgec.onnx.graph import convolutions, weights_of
 from edgec.onnx.rewrite import add_initializer, array_of, opened, saved, values_of
 from edgec.quantization.calibration import means_of
-from edgec.quantization.placement import quantizable, weights_of
+from edgec.quantization.placement import quantizable
 from edgec.quantization.weights.formats import EIGHT_BITS, Formats
 
 Biases = Mapping[str, Sequence[float]]  # what is added to the bias of a layer, by output channel

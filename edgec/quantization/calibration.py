@@ -15,7 +15,7 @@ from edgec.core.grid import Range, last_level
 from edgec.core.session import Array
 from edgec.onnx.graph import clone, value_infos
 from edgec.onnx.session import OnnxSession
-from edgec.quantization.placement import keys_of
+from edgec.quantization.tensor_keys import keys_of
 
 BINS = 2048
 Method = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]

@@ -1,7 +1,7 @@
 """Calibration by Intel Neural Compressor, with its accuracy-driven tuning: it tries observers and keeps the best network.
 
 Its own export leaves most convolutions in float in onnxruntime, since pairs stand at their inputs alone. So its ranges are
-taken over to the placement of `qdq`: the tensors of both are recognised by their values.
+taken over to the pairs of `place_pairs`: the tensors of both are recognised by their values.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgec.core.errors import Missing
-from edgec.core.grid import Ranges
+from edgec.core.grid import Grid, Range, Ranges
 from edgec.core.outputs import tensors_of
 from edgec.core.results.quantization import NeuralCompressor, ObserverTried
 from edgec.onnx.export import free_sizes
 from edgec.quantization.calibration import values_of
-from edgec.quantization.placement import keys_of
 from edgec.quantization.qat.matching import Values, operators_of, same
+from edgec.quantization.tensor_keys import keys_of
 
 OBSERVERS = ("minmax", "kl")  # moving average of the extremes; histogram
 Evaluate = Callable[[Callable[[np.ndarray], list[np.ndarray]]], float]
@@ -88,19 +88,19 @@ def _ranges(
     observed: fx.GraphModule, model: onnx.ModelProto, tensors: Sequence[str], example: Tensor
 ) -> Ranges:
     """What the observers of a prepared network came to, by the keys of the same tensors in the graph."""
-    reached: dict[str, tuple[float, float]] = {}  # by node
+    reached: dict[str, Range] = {}  # by node
     for node in observed.graph.nodes:
         observer: Any = observed.get_submodule(str(node.target)) if node.op == "call_module" else None
         if not hasattr(observer, "calculate_qparams") or node.args[0].op == "get_attr":
             continue
         scale, zero = (float(value) for value in observer.calculate_qparams())
-        reached[node.args[0].name] = (-zero * scale, (255 - zero) * scale)
+        reached[node.args[0].name] = Grid(scale, int(zero)).range
     probe = torch.rand(example.repeat(2, 1, 1, 1).shape, generator=torch.Generator().manual_seed(0))
     values = [
         (node, value) for node, value in Values(copy.deepcopy(observed)).of(probe) if node.name in reached
     ]
     keys, operators = keys_of(model), operators_of(model)
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[str, Range] = {}
     for tensor, value in values_of(model, list(tensors), probe.numpy()).items():
         node = same(values, value, operators.get(tensor))
         if node is not None:

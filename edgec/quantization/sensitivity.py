@@ -10,7 +10,8 @@ import onnx
 from edgec.core.grid import Ranges
 from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
-from edgec.quantization.placement import insert, quantizable
+from edgec.quantization.placement import quantizable
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.weights.formats import ALL_EIGHT, Formats
 
 
@@ -39,7 +40,7 @@ def sensitivity(
     layers = quantizable(model)
     found: dict[str, float] = {}
     for index, layer in enumerate(layers):
-        noisy = outputs_on(insert(model, ranges, float_layers, [layer], formats), images)
+        noisy = outputs_on(insert_pairs(model, ranges, float_layers, [layer], formats), images)
         found[layer] = worst_snr_db(reference, noisy)
         progress(index + 1, len(layers))
     return dict(sorted(found.items(), key=lambda item: item[1]))

@@ -13,7 +13,7 @@ from edgec.core.network import Network
 from edgec.core.surgery import QuantizationRecord, Surgery
 from edgec.quantization.bias import Biases, corrected
 from edgec.quantization.equalize import Factors, equalized
-from edgec.quantization.placement import insert
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.weights.formats import Formats, WeightFormat
 
 
@@ -21,7 +21,7 @@ from edgec.quantization.weights.formats import Formats, WeightFormat
 class Quantization:
     """Everything that integers need beside the float weights."""
 
-    ranges: Ranges  # by tensor, as `placement.keys_of` names it
+    ranges: Ranges  # by tensor, as `tensor_keys.keys_of` names it
     float_layers: tuple[str, ...] = ()
     factors: Factors = field(default_factory=dict[str, Any])  # of cross-layer equalization, by layer
     formats: Formats = field(default_factory=dict[str, WeightFormat])  # of weights; 8 bits where not named
@@ -32,7 +32,7 @@ class Quantization:
     def graph(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """The int8 graph of a network's float graph. Raises StageError when that is not the one that was calibrated."""
         made = corrected(equalized(model, self.factors), self.biases)
-        return insert(made, self.ranges, self.float_layers, formats=self.formats)
+        return insert_pairs(made, self.ranges, self.float_layers, formats=self.formats)
 
     @property
     def few_bits(self) -> bool:

@@ -55,6 +55,12 @@ def shipped_recipes() -> list[str]:
     return sorted(f.name for f in resources.files(PIPELINES).iterdir() if f.name.endswith(".yaml"))
 
 
+def title_of(text: str) -> str:
+    """The first comment of a recipe that is none for editors."""
+    comments = (line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    return next((comment for comment in comments if not comment.startswith("yaml-language-server:")), "")
+
+
 def find_recipe(source: str | Path) -> tuple[str, str, Path | None]:
     """(text, name, folder) of a path, or of a shipped recipe by its name."""
     path = Path(source)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from edgec.core.contract.base import Contract
 from edgec.core.errors import StageError
 from edgec.core.events import Progress
-from edgec.core.grid import Ranges
+from edgec.core.grid import Range, Ranges
 from edgec.core.network import Network
 from edgec.core.norms import fold_norms
 from edgec.core.patterns import check_patterns, matches
@@ -36,6 +36,7 @@ from edgec.core.results.quantization import (
 )
 from edgec.env import Env
 from edgec.onnx.export import INPUT, to_onnx, with_fast_mish
+from edgec.onnx.graph import convolutions, weights_of
 from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.pruning.cost import shapes_of, total
@@ -43,7 +44,8 @@ from edgec.quantization.bias import corrections
 from edgec.quantization.calibration import calibrate, magnitudes
 from edgec.quantization.equalize import equalized, factors
 from edgec.quantization.integer_check import fusion, wanted
-from edgec.quantization.placement import convolutions, insert, place, quantizable, weights_of
+from edgec.quantization.placement import place_pairs, quantizable
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.sensitivity import outputs_on, sensitivity
 from edgec.quantization.surgery import Quantization
 from edgec.quantization.weights.buckets import levels_of
@@ -193,7 +195,7 @@ def _metric_alone(
     """What each of the layers costs of the metric when it alone is quantized."""
     dropped: dict[str, float] = {}
     for index, layer in enumerate(layers):
-        graph = insert(model, found.ranges, found.float_layers, [layer], found.formats)
+        graph = insert_pairs(model, found.ranges, found.float_layers, [layer], found.formats)
         reached = env.task.evaluate(_predictor(graph, contract), "val")
         dropped[layer] = reference[env.task.metric] - reached[env.task.metric]
         _tell(env, "metric of single layers", index + 1, len(layers))
@@ -251,7 +253,7 @@ def _fixed(config: Quantize, model: onnx.ModelProto, env: Env) -> list[str]:
 @dataclass(frozen=True)
 class _Calibrated:
     model: onnx.ModelProto  # with equal channels, where they bring int8 nearer to float
-    ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])
+    ranges: Ranges = field(default_factory=dict[str, Range])
     factors: dict[str, Any] = field(default_factory=dict[str, Any])
     equalized: Equalized = field(default_factory=lambda: Equalized(used=False))
 
@@ -265,7 +267,9 @@ def _calibrated(
     """
     contract = env.task.contract(net)
     images = env.task.images("train", config.images)
-    tensors = list(place(model).source)  # also those that only count once a layer before them stays in float
+    tensors = list(
+        place_pairs(model).source
+    )  # also those that only count once a layer before them stays in float
     by_layer = factors(model, magnitudes(model, tensors, images, config.batch))
     reference = outputs_on(model, probe)
     found: list[tuple[float, onnx.ModelProto, Ranges, dict[str, Any]]] = []
@@ -283,7 +287,7 @@ def _calibrated(
             ranges |= theirs
         if (known := contract.input.range) is not None:  # images of 8 bits: all 256 levels stay exact
             ranges[INPUT] = known
-        noisy = outputs_on(insert(graph, ranges), probe)
+        noisy = outputs_on(insert_pairs(graph, ranges), probe)
         found.append((worst_snr_db(reference, noisy), graph, ranges, used))
     _, graph, ranges, used = max(found, key=lambda each: each[0])
     outcome = Equalized(

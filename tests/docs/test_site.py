@@ -45,6 +45,11 @@ def test_every_command_is_in_the_reference() -> None:
                 assert f"`{parameter.opts[0]}" in page
 
 
+def test_angle_brackets_are_text_and_not_html() -> None:
+    assert "runs/&lt;recipe>-&lt;n>" in command_page()
+    assert "ImageSets/Main/&lt;name>.txt" in recipe_page()
+
+
 def test_every_public_name_is_in_the_python_reference() -> None:
     page = python_page()
     assert set(edgec.__all__) - {"__version__"} <= public_names().keys()

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from edgec.cli.doctor import report
 from edgec.core import extensions
 from edgec.core.errors import ExtensionError, RecipeError
 from edgec.core.results.kinds import result_of_json
 from edgec.recipe import load
 from edgec.recipe.stages import STAGES
 from edgec.recipe.tables import TABLES
+from edgec.run.doctor import report
 from edgec.run.pipeline import compress
 from edgec.run.plan import plan
 

@@ -17,7 +17,8 @@ from edgec.onnx.parity import snr_db
 from edgec.onnx.scales import without_pairs
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.calibration import calibrate
-from edgec.quantization.placement import insert, place
+from edgec.quantization.placement import place_pairs
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.weights.compact import compact
 from edgec.runtimes.converters.mnn import compression, convert
 from edgec.runtimes.converters.ncnn import with_scales
@@ -32,8 +33,8 @@ def graphs() -> tuple[onnx.ModelProto, onnx.ModelProto, np.ndarray]:
                         nn.MaxPool2d(2), nn.Conv2d(8, 5, 1))  # fmt: skip
     images = np.random.default_rng(0).random((4, 3, 16, 16), dtype=np.float32)
     model = to_onnx(net.eval(), torch.zeros(1, 3, 16, 16), ["out"], dynamic_batch=True)
-    ranges = calibrate(model, list(place(model).source), images, "minmax", 99.99, 4)
-    return model, compact(insert(model, ranges)), images
+    ranges = calibrate(model, list(place_pairs(model).source), images, "minmax", 99.99, 4)
+    return model, compact(insert_pairs(model, ranges)), images
 
 
 def test_the_float_graph_comes_back(graphs: Any) -> None:

@@ -19,7 +19,8 @@ from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.onnx.to_torch import TorchGraph
 from edgec.quantization.calibration import calibrate
-from edgec.quantization.placement import insert, place
+from edgec.quantization.placement import place_pairs
+from edgec.quantization.qdq_graph import insert_pairs
 
 SIDE = 64
 
@@ -58,8 +59,8 @@ def distance(model: onnx.ModelProto, images: np.ndarray) -> float:
 def test_a_network_and_its_int8_graph(arch: str, args: dict[str, Any], images: np.ndarray) -> None:
     model = exported(arch, args)
     assert distance(model, images) > 100
-    ranges = calibrate(model, list(place(model).source), images, "minmax")
-    int8 = insert(model, ranges)
+    ranges = calibrate(model, list(place_pairs(model).source), images, "minmax")
+    int8 = insert_pairs(model, ranges)
     assert (
         distance(int8, images) > 25
     )  # sums of floats that fall on the other side of a level are all that differs
@@ -73,7 +74,7 @@ def test_integers_and_steps_arrive(images: np.ndarray) -> None:
     """Weights stay int8 with the artifact's scales, activations lose 128 of their zero points."""
     torch.manual_seed(0)
     model = to_onnx(nn.Sequential(nn.Conv2d(3, 4, 1)), torch.zeros(1, 3, SIDE, SIDE), ["out"])
-    int8 = insert(model, {"images": (0.0, 1.0), "0:out": (-0.5, 1.5)})
+    int8 = insert_pairs(model, {"images": (0.0, 1.0), "0:out": (-0.5, 1.5)})
     net = TorchGraph(int8).eval()
     stored = {i.name: numpy_helper.to_array(i) for i in int8.graph.initializer}
     kept = {name: net.get_buffer(buffer).numpy() for name, buffer in net.buffer_of.items()}

@@ -16,7 +16,7 @@ from edgec.core.network import Network
 from edgec.onnx.export import to_onnx
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.calibration import calibrate
-from edgec.quantization.placement import place
+from edgec.quantization.placement import place_pairs
 
 SIDE = 64
 
@@ -43,7 +43,7 @@ def exported(noise: np.ndarray) -> Callable[[nn.Module], Exported]:
             made = net.eval()(example)
         count = len(made) if isinstance(made, list) else 1
         model = to_onnx(net, example, [f"head{i}" for i in range(count)], dynamic_batch=True)
-        return Exported(model, noise, calibrate(model, list(place(model).source), noise, "minmax"))
+        return Exported(model, noise, calibrate(model, list(place_pairs(model).source), noise, "minmax"))
 
     return make
 

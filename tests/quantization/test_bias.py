@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgec.quantization.bias import corrected, corrections
-from edgec.quantization.placement import insert
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.weights.formats import WeightFormat
 
 Run = Callable[..., list[np.ndarray]]
@@ -20,12 +20,13 @@ def test_the_mean_of_the_output_comes_back(exported: Callable[..., Any], run: Ru
     torch.manual_seed(0)
     made = exported(nn.Sequential(nn.Conv2d(3, 8, 1), nn.LeakyReLU(0.1), nn.Conv2d(8, 6, 1)))
     forms = {"2": WeightFormat(3)}
-    plain = insert(made.model, made.ranges, formats=forms)
+    plain = insert_pairs(made.model, made.ranges, formats=forms)
     mended = corrected(made.model, corrections(made.model, forms, (), made.images))
     reference = run(made.model, made.images)[0].mean((0, 2, 3))
     before = np.abs(run(plain, made.images, False)[0].mean((0, 2, 3)) - reference)
     after = np.abs(
-        run(insert(mended, made.ranges, formats=forms), made.images, False)[0].mean((0, 2, 3)) - reference
+        run(insert_pairs(mended, made.ranges, formats=forms), made.images, False)[0].mean((0, 2, 3))
+        - reference
     )
     assert after.max() < 0.2 * before.max()
 

@@ -13,7 +13,7 @@ from torch import nn
 from edgec.core.errors import StageError
 from edgec.onnx.export import to_onnx
 from edgec.quantization.calibration import MOMENTUM, calibrate, means_of
-from edgec.quantization.placement import place
+from edgec.quantization.placement import place_pairs
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_mse_cuts_a_lone_outlier_and_errs_less_than_minmax(linear: Any, noise: n
 def test_every_method_holds_zero_and_does_not_depend_on_the_batch(
     tiny: Any, noise: np.ndarray, method: Any
 ) -> None:
-    tensors = list(place(tiny.model).source)
+    tensors = list(place_pairs(tiny.model).source)
     one = calibrate(tiny.model, tensors, noise, method, batch=1)
     all_at_once = calibrate(tiny.model, tensors, noise, method, batch=4)
     assert len(one) == len(tensors)
@@ -144,7 +144,7 @@ def test_a_dead_layer_is_named_as_in_the_network(noise: np.ndarray) -> None:
         net[0].bias.fill_(1)
     model = to_onnx(net, torch.zeros(1, 3, 64, 64), ["out"], dynamic_batch=True)
     with pytest.raises(StageError, match=r"constant on all calibration images: .*0:out"):
-        calibrate(model, list(place(model).source), noise)
+        calibrate(model, list(place_pairs(model).source), noise)
 
 
 def test_entropy_cuts_a_long_thin_tail(linear: Any, noise: np.ndarray) -> None:

@@ -12,10 +12,12 @@ from torch import nn
 
 from edgec.core.errors import StageError
 from edgec.core.network import Network
+from edgec.onnx.graph import convolutions
 from edgec.onnx.parity import snr_db
 from edgec.quantization.calibration import calibrate, magnitudes
 from edgec.quantization.equalize import equalized, factors, tied_channels
-from edgec.quantization.placement import convolutions, insert, place
+from edgec.quantization.placement import place_pairs
+from edgec.quantization.qdq_graph import insert_pairs
 
 Run = Callable[..., list[np.ndarray]]
 
@@ -52,7 +54,7 @@ def uneven(exported: Callable[..., Any]) -> Any:
 
 
 def largest(made: Any) -> dict[str, np.ndarray]:
-    return magnitudes(made.model, list(place(made.model).source), made.images)
+    return magnitudes(made.model, list(place_pairs(made.model).source), made.images)
 
 
 def test_the_network_computes_the_same(uneven: Any, run: Run) -> None:
@@ -66,7 +68,7 @@ def test_the_network_computes_the_same(uneven: Any, run: Run) -> None:
 def test_no_range_grows_and_channels_fill_theirs(uneven: Any) -> None:
     before = largest(uneven)
     made = equalized(uneven.model, factors(uneven.model, before))
-    after = magnitudes(made, list(place(uneven.model).source), uneven.images)
+    after = magnitudes(made, list(place_pairs(uneven.model).source), uneven.images)
     for name, reached in after.items():
         assert reached.max() <= before[name].max() * 1.001
     (name,) = [n.output[0] for n in uneven.model.graph.node if n.op_type == "Concat"]
@@ -76,9 +78,9 @@ def test_no_range_grows_and_channels_fill_theirs(uneven: Any) -> None:
 def test_int8_is_nearer_to_float(uneven: Any, run: Run) -> None:
     reference = run(uneven.model, uneven.images)[0]
     made = equalized(uneven.model, factors(uneven.model, largest(uneven)))
-    ranges = calibrate(made, list(place(made).source), uneven.images, "minmax")
-    before = snr_db(reference, run(insert(uneven.model, uneven.ranges), uneven.images)[0])
-    assert snr_db(reference, run(insert(made, ranges), uneven.images)[0]) > before + 2
+    ranges = calibrate(made, list(place_pairs(made).source), uneven.images, "minmax")
+    before = snr_db(reference, run(insert_pairs(uneven.model, uneven.ranges), uneven.images)[0])
+    assert snr_db(reference, run(insert_pairs(made, ranges), uneven.images)[0]) > before + 2
 
 
 def test_channels_of_a_sum_go_together_and_outputs_stay(uneven: Any) -> None:
@@ -106,7 +108,7 @@ def test_imdn_stays_the_same_and_leaves_its_gates_in_float(exported: Callable[..
     made = exported(net)
     even = equalized(made.model, factors(made.model, largest(made)))
     assert snr_db(run(made.model, made.images)[0], run(even, made.images)[0]) > 90
-    left = set(convolutions(insert(made.model, made.ranges)))
+    left = set(convolutions(insert_pairs(made.model, made.ranges)))
     assert left == {"blocks.0.cca.reduce", "blocks.0.cca.expand"}
 
 

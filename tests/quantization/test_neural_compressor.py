@@ -19,14 +19,15 @@ from edgec.onnx.parity import snr_db
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.calibration import calibrate
 from edgec.quantization.neural_compressor import tuned
-from edgec.quantization.placement import insert, place
+from edgec.quantization.placement import place_pairs
+from edgec.quantization.qdq_graph import insert_pairs
 
 EXAMPLE = torch.zeros(1, 3, 64, 64)
 HERE = find_spec("neural_compressor") is not None
 
 
 def call(tiny: Any, net: torch.nn.Module, evaluate: Any) -> Any:
-    tensors = list(place(tiny.model).source)
+    tensors = list(place_pairs(tiny.model).source)
     return tuned(net, tiny.model, tensors, tiny.images, EXAMPLE, evaluate, 0.01, None, 2)
 
 
@@ -45,14 +46,14 @@ def test_its_ranges_serve_the_int8_graph(tiny: Any) -> None:
         scores.append(min(snr_db(a, b) for a, b in zip(wanted, run(images), strict=True)))
         return scores[-1]
 
-    tensors = list(place(model).source)
+    tensors = list(place_pairs(model).source)
     ranges, told = tuned(net, model, tensors, images, EXAMPLE, evaluate, 0.01, None, 2)
     assert [row["observer"] for row in told["tried"]] == ["minmax", "kl"]
     assert told["ranges"] == len(ranges) >= 15
     low, high = ranges["images"]
     assert (low, high) == pytest.approx((0, float(images.max())), abs=0.1)
     whole = calibrate(model, tensors, images, "minmax") | ranges
-    reached = OnnxSession(insert(model, whole).SerializeToString()).run({"images": images})
+    reached = OnnxSession(insert_pairs(model, whole).SerializeToString()).run({"images": images})
     assert min(snr_db(a, b) for a, b in zip(wanted, reached, strict=True)) > 20
 
 

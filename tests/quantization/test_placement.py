@@ -19,7 +19,9 @@ from edgec.core.network import Network
 from edgec.onnx.export import to_onnx
 from edgec.onnx.graph import convolutions, initializers
 from edgec.onnx.parity import snr_db
-from edgec.quantization.placement import insert, keys_of, place
+from edgec.quantization.placement import place_pairs
+from edgec.quantization.qdq_graph import insert_pairs
+from edgec.quantization.tensor_keys import keys_of
 from edgec.quantization.weights.formats import WeightFormat
 
 Run = Callable[..., list[np.ndarray]]
@@ -30,7 +32,7 @@ def test_one_convolution_has_the_numbers_of_the_rule(exported: Callable[..., Any
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 5, 1))
     made = exported(net)
-    quantized = insert(made.model, made.ranges)
+    quantized = insert_pairs(made.model, made.ranges)
     w = net[0].weight.detach().numpy().reshape(5, 3).astype(np.float64)
     b = net[0].bias.detach().numpy().astype(np.float64)  # type: ignore[union-attr]
     taken, given = Grid.of_range(*made.ranges["images"]), Grid.of_range(*made.ranges["0:out"])
@@ -50,7 +52,7 @@ def test_one_convolution_has_the_numbers_of_the_rule(exported: Callable[..., Any
 
 
 def test_weights_and_biases_are_stored_as_integers(tiny: Any) -> None:
-    quantized = insert(tiny.model, tiny.ranges)
+    quantized = insert_pairs(tiny.model, tiny.ranges)
     stored = {i.name: numpy_helper.to_array(i) for i in quantized.graph.initializer}
     float_weights = initializers(tiny.model)
     for layer in convolutions(tiny.model):
@@ -74,7 +76,7 @@ def test_what_stays_in_float_reads_what_is_in_float_as_it_is(
 ) -> None:
     made = exported(skip)
     in_float = ("head", "tail")
-    graph = insert(made.model, made.ranges, in_float).graph
+    graph = insert_pairs(made.model, made.ranges, in_float).graph
     layers = convolutions(made.model)
     head = layers["head"].output[0]
     readers = Counter(node.op_type for node in graph.node if head in node.input)
@@ -85,12 +87,12 @@ def test_what_stays_in_float_reads_what_is_in_float_as_it_is(
     (back,) = (node.output[0] for node in graph.node if pair in node.input)
     assert [node.output[0] for node in graph.node if back in node.input] == [layers["a"].output[0]]
     # all in integers: the same tensor is an integer for both
-    all_integer = insert(made.model, made.ranges).graph
+    all_integer = insert_pairs(made.model, made.ranges).graph
     assert [node.op_type for node in all_integer.node if head in node.input] == ["QuantizeLinear"]
 
 
 def test_activations_are_unsigned_and_weights_signed(tiny: Any) -> None:
-    quantized = insert(tiny.model, tiny.ranges)
+    quantized = insert_pairs(tiny.model, tiny.ranges)
     stored = initializers(quantized)
     pairs = [n for n in quantized.graph.node if n.op_type == "QuantizeLinear"]
     assert pairs
@@ -100,12 +102,12 @@ def test_activations_are_unsigned_and_weights_signed(tiny: Any) -> None:
 
 def test_the_float_graph_is_not_touched(tiny: Any) -> None:
     before = tiny.model.SerializeToString(deterministic=True)
-    insert(tiny.model, tiny.ranges)
+    insert_pairs(tiny.model, tiny.ranges)
     assert tiny.model.SerializeToString(deterministic=True) == before
 
 
 def test_int8_is_near_float_and_fusing_changes_nothing(tiny: Any, run: Run) -> None:
-    quantized = insert(tiny.model, tiny.ranges)
+    quantized = insert_pairs(tiny.model, tiny.ranges)
     reference = run(tiny.model, tiny.images)
     written, fused = run(quantized, tiny.images, optimise=False), run(quantized, tiny.images)
     for a, b, c in zip(reference, written, fused, strict=True):
@@ -114,7 +116,7 @@ def test_int8_is_near_float_and_fusing_changes_nothing(tiny: Any, run: Run) -> N
 
 
 def test_carrying_layers_use_the_range_of_their_input(tiny: Any) -> None:
-    placement = place(tiny.model)
+    placement = place_pairs(tiny.model)
     carrying = [n for n in tiny.model.graph.node if n.op_type in ("MaxPool", "Resize")]
     assert len(carrying) == 4
     for node in carrying:
@@ -123,7 +125,7 @@ def test_carrying_layers_use_the_range_of_their_input(tiny: Any) -> None:
 
 
 def test_leaky_has_a_pair_before_and_after(tiny: Any) -> None:
-    placement = place(tiny.model)
+    placement = place_pairs(tiny.model)
     for node in tiny.model.graph.node:
         if node.op_type in ("LeakyRelu", "Concat"):
             assert all(name in placement.source for name in (*node.input, *node.output))
@@ -132,7 +134,7 @@ def test_leaky_has_a_pair_before_and_after(tiny: Any) -> None:
 def test_relu_has_no_pair_before_it(exported: Callable[..., Any]) -> None:
     made = exported(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)))
     relu = next(n for n in made.model.graph.node if n.op_type == "Relu")
-    placement = place(made.model)
+    placement = place_pairs(made.model)
     assert relu.input[0] not in placement.source
     # so that it is folded into the convolution
     assert Grid.of_range(*made.ranges[keys_of(made.model)[relu.output[0]]]).zero == 0
@@ -140,21 +142,21 @@ def test_relu_has_no_pair_before_it(exported: Callable[..., Any]) -> None:
 
 def test_layers_kept_in_float_keep_their_weights(tiny: Any) -> None:
     kept = ["backbone.csp1.conv1.conv", "head32"]
-    quantized = insert(tiny.model, tiny.ranges, kept)
+    quantized = insert_pairs(tiny.model, tiny.ranges, kept)
     stored = initializers(quantized)
     assert {n for n in stored if n.endswith(".weight")} == {f"{k}.weight" for k in kept}
     assert set(convolutions(quantized)) == set(kept)
 
 
 def test_everything_in_float_is_the_float_graph(tiny: Any, run: Run) -> None:
-    quantized = insert(tiny.model, tiny.ranges, list(convolutions(tiny.model)))
+    quantized = insert_pairs(tiny.model, tiny.ranges, list(convolutions(tiny.model)))
     assert not [n for n in quantized.graph.node if "Quantize" in n.op_type]
     for a, b in zip(run(tiny.model, tiny.images), run(quantized, tiny.images), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_only_quantizes_one_layer(tiny: Any) -> None:
-    quantized = insert(tiny.model, tiny.ranges, only=["neck.conv"])
+    quantized = insert_pairs(tiny.model, tiny.ranges, only=["neck.conv"])
     weights = [n for n in initializers(quantized) if n.endswith("_int")]
     assert sorted(weights) == ["neck.conv.weight_bias_int", "neck.conv.weight_int"]
 
@@ -163,14 +165,14 @@ def test_only_quantizes_one_layer(tiny: Any) -> None:
 def test_missing_range_names_tensor_and_remedy(tiny: Any, drop: str) -> None:
     ranges = {k: v for k, v in tiny.ranges.items() if k != drop}
     with pytest.raises(StageError, match=f"{drop}.*run the quantize stage again"):
-        insert(tiny.model, ranges)
+        insert_pairs(tiny.model, ranges)
 
 
 def test_ranges_survive_other_output_names_batch_and_opset(tiny: Any) -> None:
     """The export's graph differs from the calibrated one in these; the ranges must fit."""
     net = Network.initial("yolov4_tiny", {"classes": 3, "width": 0.125}, seed=2).build()  # also: other widths
     model = to_onnx(net, torch.zeros(1, 3, 64, 64), ["left", "right"], opset=21)
-    quantized = insert(model, tiny.ranges)
+    quantized = insert_pairs(model, tiny.ranges)
     assert [o.name for o in quantized.graph.output] == ["left", "right"]
     assert len([n for n in initializers(quantized) if n.endswith(".weight_int")]) == 24
 
@@ -228,13 +230,15 @@ class Branches(nn.Module):
 def test_a_graph_of_many_layers_is_near_float(exported: Callable[..., Any], run: Run) -> None:
     torch.manual_seed(0)
     made = exported(Branches())
-    quantized = insert(made.model, made.ranges)
+    quantized = insert_pairs(made.model, made.ranges)
     assert snr_db(run(made.model, made.images)[0], run(quantized, made.images)[0]) > 30
     onnx.checker.check_model(quantized, full_check=True)
     counts = Counter(n.op_type for n in quantized.graph.node)
     assert counts["Conv"] == 4
     shuffle = next(n for n in made.model.graph.node if n.op_type == "DepthToSpace")
-    assert place(made.model).source[shuffle.output[0]] == place(made.model).source[shuffle.input[0]]
+    assert (
+        place_pairs(made.model).source[shuffle.output[0]] == place_pairs(made.model).source[shuffle.input[0]]
+    )
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1e-3])
@@ -250,7 +254,7 @@ def test_channels_that_training_silenced_keep_their_bias(
         net[1].weight[:4] = scale
         net[1].bias[:] = 1.0
     made = exported(net)
-    quantized = insert(made.model, made.ranges)
+    quantized = insert_pairs(made.model, made.ranges)
     reference = run(made.model, made.images)[0]
     for optimise in (True, False):
         assert snr_db(reference, run(quantized, made.images, optimise)[0]) > 30
@@ -262,7 +266,7 @@ def test_layers_in_float_with_few_bits_come_in_the_order_of_the_graph(tiny: Any)
     formats = {layer: WeightFormat(4) for layer in reversed(layers)}
     nodes = [
         n.name
-        for n in insert(tiny.model, {}, layers[::-1], formats=formats).graph.node
+        for n in insert_pairs(tiny.model, {}, layers[::-1], formats=formats).graph.node
         if "_rebuild0" in n.name
     ]
     ends = [layers.index(name.removesuffix(".weight_rebuild0")) for name in nodes]

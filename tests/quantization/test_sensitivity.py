@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.quantization.placement import convolutions, insert
+from edgec.onnx.graph import convolutions
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.sensitivity import outputs_on, sensitivity
 
 
@@ -55,7 +56,7 @@ def test_returning_the_worst_layer_to_float_helps(tiny: Any) -> None:
     reference = outputs_on(tiny.model, tiny.images)
 
     def noise_with(kept: list[str]) -> float:
-        reached = outputs_on(insert(tiny.model, tiny.ranges, kept), tiny.images)
+        reached = outputs_on(insert_pairs(tiny.model, tiny.ranges, kept), tiny.images)
         return sum(float(np.square(a - b).sum()) for a, b in zip(reference, reached, strict=True))
 
     assert noise_with(list(table)[:6]) < noise_with([])

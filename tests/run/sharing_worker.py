@@ -1,4 +1,7 @@
-"""One of the runs of a test: `python sharing_worker.py STORE OUT SECONDS`. Makes one result, or takes another run's."""
+"""One of the runs of a test: `python sharing_worker.py STORE OUT [GO]`.
+
+It makes one result, once the file GO is there, or takes the one of another run.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from edgec.training.distributed import barrier
 PARTS = {"stage": 1}
 
 
-def main(place: Path, out: Path, seconds: float) -> None:
+def main(place: Path, out: Path, go: Path | None) -> None:
     torch.set_num_threads(1)
     world = join_world("cpu")
     notes: list[str] = []
@@ -39,7 +42,8 @@ def main(place: Path, out: Path, seconds: float) -> None:
                 resumed = checkpoint.read_text(encoding="utf-8")
             if world.rank == 0:
                 checkpoint.write_text(str(os.getpid()), encoding="utf-8")
-            time.sleep(seconds)
+            while go is not None and not go.exists():
+                time.sleep(0.05)
             network = Network("tiny", weights={"w": torch.zeros(1)})
             if world.rank == 0:
                 store.put(key, PARTS, Result(network, {"writer": os.getpid()}, store.work(key) / "out"))
@@ -50,4 +54,4 @@ def main(place: Path, out: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -42,9 +42,10 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
-    def run(name: str, seconds: float, **variables: str) -> subprocess.Popen[bytes]:
+    def run(name: str, hold: bool = False, **variables: str) -> subprocess.Popen[bytes]:
+        go = [str(tmp_path / "go")] if hold else []
         return subprocess.Popen(
-            [sys.executable, str(WORKER), str(tmp_path / "store"), str(tmp_path / name), str(seconds)],
+            [sys.executable, str(WORKER), str(tmp_path / "store"), str(tmp_path / name), *go],
             env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
         )
 
@@ -70,9 +71,11 @@ def heard(path: Path, text: str) -> bool:
 
 def test_the_second_run_waits_for_the_first_and_takes_its_result(tmp_path: Path, start: Start) -> None:
     checkpoint = Store(tmp_path / "store").work(key_of({"stage": 1})) / "scratch" / "checkpoint"
-    first = start("first", 4)
+    first = start("first", hold=True)
     until(checkpoint.exists)
-    second = start("second", 0)
+    second = start("second")
+    until(lambda: heard(tmp_path / "second", "waiting for process"))
+    (tmp_path / "go").touch()
     assert first.wait() == 0 and second.wait() == 0
     made, taken = told(tmp_path / "first"), told(tmp_path / "second")
     assert made["writer"] == made["me"] == taken["writer"] != taken["me"]
@@ -84,9 +87,9 @@ def test_the_second_run_waits_for_the_first_and_takes_its_result(tmp_path: Path,
 
 def test_a_killed_run_frees_its_result_and_the_next_one_resumes_it(tmp_path: Path, start: Start) -> None:
     checkpoint = Store(tmp_path / "store").work(key_of({"stage": 1})) / "scratch" / "checkpoint"
-    first = start("first", 600)
+    first = start("first", hold=True)
     until(checkpoint.exists)
-    second = start("second", 0)
+    second = start("second")
     until(lambda: heard(tmp_path / "second", "waiting for process"))
     first.send_signal(signal.SIGKILL)
     assert second.wait() == 0
@@ -98,19 +101,20 @@ def test_a_killed_run_frees_its_result_and_the_next_one_resumes_it(tmp_path: Pat
 def test_the_ranks_of_one_run_share_and_another_run_waits_for_them(tmp_path: Path, start: Start) -> None:
     checkpoint = Store(tmp_path / "store").work(key_of({"stage": 1})) / "scratch" / "checkpoint"
 
-    def ranks(name: str, seconds: float) -> list[subprocess.Popen[bytes]]:
+    def ranks(name: str, hold: bool = False) -> list[subprocess.Popen[bytes]]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
         world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         return [
-            start(f"{name}-{rank}", seconds, RANK=str(rank), LOCAL_RANK=str(rank), **world)
-            for rank in range(2)
+            start(f"{name}-{rank}", hold, RANK=str(rank), LOCAL_RANK=str(rank), **world) for rank in range(2)
         ]
 
-    first = ranks("first", 4)
+    first = ranks("first", hold=True)
     until(checkpoint.exists)
-    second = ranks("second", 0)
+    second = ranks("second")
+    until(lambda: heard(tmp_path / "second-0", "waiting for process"))
+    (tmp_path / "go").touch()
     assert [process.wait() for process in (*first, *second)] == [0, 0, 0, 0]
     writers = {told(tmp_path / f"{run}-{rank}")["writer"] for run in ("first", "second") for rank in range(2)}
     assert writers == {first[0].pid}

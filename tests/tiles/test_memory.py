@@ -15,7 +15,8 @@ from edgec.core.network import Network
 from edgec.onnx.export import to_onnx
 from edgec.onnx.fp16 import to_fp16
 from edgec.quantization.calibration import calibrate
-from edgec.quantization.placement import insert, place
+from edgec.quantization.placement import place_pairs
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.tiles.memory import bytes_per_pixel
 
 SIDE = 224  # pixels
@@ -48,7 +49,9 @@ def graph() -> onnx.ModelProto:
 
 def quantized(graph: onnx.ModelProto) -> onnx.ModelProto:
     patches = np.random.default_rng(1).random((4, 3, 16, 16), dtype=np.float32)
-    return insert(graph, calibrate(graph, list(place(graph).source), patches, "minmax", batch=1), [])
+    return insert_pairs(
+        graph, calibrate(graph, list(place_pairs(graph).source), patches, "minmax", batch=1), []
+    )
 
 
 @pytest.mark.slow

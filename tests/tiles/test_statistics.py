@@ -17,7 +17,8 @@ from edgec.onnx.export import to_onnx
 from edgec.onnx.fp16 import to_fp16
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.calibration import calibrate
-from edgec.quantization.placement import insert, place
+from edgec.quantization.placement import place_pairs
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.tiles.crops import plan, tiled
 from edgec.tiles.staged_graph import StagedGraph, other_poolings, statistics_of
 from edgec.tiles.statistics import tiled_exactly, whole_image
@@ -136,9 +137,9 @@ def test_half_precision(graph: onnx.ModelProto) -> None:
 def test_int8(graph: onnx.ModelProto) -> None:
     x = uneven()
     patches = np.random.default_rng(1).random((8, 3, 16, 16), dtype=np.float32)
-    tensors = list(place(graph).source)
+    tensors = list(place_pairs(graph).source)
     ranges = calibrate(graph, tensors, patches, "minmax", 99.9, 1, _quietly)
-    quantized = insert(graph, ranges, [])
+    quantized = insert_pairs(graph, ranges, [])
     assert len(statistics_of(quantized)) == 4
     whole = run_whole(quantized, x)
     off = np.abs(tiled_exactly(StagedGraph(quantized), x, TILES, 2) - whole)

@@ -14,7 +14,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import edgec
-from edgec.cli.main import app
+from edgec.cli.app import app
 from edgec.core.contract.detection import DetectionContract, DetectionInput, Head
 from edgec.core.contract.superres import SuperresContract, SuperresInput
 from edgec.core.errors import DataError, RecipeError

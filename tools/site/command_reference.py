@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from markdown_text import cell, prose
 from typer.main import get_command
 
 ROOT = Path(__file__).parents[2]
@@ -48,12 +49,12 @@ def _section(path: str, command: Any) -> str:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
     usage = " ".join([path, *(["[OPTIONS]"] if options else []), *(_argument(a) for a in arguments)])
-    lines = [f"## {path}", "", str(command.help or "").strip(), "", f"    {usage}", ""]
+    lines = [f"## {path}", "", prose(str(command.help or "").strip()), "", f"    {usage}", ""]
     rows = [(f"`{_argument(a)}`", _default(a), a.help or "") for a in arguments]
     rows += [(_names(o), _default(o), o.help or "") for o in options]
     if rows:
         lines += ["| argument or option | default | meaning |", "| --- | --- | --- |"]
-        lines += [f"| {name} | {default} | {_cell(str(text))} |" for name, default, text in rows]
+        lines += [f"| {name} | {default} | {cell(str(text))} |" for name, default, text in rows]
     return "\n".join(lines)
 
 
@@ -73,7 +74,3 @@ def _default(parameter: Any) -> str:
     if callable(value) or value in (None, (), [], "", False):
         return ""
     return f"`{str(value).lower() if value is True else value}`"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from markdown_text import cell, prose
+
 from edgec.recipe import Recipe
 
 Schema = Mapping[str, Any]  # JSON schema, as pydantic gives it
@@ -76,13 +78,18 @@ def _refs(node: object) -> Iterator[str]:
 
 
 def _section(name: str, model: Schema) -> str:
-    lines = [f"## {_heading(name, model)} {{#{_anchor(name)}}}", "", str(model.get("description", "")), ""]
+    lines = [
+        f"## {_heading(name, model)} {{#{_anchor(name)}}}",
+        "",
+        prose(str(model.get("description", ""))),
+        "",
+    ]
     lines += ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
     required: list[str] = model.get("required", [])
     for key, schema in model["properties"].items():
         default = "required" if key in required else _value(schema.get("default"))
         meaning = str(schema.get("description", "Selects this part." if "const" in schema else ""))
-        lines.append(f"| `{key}` | {_cell(_type(schema))} | {default} | {_cell(meaning)} |")
+        lines.append(f"| `{key}` | {cell(_type(schema))} | {default} | {cell(meaning)} |")
     return "\n".join(lines)
 
 
@@ -97,10 +104,6 @@ def _heading(name: str, model: Schema) -> str:
 
 def _anchor(name: str) -> str:
     return f"part-{name.lower()}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _value(value: object) -> str:

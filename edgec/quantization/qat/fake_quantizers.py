@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from edgec.core.grid import Grid
+from edgec.core.grid import Grid, Range
 from edgec.core.typed_torch import floats
 from edgec.quantization.qat.learned_step import quantize_per_channel, quantize_per_tensor
 from edgec.quantization.weights.formats import SMALLEST, WeightFormat
@@ -28,7 +28,7 @@ class ActivationQuantizer(nn.Module):
         self, key: str, low: float, high: float, bits: int = 8, ranges: Movement = "learned"
     ) -> None:
         super().__init__()
-        self.key = key  # of the tensor, as `placement.keys_of` names it
+        self.key = key  # of the tensor, as `tensor_keys.keys_of` names it
         grid = Grid.of_range(low, high, bits)
         self.levels = grid.last
         self.ranges = ranges
@@ -72,7 +72,7 @@ class ActivationQuantizer(nn.Module):
         self.frozen = True
         self.stretch.grad = self.shift.grad = None
 
-    def bounds(self) -> tuple[float, float]:
+    def bounds(self) -> Range:
         """(low, high) of the range now."""
         with torch.no_grad():
             scale, zero = self._now()

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgec.core.errors import StageError
-from edgec.core.grid import Ranges
+from edgec.core.grid import Range, Ranges
 from edgec.core.taps import tapped
 from edgec.quantization.calibration import values_of
-from edgec.quantization.placement import keys_of, place, quantizable
+from edgec.quantization.placement import place_pairs, quantizable
 from edgec.quantization.qat.fake_quantizers import (
     ActivationQuantizer,
     BiasQuantizer,
@@ -26,6 +26,7 @@ from edgec.quantization.qat.fake_quantizers import (
 )
 from edgec.quantization.qat.matching import Values, operators_of, output_of, same
 from edgec.quantization.qat.trace import traced
+from edgec.quantization.tensor_keys import keys_of
 from edgec.quantization.weights.buckets import BucketQuantizer
 from edgec.quantization.weights.codebook import CodebookQuantizer
 from edgec.quantization.weights.formats import EIGHT_BITS, UNIT, Formats, WeightFormat
@@ -98,7 +99,7 @@ def qat_network(
     probe = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
     values = Values(graph).of(probe)
     qat = QatNetwork(graph, net, example)
-    placement, keys = place(model, float_layers), keys_of(model)
+    placement, keys = place_pairs(model, float_layers), keys_of(model)
     operators = operators_of(model)
     readers = [output for outputs in placement.unrounded.values() for output in outputs]
     seen = values_of(model, list(dict.fromkeys((*placement.source, *readers))), probe.numpy())
@@ -176,7 +177,7 @@ def tap_name(name: str) -> str:
     return f"tap_{name.replace('.', '_')}"
 
 
-def write_back(qat: QatNetwork, net: nn.Module) -> tuple[dict[str, tuple[float, float]], Formats]:
+def write_back(qat: QatNetwork, net: nn.Module) -> tuple[dict[str, Range], Formats]:
     """Give `net` the trained weights, in place; the ranges by tensor key and the weight formats by layer."""
     state = qat.graph.state_dict()
     net.load_state_dict({name: state.get(name, tensor) for name, tensor in net.state_dict().items()})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import count
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -22,7 +21,7 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
         zero = (
             array_of(node.inputs[2]) if node.op_type == "DequantizeLinear" and len(node.inputs) > 2 else None
         )
-        if zero is not None and (zero.dtype == np.int8 or zero.dtype == np.int32) and not zero.any():
+        if zero is not None and zero.dtype.name in ("int8", "int32") and not zero.any():
             node.resize_inputs(2)
     drop_unused(graph)
     kept = {name_of(value) for value in (*graph.inputs, *graph.outputs)}

@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from edgec.core.architectures import shipped_archs, strides_of
 from edgec.core.contract.detection import DetectionContract, DetectionInput, Fit
 from edgec.core.errors import DataError, Problem
 from edgec.core.events import Events, Progress
@@ -41,7 +42,6 @@ from edgec.tasks.detection.samples import Sample, check
 from edgec.tasks.protocol import Picture, Split
 
 ANCHORS_EACH = 3  # per head, when they come from the data
-STRIDES = {"yolov4_tiny": [32, 16], "yolov4": [8, 16, 32]}
 
 
 class Detection:
@@ -163,14 +163,15 @@ class Detection:
 
     def network_args(self, source: NetworkSource) -> dict[str, Any]:
         args: dict[str, Any] = dict(source.args)
-        if source.arch in STRIDES:
+        strides = strides_of(source.arch)
+        if strides is not None:
             args.setdefault("classes", len(self.classes))
         if source.anchors == "kmeans":
-            strides = STRIDES.get(source.arch)
             if strides is None:
-                message = f"anchors by k-means are known for {', '.join(STRIDES)}, not for {source.arch}"
+                known = [arch for arch in shipped_archs() if strides_of(arch) is not None]
+                message = f"anchors by k-means are known for {', '.join(known)}, not for {source.arch}"
                 raise DataError([Problem("network.anchors", message, "use own, or give args")])
-            args["anchors"] = anchors_for_heads(self.object_sizes(), strides, ANCHORS_EACH, self.seed)
+            args["anchors"] = anchors_for_heads(self.object_sizes(), list(strides), ANCHORS_EACH, self.seed)
         return args
 
     def object_sizes(self) -> np.ndarray:

@@ -16,9 +16,9 @@ from edgec.core.norms import fold_norms
 from edgec.core.taps import tapped
 from edgec.onnx.export import with_fast_mish
 from edgec.onnx.parity import snr_db
-from edgec.quantization.placement import insert
 from edgec.quantization.qat.fake_quantizers import ActivationQuantizer
 from edgec.quantization.qat.network import QatNetwork, RescaledTap, qat_network, tap_name, write_back
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.weights.codebook import first_centroids
 from edgec.quantization.weights.formats import UNIT, WeightFormat
 
@@ -74,7 +74,7 @@ def test_it_computes_what_the_int8_graph_computes(act: str, exported: Callable[.
     made = exported(net)
     qat = qat_network(prepared(net), made.model, made.ranges, (), EXAMPLE, formats={}, ranges="fixed").eval()
     assert qat.unseen == []
-    graph = insert(made.model, made.ranges)
+    graph = insert_pairs(made.model, made.ranges)
     with torch.no_grad():
         noise = snr_db(net(torch.from_numpy(made.images)).numpy(), run(graph, made.images, False)[0])
     assert rounded_alike(qat, graph, made.images, run) > noise + 10
@@ -87,7 +87,7 @@ def test_detector_with_all_its_quantizers(tiny: Any, tiny_net: nn.Module, run: R
     assert len(weights) == 23
     assert "head32" not in weights
     assert {k for k, _ in qat.activations()} <= set(tiny.ranges)
-    assert rounded_alike(qat, insert(tiny.model, tiny.ranges, ("head32",)), tiny.images, run) > 45
+    assert rounded_alike(qat, insert_pairs(tiny.model, tiny.ranges, ("head32",)), tiny.images, run) > 45
 
 
 def test_a_skip_in_float_is_not_rounded(skip: nn.Module, exported: Callable[..., Any], run: Run) -> None:
@@ -96,7 +96,7 @@ def test_a_skip_in_float_is_not_rounded(skip: nn.Module, exported: Callable[...,
     qat = qat_network(
         prepared(skip), made.model, made.ranges, in_float, EXAMPLE, formats={}, ranges="fixed"
     ).eval()
-    graph = insert(made.model, made.ranges, in_float)
+    graph = insert_pairs(made.model, made.ranges, in_float)
     assert rounded_alike(qat, graph, made.images, run) > 60
     nodes = {node.name: node for node in qat.graph.graph.nodes}
     (head,) = (n for n in nodes.values() if "head.weight" in {str(a.target) for a in n.all_input_nodes})

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from edgec.quantization.integer_check import fusion
-from edgec.quantization.placement import insert
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.weights.compact import compact
 
 Run = Callable[..., list[np.ndarray]]
 
 
 def test_compact_is_the_same_graph_with_the_layers_names(tiny: Any, run: Run) -> None:
-    whole = insert(tiny.model, tiny.ranges)
+    whole = insert_pairs(tiny.model, tiny.ranges)
     small = compact(whole)
     assert small.ByteSize() < whole.ByteSize() - 10_000
     for a, b in zip(run(whole, tiny.images), run(small, tiny.images), strict=True):

@@ -13,8 +13,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgec.onnx.graph import convolutions
 from edgec.onnx.session import OnnxSession
-from edgec.quantization.placement import convolutions, insert
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.weights.buckets import levels_of
 from edgec.quantization.weights.compact import compact
 from edgec.quantization.weights.formats import WeightFormat
@@ -29,7 +30,7 @@ def test_a_float_layer_is_dequantized_when_the_graph_is_loaded(
 ) -> None:
     """The runtime's own graph has a plain float convolution left, and its outputs are those of the rounded weights."""
     layer = "backbone.down1.conv"
-    stored_in_integers = insert(tiny.model, {}, list(convolutions(tiny.model)), formats={layer: form})
+    stored_in_integers = insert_pairs(tiny.model, {}, list(convolutions(tiny.model)), formats={layer: form})
     assert {n.op_type for n in stored_in_integers.graph.node} >= {"Cast", "Mul"}
     plain = onnx.ModelProto()
     plain.CopyFrom(tiny.model)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgec.onnx.graph import initializers
+from edgec.onnx.graph import convolutions, initializers
 from edgec.quantization.integer_check import fusion
-from edgec.quantization.placement import convolutions, insert
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.weights.codebook import first_centroids
 from edgec.quantization.weights.compact import compact
 from edgec.quantization.weights.formats import UNIT, WeightFormat
@@ -28,7 +28,7 @@ def four_bits(tiny: Any) -> Any:
     for layer, node in convolutions(tiny.model).items():
         points = first_centroids(torch.from_numpy(stored[node.input[1]].copy()), 16, "kmeans")
         formats[layer] = WeightFormat(4, tuple(round(float(p) * UNIT) for p in points))
-    return insert(tiny.model, tiny.ranges, formats=formats)
+    return insert_pairs(tiny.model, tiny.ranges, formats=formats)
 
 
 def test_codebooks_give_the_same_outputs_at_the_same_kernels(four_bits: Any, tiny: Any, run: Run) -> None:
@@ -46,7 +46,7 @@ def test_half_the_bytes(four_bits: Any) -> None:
 
 
 def test_weights_of_eight_bits_stay(tiny: Any) -> None:
-    whole = insert(tiny.model, tiny.ranges)
+    whole = insert_pairs(tiny.model, tiny.ranges)
     kinds = Counter(n.op_type for n in palettized(whole).graph.node)
     assert kinds["Gather"] == Counter(n.op_type for n in whole.graph.node)["Gather"] == 0
 
@@ -55,5 +55,5 @@ def test_an_odd_number_of_indices(exported: Callable[..., Any], run: Run) -> Non
     torch.manual_seed(0)
     made = exported(torch.nn.Sequential(torch.nn.Conv2d(3, 33, 3, padding=1), torch.nn.Conv2d(33, 1, 3)))
     forms = {n: WeightFormat(2, (-127, -20, 30, 127)) for n in ("0", "1")}
-    whole = insert(made.model, made.ranges, formats=forms)
+    whole = insert_pairs(made.model, made.ranges, formats=forms)
     assert np.array_equal(run(palettized(whole), made.images)[0], run(whole, made.images)[0])

@@ -16,7 +16,8 @@ from edgec.onnx.fp16 import to_fp16
 from edgec.onnx.graph import validate
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.calibration import calibrate
-from edgec.quantization.placement import insert, place
+from edgec.quantization.placement import place_pairs
+from edgec.quantization.qdq_graph import insert_pairs
 from edgec.tasks.detection.contract import detect_batch
 from edgec.tasks.detection.decode import Detections, decode, detections
 from edgec.tasks.detection.graph import BOXES, SCORES, append_nms, decoder
@@ -123,8 +124,8 @@ def test_smaller_precisions_find_the_same_strong_boxes(
         model = to_fp16(decoded)
     else:
         raw = to_onnx(net, torch.zeros(1, 3, 96, 128), ["head0", "head1"], dynamic_batch=True)
-        ranges = calibrate(raw, list(place(raw).source), images, "minmax")
-        model = insert(decoded, ranges)  # calibrated on the raw graph, as the quantize stage does
+        ranges = calibrate(raw, list(place_pairs(raw).source), images, "minmax")
+        model = insert_pairs(decoded, ranges)  # calibrated on the raw graph, as the quantize stage does
         convs = [n for n in model.graph.node if n.op_type == "Conv"]
         assert all(n.input[1].endswith("_dq") for n in convs)
     found = detect_batch(finished(model).run({"images": images}), BOXES_CONTRACT, 3, SCORE)

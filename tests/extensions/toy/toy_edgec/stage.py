@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from edgec.core.network import Network
-from edgec.core.results.accuracy import Accuracy
 from edgec.env import Env
 from edgec.tasks.predictor import torch_predictor
 from toy_edgec.rows import Nudge, NudgeResult
@@ -12,5 +11,5 @@ def nudge(config: Nudge, network: Network, env: Env) -> tuple[Network, NudgeResu
     biases = [p for name, p in net.named_parameters() if name.endswith("bias")]
     for bias in biases:
         bias.data += config.by
-    final = Accuracy.model_validate(env.task.evaluate(torch_predictor(net, env.task, env.device), "val"))
+    final = env.task.evaluate(torch_predictor(net, env.task, env.device), "val")
     return network.with_weights(net), NudgeResult(nudged=len(biases), final=final)

@@ -62,7 +62,6 @@ class Brightness:
     name = "brightness"
     metric = "score"
     metrics = (Metric("score", "score"),)
-    any_size = False
 
     def digest(self) -> str:
         return hashlib.sha256(self.data.model_dump_json().encode()).hexdigest()

@@ -8,8 +8,9 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from edgec.cli import doctor
-from edgec.cli import main as cli
+from edgec.cli import app as cli
+from edgec.cli import console
+from edgec.run import doctor
 
 
 def test_rows_have_three_cells_and_name_what_matters() -> None:
@@ -41,7 +42,7 @@ def test_a_missing_package_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_table_shows_remedies_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     remedy = "pip install 'edgec[mnn]'"
     monkeypatch.setattr(doctor, "report", lambda: [doctor.Row("optional: MNN", "not installed", remedy)])
-    monkeypatch.setattr(cli.out, "_width", 120)
+    monkeypatch.setattr(console.out, "_width", 120)
     run = CliRunner().invoke(cli.app, ["doctor"])
     assert run.exit_code == 0
     assert remedy in run.output
@@ -86,6 +87,6 @@ def test_what_int8_will_do(flags: set[str], machine: str, said: str) -> None:
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import sys; from edgec.cli.doctor import report; report(); print('torch' in sys.modules)"
+    code = "import sys; from edgec.run.doctor import report; report(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgec.cli.init import write_recipe
 from edgec.core.errors import DataError, RecipeError
 from edgec.recipe import load
+from edgec.run.new_recipe import write_recipe
 
 XML = (
     "<annotation><object><name>{}</name><bndbox>"
