@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 if __package__:
     from edgec.probe.measure import ProbeError, measure, pin
 else:  # run as a folder or a zip file, perhaps on a machine without edgec
-    from measure import ProbeError, measure, pin  # pyright: ignore[reportMissingImports]
+    from measure import ProbeError, measure, pin
 
 LEAST_PYTHON = (3, 9)
 NULL_WORK_BYTES = 1 << 16
@@ -66,10 +66,10 @@ def act(job: dict[str, Any], pinned: list[int], answers: BinaryIO, tell: Any) ->
     if __package__:
         from edgec.probe import golden, onnx_session, packages, serve
     else:
-        import golden  # pyright: ignore[reportMissingImports]
-        import onnx_session  # pyright: ignore[reportMissingImports]
-        import packages  # pyright: ignore[reportMissingImports]
-        import serve  # pyright: ignore[reportMissingImports]
+        import golden
+        import onnx_session
+        import packages
+        import serve
 
     if job["what"] == "serve":
         try:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 if __package__:
     from edgec.probe.sums import make_exact
 else:  # run as a folder, perhaps on a machine without edgec
-    from sums import make_exact  # pyright: ignore[reportMissingImports]
+    from sums import make_exact
 
 QUIET = 4  # onnxruntime's severity "fatal": what goes wrong is raised as well
 

@@ -87,7 +87,7 @@ def _moments(
     for image in images:
         x, y = _ends(pruned, dense, name, torch.as_tensor(image[None]))
         there = torch.randperm(y.shape[2] * y.shape[3], generator=draw)[:POSITIONS]
-        columns = functional.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # type: ignore[arg-type]
+        columns = functional.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)
         found.add(columns[0][:, there].T, y[0, kept].flatten(1)[:, there].T)
     return found
 

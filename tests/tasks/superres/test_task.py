@@ -90,7 +90,7 @@ def test_the_scale_of_white_changes_no_figure(folder: Path, peak: int) -> None:
     images = task.images("val", 3)
     assert images.shape == (3, 3, 16, 16) and images.dtype == np.float32
     assert 0.4 * peak < images.max() <= peak
-    found, usual = (t.evaluate(torch_predictor(net, t), "val") for t in (task, make(folder)))
+    found, usual = (t.evaluate(torch_predictor(net, t), "val").flat() for t in (task, make(folder)))
     assert found == pytest.approx(usual)
     (batch,) = list(task.batches(2, 1, seed=0).epoch(0))[:1]
     (other,) = list(make(folder, patch=8).batches(2, 1, seed=0).epoch(0))[:1]
@@ -125,8 +125,8 @@ def test_figures_for_each_set_and_image_and_progress(folder: Path) -> None:
     heard: list[Event] = []
     task = make(folder, Events(listeners=(heard.append,)))
     found = task.evaluate(torch_predictor(Enlarge(), task), "val")
-    assert {"psnr", "ssim", "psnr8", "ssim8", "psnr/a", "psnr/b", "psnr/b/1"} <= found.keys()
-    assert found["psnr"] == pytest.approx((found["psnr/a"] + found["psnr/b"]) / 2)
+    assert {"psnr", "ssim", "psnr8", "ssim8", "psnr/a", "psnr/b", "psnr/b/1"} <= found.flat().keys()
+    assert found["psnr"] == pytest.approx(sum(found.by_set["psnr"].values()) / 2)
     assert [e.done for e in heard if isinstance(e, Progress)] == [1, 2, 3, 4]
     assert (
         len([k for k in task.evaluate(torch_predictor(Enlarge(), task), "val", limit=1) if k.count("/") == 2])
