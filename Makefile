@@ -6,7 +6,7 @@ EXTRAS = dev,openvino,ncnn,mnn,litert,executorch,neural-compressor
 # where `edgec doctor --install litert-converter` puts LiteRT's converter
 export EDGEC_CONVERTERS ?= $(HOME)/.cache/edgec/converters
 
-.PHONY: demo test test-runtimes lint clean
+.PHONY: demo test test-runtimes lint docs clean
 
 demo: $(VENV)/ready
 	$(BIN)/edgec compress detector.yaml
@@ -23,19 +23,15 @@ lint: $(VENV)/ready
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-docs: $(VENV)/docs-ready
+docs: $(VENV)/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "read it: $(BIN)/python -m http.server --directory site"
-
-$(VENV)/docs-ready: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
-	touch $@
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
 # the runtimes and their converters need gigabytes, and releases of packages that the first environment must not have

@@ -43,7 +43,7 @@ class TinyContract(Contract, frozen=True):
 
 @dataclass(frozen=True)
 class TinyBatch:
-    """Images and the means that the network is to tell."""
+    """Images and the means that the network is to predict."""
 
     images: Tensor  # [n, 3, 8, 8]
     wanted: Tensor  # [n, 1, 1, 1]
@@ -57,7 +57,7 @@ class TinyBatch:
 
 @dataclass
 class TinyBatches:
-    """Four batches an epoch, the same for the same (seed, epoch); each rank gets its rows of every batch."""
+    """Four batches per epoch, the same for the same (seed, epoch); each rank gets its rows of every batch."""
 
     batch: int
     seed: int = 0

@@ -67,7 +67,7 @@ class Section:
         try:
             value = int(text)
         except ValueError:
-            raise self.fail(f"{name}={text} is no whole number; write one") from None
+            raise self.fail(f"{name}={text} is not a whole number; correct it") from None
         if not low <= value <= high:
             raise self.fail(f"{name}={value} lies outside {low}..{high}; correct it")
         return value
@@ -77,7 +77,7 @@ class Section:
         try:
             value = float(text)
         except ValueError:
-            raise self.fail(f"{name}={text} is no number; write one") from None
+            raise self.fail(f"{name}={text} is not a number; correct it") from None
         if not math.isfinite(value):
             raise self.fail(f"{name}={text} is not finite; write a number")
         return value
@@ -88,7 +88,7 @@ class Section:
         except KeyError:
             raise self.fail(f"{name} is missing; add it") from None
         except ValueError:
-            raise self.fail(f"{name}={self.options[name]} is no list of numbers") from None
+            raise self.fail(f"{name}={self.options[name]} is not a list of numbers") from None
 
     def layers(self, name: str, default: str | None = None) -> list[int]:
         """Layer references as absolute indices; negative ones count back from this layer."""
@@ -100,7 +100,7 @@ class Section:
             try:
                 value = int(part)
             except ValueError:
-                raise self.fail(f"{name}={text} is no list of layers") from None
+                raise self.fail(f"{name}={text} is not a list of layers") from None
             value = self.index + value if value < 0 else value
             if not 0 <= value < self.index:
                 raise self.fail(
@@ -121,7 +121,7 @@ def parse(cfg: str) -> tuple[Section, list[Section]]:
             continue
         if line.startswith("["):
             if not line.endswith("]"):
-                raise ValueError(f"cfg line {number}: {line!r} is no section; close the bracket")
+                raise ValueError(f"cfg line {number}: {line!r} is not a section; close the bracket")
             kind = line[1:-1].strip().lower()
             sections.append(Section(ALIASES.get(kind, kind), {}, number, len(sections) - 1))
             continue
@@ -129,7 +129,7 @@ def parse(cfg: str) -> tuple[Section, list[Section]]:
         if not equals or not sections:
             raise ValueError(f"cfg line {number}: {line!r} is neither [section] nor key=value")
         if key.strip() in sections[-1].options:
-            raise sections[-1].fail(f"{key.strip()} stands twice, again in line {number}; keep one")
+            raise sections[-1].fail(f"{key.strip()} is given twice, again in line {number}; keep one")
         sections[-1].options[key.strip()] = value.strip()
     if not sections or sections[0].kind != "net":
         raise ValueError("cfg: the first section is not [net]; is this a Darknet cfg?")

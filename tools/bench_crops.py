@@ -156,7 +156,7 @@ def on_set14(path: Path, threads: int) -> dict[str, float]:
 
 
 def all_ways(path: Path, folder: Path, side: int, threads: int, skip_whole: bool) -> dict[str, Any]:
-    """Figures of every way on an image of one size, each in a process of its own."""
+    """Figures of every way on an image of one size, each in a separate process."""
     found: dict[str, Any] = {}
     reference = folder / "onnxruntime whole.npy"
     reference.unlink(missing_ok=True)

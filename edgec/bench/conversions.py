@@ -154,7 +154,7 @@ def _source(path: Path, precision: str, golden: Path, images: Array | None) -> S
     if precision not in CONVERTIBLE:
         raise StageError(f"{path}: its precision is {precision}; other runtimes take fp32, fp16 and int8")
     source = path
-    if precision == "fp16":  # converters make their own halves
+    if precision == "fp16":  # converters make their own fp16
         source = fp32_beside(path)
         if source == path or not source.is_file():
             raise StageError(f"{path}: is converted from its fp32 file; put {source.name} beside it")

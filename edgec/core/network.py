@@ -130,10 +130,10 @@ class Network:
         except FileNotFoundError:
             raise NetworkError(f"{place}: not found; give a folder that edgec wrote") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{place}: damaged ({error}); make it again") from error
+            raise StorageError(f"{place}: damaged ({error}); create it again") from error
         weights = folder / "weights.safetensors"
         if not weights.is_file() or sha256_of(weights) != expected:
             raise StorageError(
-                f"{weights}: its sha256 is not the {expected[:12]}... that was written; make it again"
+                f"{weights}: its sha256 is not the {expected[:12]}... that was written; create it again"
             )
         return cls(arch, args, surgeries, load_safetensors(weights), allow_code)

@@ -34,7 +34,7 @@ class RuntimeSpec:
 
     @property
     def converted(self) -> bool:
-        """Whether it takes files of its own."""
+        """Whether it takes its own files, converted from .onnx."""
         return bool(self.converts)
 
     def installed(self) -> bool:
@@ -118,7 +118,7 @@ RUNTIMES = Table(
 
 
 def tells_operators(runtime: str) -> bool:
-    """Whether a runtime tells times by operator; torch's ways, which are no rows of the table, don't."""
+    """Whether a runtime reports times by operator; torch's ways, which are no rows of the table, don't."""
     row = RUNTIMES.find(runtime)
     return row is not None and row.tells_operators
 

@@ -18,7 +18,7 @@ from edgec.core.typed_torch import modules_of
 def tapped(net: nn.Module, names: Iterable[str]) -> Generator[dict[str, Tensor]]:
     """The outputs of the named modules, filled anew by every forward pass inside the block.
 
-    Raises NetworkError for a name that is not there, or a module whose output is not one tensor.
+    Raises NetworkError for a name that does not exist, or a module whose output is not one tensor.
     """
     modules = modules_of(net)
     features: dict[str, Tensor] = {}
@@ -27,7 +27,7 @@ def tapped(net: nn.Module, names: Iterable[str]) -> Generator[dict[str, Tensor]]
         if name not in modules or not name:
             close = difflib.get_close_matches(name, [n for n in modules if n], 3, cutoff=0.4)
             hint = f"did you mean {' or '.join(close)}?" if close else "list them with net.named_modules()"
-            raise NetworkError(f"tap {name!r} is no module of {type(net).__name__}; {hint}")
+            raise NetworkError(f"tap {name!r} is not a module of {type(net).__name__}; {hint}")
 
     def keep(name: str, module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
         if not isinstance(output, Tensor):

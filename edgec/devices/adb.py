@@ -22,7 +22,7 @@ class Adb:
                 [
                     Problem(
                         f"device {address!r}",
-                        "is no serial number",
+                        "is not a serial number",
                         "write adb://SERIAL, as `adb devices` shows it",
                     )
                 ]

@@ -37,7 +37,7 @@ class Device(Protocol):
     def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
         """Run a job of `edgec.probe` in a fresh process there, with the files that it names.
 
-        Raises DeviceLost when the device does not answer, Missing when the runtime is not there, StageError when the
+        Raises DeviceLost when the device does not answer, Missing when the runtime is not installed, StageError when the
         artifact cannot be measured, the process crashed, or it took longer than `deadline_s`.
         """
         ...

@@ -55,7 +55,7 @@ def boards() -> dict[str, Board]:
     path = device_file()
     if not path.is_file():
         if "EDGEC_DEVICES" in os.environ:
-            raise RecipeError([Problem("EDGEC_DEVICES", f"{path} is not there", "check the path")])
+            raise RecipeError([Problem("EDGEC_DEVICES", f"{path} does not exist", "check the path")])
         return {}
     try:
         text = path.read_text(encoding="utf-8")
@@ -78,7 +78,7 @@ def boards() -> dict[str, Board]:
                 problems.append(
                     Problem(
                         source.place(at),
-                        f"{value!r} holds characters that a shell may take",
+                        f"{value!r} contains characters that a shell would interpret",
                         "use a plain path",
                     )
                 )
@@ -91,7 +91,7 @@ def boards() -> dict[str, Board]:
             ]
         if name == "local" or "://" in name:
             problems.append(
-                Problem(source.place((name,)), f"{name!r} is no name for a board", "take another")
+                Problem(source.place((name,)), f"{name!r} is not a valid name for a board", "take another")
             )
     if problems:
         raise RecipeError(problems)
@@ -172,7 +172,7 @@ def _transport(board: Board, folder: Path | None) -> Transport:
         if config is not None:
             config = (folder or Path.cwd()) / config.expanduser()
             if not config.is_file():
-                raise RecipeError([Problem(f"ssh_config {config}", "is not there", "check the path")])
+                raise RecipeError([Problem(f"ssh_config {config}", "does not exist", "check the path")])
         return Ssh(board.address, config)
     if board.address.startswith("adb://"):
         return Adb(board.address)
@@ -180,7 +180,7 @@ def _transport(board: Board, folder: Path | None) -> Transport:
         [
             Problem(
                 f"device {board.address!r}",
-                "is no address",
+                "is not an address",
                 "write local, ssh://user@host[:port] or adb://serial",
             )
         ]

@@ -1,4 +1,4 @@
-"""This machine: a measuring process of its own for each job."""
+"""This machine: a separate measuring process for each job."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Local:
 def probe(job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
     """Run a job of `edgec.probe` in a fresh process and give its answer.
 
-    Raises Missing when the runtime is not there, StageError when the artifact cannot be measured, the process
+    Raises Missing when the runtime is not installed, StageError when the artifact cannot be measured, the process
     crashed, or it took longer than `deadline_s`.
     """
     return _ask([sys.executable, str(PROBE)], job, deadline_s)

@@ -88,7 +88,7 @@ def default_deadline(job: ProbeJob) -> float:
 
 
 def answer_of(stdout: str, stderr: str, code: int, what: str) -> dict[str, Any]:
-    """The last line of `stdout`. Raises Missing or StageError when it is an error, or there is no answer."""
+    """The last line of `stdout`. Raises Missing or StageError when it is an error, or the answer is missing."""
     lines = [line for line in stdout.splitlines() if line.strip()]
     try:
         answer = json_object(json.loads(lines[-1])) if lines else None

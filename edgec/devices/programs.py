@@ -1,6 +1,6 @@
 """The user's own benchmark programs, for devices without Python: how each is called, and what its output says.
 
-They tell averages (onnxruntime's a median as well) over the runs of a process: a process gives one figure, its
+They report averages (onnxruntime's a median as well) over the runs of a process: a process gives one figure, its
 `samples_ms` has one entry, and percentiles of single runs are not known.
 """
 
@@ -58,7 +58,7 @@ class Benchmark:
         if found is None:
             tail = " | ".join(output.strip().splitlines()[-3:]) or "no output"
             raise StageError(
-                f"{what}: {self.program} told no time: {tail}; is it the benchmark of {self.runtime}?"
+                f"{what}: {self.program} reported no time: {tail}; is it the benchmark of {self.runtime}?"
             )
         package = _package(artifact)
         return {
@@ -71,7 +71,7 @@ class Benchmark:
 
 
 def parse(runtime: str, output: str) -> dict[str, Any] | None:
-    """{"samples_ms": [milliseconds of a run]} and what else the program tells; None where it tells no time.
+    """{"samples_ms": [milliseconds of a run]} and what else the program reports; None where it reports no time.
 
     benchncnn: `name  min = 5.2  max = 6.1  avg = 5.4`. MNN's benchmark: `[ - ] model.mnn  max = 8.1 ms  min = 7.9 ms  avg =
     8.0 ms`. LiteRT's benchmark_model: `count=50 first=.. curr=.. min=.. max=.. avg=8012.3 std=12` and `Inference timings in us:

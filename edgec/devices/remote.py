@@ -1,6 +1,6 @@
 """A device that takes shell commands: the probe and the artifact are copied to it, and what it says is read.
 
-Copies are kept by content under one folder there, come with their sha256 checked, go on where a broken copy ended, and are
+Copies are kept by content under one folder there, come with their sha256 checked, resume where an interrupted copy ended, and are
 removed when the device is closed. Nothing of the user's is put into a command but names that were checked.
 """
 
@@ -120,7 +120,7 @@ class Remote:
             process.stdin.write(LEASE)
             process.stdin.flush()
         except BrokenPipeError:
-            pass  # told below, by how it ended
+            pass  # reported below, by how it ended
         for line in process.stdout:
             if line.strip() == b"leased":
                 return
@@ -142,7 +142,7 @@ class Remote:
         what = f"{subject_of(job)} on {self.name}"
         limit = deadline_s if deadline_s is not None else default_deadline(job)
         if runtime.startswith("torch"):
-            raise Missing(f"{what}: networks in torch are measured locally alone")
+            raise Missing(f"{what}: networks in torch are measured on this machine only")
         artifact = Path(str(job["artifact"]))
         files = [Copied(path, _name_there(path, artifact)) for path in files_of(artifact)]
         if runtime in self._benchmarks:  # MNN's takes every file of the folder for a model
@@ -166,7 +166,7 @@ class Remote:
         self, benchmark: Benchmark, job: ProbeJob, folder: str, limit: float, what: str
     ) -> dict[str, Any]:
         if job["what"] != "latency":
-            raise Missing(f"{what}: benchmark programs tell no times by operator")
+            raise Missing(f"{what}: benchmark programs do not report times by operator")
         artifact = Path(str(job["artifact"]))
         done = self._run(benchmark.script(folder, artifact, job), b"", limit, what)
         if done.returncode != 0:
@@ -181,7 +181,7 @@ class Remote:
         self._scratch = None
 
     def _remove(self) -> None:
-        """Remove what was copied whole; a broken copy stays, to be gone on with. Never raises."""
+        """Remove what was copied whole; an interrupted copy stays, to be resumed. Never raises."""
         folders = sorted(set(self._folders.values()))
         self._folders.clear()
         try:
@@ -213,7 +213,7 @@ class Remote:
         return f"env {counts} {self._python} {folder}/{PROBE_FILE}; exit $?"
 
     def _environment_by_shell(self) -> dict[str, Any]:
-        """What a device without Python tells."""
+        """What a device without Python reports."""
         lines = self._call(
             "nproc; uname -srm; cut -d \\  -f 1 /proc/loadavg; "
             "cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null || echo unavailable; "

@@ -1,4 +1,4 @@
-"""An artifact that runs in a process of its own: a runtime that crashes or hangs takes nothing with it."""
+"""An artifact that runs in a separate process: a runtime that crashes or hangs takes nothing with it."""
 
 from __future__ import annotations
 

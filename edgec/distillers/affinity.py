@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, each_tap
+from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def affinity(student: Tensor, teacher: Tensor, pool: int = 12) -> Tensor:
     return (affinity_map(student, size) - affinity_map(teacher, size)).abs().mean()
 
 
-def terms(term: FeatureAffinity, lesson: Lesson) -> dict[str, Tensor]:
+def terms(term: FeatureAffinity, lesson: Lesson) -> Losses:
     """At every tap."""
     return each_tap(lesson, lambda s, t: affinity(s, t, term.pool))
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, JsonValue
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, each_tap
+from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 class CustomTerm(TappedTerm):
@@ -23,7 +23,7 @@ class CustomTerm(TappedTerm):
     options: dict[str, JsonValue] = Field(default={}, description="Keyword arguments of the function.")
 
 
-def terms(term: CustomTerm, lesson: Lesson) -> dict[str, Tensor]:
+def terms(term: CustomTerm, lesson: Lesson) -> Losses:
     """At every tap. Raises NetworkError where the function cannot be imported."""
     from edgec.core.architectures import resolve_dotted
 

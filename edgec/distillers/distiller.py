@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgec.distillers.term import Term
 
@@ -41,40 +41,44 @@ class Lesson:
         return self.teachers[0]
 
 
+Losses: TypeAlias = "Sequence[tuple[str, Tensor]]"  # scalars with their taps' labels
+
+
 @dataclass(frozen=True)
 class DistillerSpec:
     """One distiller.
 
-    `terms(term, lesson)` gives scalars by tap label, or {"": value} for what has no taps; the stage weighs them and names
-    them "kind/label". `modules(term, student, teacher)` makes what trains beside the student (connectors), by tap label,
-    from the features of an example.
+    `terms(term, lesson)` gives a scalar for each tap with its label, or ("", value) for what has no taps. The stage weighs
+    each by itself, names it "kind/label", and adds up those of one name. `modules(term, student, teacher)` makes what
+    trains beside the student (connectors), by tap label, from the features of an example.
     """
 
     name: str
     term: type[Term]
-    terms: Callable[[Any, Lesson], Mapping[str, Tensor]]
+    terms: Callable[[Any, Lesson], Losses]
     knowledge: tuple[str, ...] = ()  # of the task, that it compares
     modules: Callable[[Any, Observed, Observed], Mapping[str, nn.Module]] | None = None
     own_code: bool = False  # runs the user's function, behind --allow-code
 
 
-def each_tap(lesson: Lesson, distance: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
-    """A distance of the student's feature from the teacher's at every tap, by label; the mean over several teachers.
+def each_tap(lesson: Lesson, distance: Callable[[Tensor, Tensor], Tensor]) -> Losses:
+    """A distance of the student's feature from the teacher's at every tap; the mean over several teachers.
 
-    Features go through the term's module of their label first, where there is one. Taps of one label add up.
+    Features go through the term's module of their label first, where there is one.
     """
-    found: dict[str, Tensor] = {}
+    losses: list[tuple[str, Tensor]] = []
     for index, (label, feature) in enumerate(lesson.student.features):
         if label in lesson.modules:
             feature = lesson.modules[label](feature)
-        value = _mean([distance(feature, teacher.features[index][1]) for teacher in lesson.teachers])
-        found[label] = found[label] + value if label in found else value
-    return found
+        losses.append(
+            (label, _mean([distance(feature, each.features[index][1]) for each in lesson.teachers]))
+        )
+    return losses
 
 
-def mean_over_teachers(lesson: Lesson, distance: Callable[[Observed], Tensor]) -> dict[str, Tensor]:
+def mean_over_teachers(lesson: Lesson, distance: Callable[[Observed], Tensor]) -> Losses:
     """The mean of a distance from each teacher, for what has no taps."""
-    return {"": _mean([distance(teacher) for teacher in lesson.teachers])}
+    return [("", _mean([distance(teacher) for teacher in lesson.teachers]))]
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

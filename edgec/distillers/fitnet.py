@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from edgec.core.values import NonNegative
-from edgec.distillers.distiller import DistillerSpec, Lesson, Observed, each_tap
+from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, Observed, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def fitnet(student: Tensor, teacher: Tensor) -> Tensor:
     return (s - t).square().sum() / teacher.shape[0]
 
 
-def terms(term: FitNet, lesson: Lesson) -> dict[str, Tensor]:
+def terms(term: FitNet, lesson: Lesson) -> Losses:
     """At every tap."""
     return each_tap(lesson, fitnet)
 

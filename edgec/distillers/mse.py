@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, Observed, each_tap
+from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, Observed, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def mean_squared(student: Tensor, teacher: Tensor) -> Tensor:
     return (resized(student, teacher).float() - wanted).square().mean() / wanted.var().clamp(min=1e-12)
 
 
-def terms(term: MeanSquared, lesson: Lesson) -> dict[str, Tensor]:
+def terms(term: MeanSquared, lesson: Lesson) -> Losses:
     """At every tap."""
     return each_tap(lesson, mean_squared)
 

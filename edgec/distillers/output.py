@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, mean_over_teachers
+from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, mean_over_teachers
 from edgec.distillers.term import Term
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def output(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     return torch.stack([(s.float() - t.float()).abs().mean() for s, t in pairs]).mean()
 
 
-def terms(term: Output, lesson: Lesson) -> dict[str, Tensor]:
+def terms(term: Output, lesson: Lesson) -> Losses:
     """Over all outputs."""
     mine = lesson.student.knowledge["output"]
     return mean_over_teachers(lesson, lambda teacher: output(mine, teacher.knowledge["output"]))

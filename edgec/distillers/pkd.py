@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from edgec.core.values import NonNegative
-from edgec.distillers.distiller import DistillerSpec, Lesson, Observed, each_tap
+from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, Observed, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def pearson(student: Tensor, teacher: Tensor) -> Tensor:
     return 0.5 * (standardized(resized(student, teacher)) - standardized(teacher)).square().mean()
 
 
-def terms(term: Pearson, lesson: Lesson) -> dict[str, Tensor]:
+def terms(term: Pearson, lesson: Lesson) -> Losses:
     """At every tap."""
     return each_tap(lesson, pearson)
 

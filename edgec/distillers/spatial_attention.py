@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from edgec.core.values import NonNegative
-from edgec.distillers.distiller import DistillerSpec, Lesson, each_tap
+from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def spatial_attention(student: Tensor, teacher: Tensor, mask: Tensor | None = No
     return (attention_map(student, size, mask) - attention_map(teacher, size, mask)).square().mean()
 
 
-def terms(term: SpatialAttention, lesson: Lesson) -> dict[str, Tensor]:
+def terms(term: SpatialAttention, lesson: Lesson) -> Losses:
     """At every tap."""
     if term.mask == "boxes":
         return each_tap(

@@ -84,7 +84,7 @@ def _resize(call: Call, x: list[Tensor]) -> Tensor:
     scales = call.constant(2, [])
     call.refuse_unless(given.get("mode", b"nearest") == b"nearest" and len(scales) == 4, "this mode")
     whole = scales[:2] == [1, 1] and all(s == int(s) for s in scales[2:])
-    call.refuse_unless(whole, "a factor that is no whole number")
+    call.refuse_unless(whole, "a factor that is not an integer")
     return F.interpolate(x[0], scale_factor=[float(s) for s in scales[2:]], mode="nearest")
 
 

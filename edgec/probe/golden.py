@@ -25,11 +25,11 @@ class Opened:
     run: Callable[[], Sequence[Any]]
     feeds: Mapping[str, Any]
     outputs: Sequence[str]
-    told: dict[str, Any]  # what is to be told of opening it
+    told: dict[str, Any]  # what is to be reported about opening it
 
 
 def arrays_of(path: Path | None) -> dict[str, Any]:
-    """The arrays of a golden file; none where there is no such file or it cannot be read."""
+    """The arrays of a golden file; none where the file is missing or unreadable."""
     if path is None or not path.is_file():
         return {}
     try:

@@ -100,7 +100,7 @@ def feeds_of(
     unknown = set(shapes) - {node.name for node in session.get_inputs()}
     if unknown:
         there = ", ".join(f"{node.name} {list(node.shape)}" for node in session.get_inputs())
-        raise ProbeError("input", f"there is no input {', '.join(sorted(unknown))}; the graph has {there}")
+        raise ProbeError("input", f"the graph has no input {', '.join(sorted(unknown))}, only {there}")
     for node in session.get_inputs():
         if node.type not in DTYPES:
             raise ProbeError("input", f"input {node.name!r} has type {node.type}; only numbers are drawn")

@@ -55,7 +55,7 @@ NAMES = {"litert": "ai-edge-litert"}  # on PyPI, where it is another
 
 
 def read_package(folder: Path) -> dict[str, Any]:
-    """The folder's package.json. Raises ProbeError when it is no package, or a file of it is not there."""
+    """The folder's package.json. Raises ProbeError when it is not a package, or one of its files is missing."""
     try:
         told: dict[str, Any] = json.loads((folder / "package.json").read_text(encoding="utf-8"))
         file = folder / told["file"]
@@ -125,7 +125,7 @@ def operators(
     """What `edgec.probe.operators.table` gives, in the runtimes that tell."""
     package = read_package(folder)
     if runtime not in OPERATORS:
-        raise ProbeError("artifact", f"{runtime} tells no times by operator")
+        raise ProbeError("artifact", f"{runtime} does not report times by operator")
     found: dict[str, Any] = OPERATORS[runtime](
         folder / package["file"], threads, package, feeds_of(package, golden), seconds
     )

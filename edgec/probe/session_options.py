@@ -16,7 +16,7 @@ QUIET = 4  # onnxruntime's severity "fatal": what goes wrong is raised as well
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Sequential, `threads` in an operator, 1 between operators, spinning on, exact sums of 8-bit products."""
+    """Sequential, `threads` in an operator, 1 between operators, spinning on, sums of 8-bit products without saturation."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

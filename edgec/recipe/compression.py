@@ -182,11 +182,13 @@ class Quantize(Frozen):
     @model_validator(mode="after")
     def _average_of_codebooks(self) -> Self:
         if self.average_bits is not None and self.weight_bits != 4:
-            raise ValueError("average_bits shares out 2 to 4 bits: give weight_bits: 4 with it")
+            raise ValueError(
+                "average_bits distributes 2 to 4 bits over the layers: set weight_bits: 4 with it"
+            )
         if self.bucket is not None and not self.weights_only:
             raise ValueError("bucket: no integer convolution can run it; give weights_only: true with it")
         if self.bucket is not None and self.average_bits is not None:
-            raise ValueError("average_bits is for codebooks, and bucket has levels of its own: leave one out")
+            raise ValueError("average_bits is for codebooks, and bucket uses none: remove one of them")
         if self.weights_only and (self.bias_correction or self.backend != "onnxruntime"):
-            raise ValueError("weights_only calibrates nothing: leave bias_correction and backend out")
+            raise ValueError("weights_only needs no calibration: remove bias_correction and backend")
         return self

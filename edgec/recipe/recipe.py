@@ -92,7 +92,7 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _integers_in_order(self) -> Self:
-        """What stages need of those before them, told before anything is trained."""
+        """What stages need of those before them, checked before anything is trained."""
         problems: list[str] = []
         quantize: Quantize | None = None
         for name, stage in self.stages.items():
@@ -104,7 +104,7 @@ class Recipe(Frozen):
                 case Export() if quantize is not None:
                     integers = [p for p in stage.precisions if p in INTEGERS]
                     if integers and quantize.activation_bits != 8:
-                        remedy = f"set activation_bits: 8, or take {' and '.join(integers)} off precisions"
+                        remedy = f"set activation_bits: 8, or take {' and '.join(integers)} out of precisions"
                         problems.append(f"stages.{name}: no runtime here has 4-bit activations; {remedy}")
                     if "int8" in integers and quantize.weights_only:
                         problems.append(

@@ -1,4 +1,4 @@
-"""Reading a recipe's text strictly, and telling where each key stands.
+"""Reading a recipe's text strictly, and knowing the line of each key.
 
 YAML alone lets through duplicate keys, aliases (and alias bombs), `.nan`, `no` for False, `22:30` for 1350
 and nesting deep enough to exhaust the stack. Here scalars follow YAML 1.2's core schema, and the rest is refused.
@@ -118,7 +118,7 @@ def _refuse_tricks(text: str, name: str) -> None:
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise RecipeError([Problem(place, "a second document", "keep one recipe a file")])
+                raise RecipeError([Problem(place, "a second document", "keep one recipe per file")])
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise RecipeError([Problem(place, "an alias or anchor", "write the value out")])
         if isinstance(event, yaml.NodeEvent) and getattr(event, "tag", None):
@@ -143,11 +143,11 @@ def _plain(
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                problems.append(Problem(f"{name}:{line}", "a key that is no text", "use plain keys"))
+                problems.append(Problem(f"{name}:{line}", "a key that is not text", "use plain keys"))
                 continue
             key = key_node.value
             if key in tree:
-                message = f"key {key!r} stands twice (first on line {first[key]})"
+                message = f"key {key!r} is given twice (first on line {first[key]})"
                 problems.append(
                     Problem(f"{name}:{line} {'.'.join(map(str, (*path, key)))}", message, "keep one")
                 )
@@ -165,8 +165,8 @@ def _plain(
         problems.append(
             Problem(
                 f"{name}:{node.start_mark.line + 1} {dotted}",
-                f"{node.value} is no number",
-                "give a finite one",
+                f"must be a finite number, not {node.value}",
+                "correct it",
             )
         )
     return value
@@ -218,7 +218,7 @@ def apply_overrides(
             tree = _with(tree, path, value)
         except KeyError as error:
             problems.append(
-                Problem(f"override {key}", f"{error.args[0]!r} is no mapping", "check the dotted path")
+                Problem(f"override {key}", f"{error.args[0]!r} is not a mapping", "check the dotted path")
             )
         paths.add(path)
     if problems:

@@ -107,18 +107,18 @@ def _without_accuracy(gates: Gates, exported: ExportResult | None, shipped: Arti
         return f"{shipped} was not exported, only {names}; add {gates.artifact} to export.precisions"
     if exported.of(DENSE) is None:
         return "the dense network was not exported; set export.dense: true, and compress it in a stage"
-    return f"there is no accuracy on {gates.split}; give data.{gates.split}"
+    return f"no accuracy was measured on {gates.split}; add data.{gates.split}"
 
 
 def _without_speed(profile: ProfileResult | None, shipped: ArtifactId | None) -> str:
     """What to do where no latency with one thread in onnxruntime was measured."""
     if profile is None:
-        return "add a profile stage behind the export"
+        return "add a profile stage after the export"
     measured = [c for c in profile.first.cells if c.artifact == shipped]
     if not measured:
         return f"{shipped} was not measured; export it, and see the failures in the report"
     ways = ", ".join(sorted({f"{c.runtime} with {c.threads} thread(s)" for c in measured}))
     return (
-        f"gates are about {ONNXRUNTIME} with {THREADS} thread, and {shipped} was measured in {ways}; "
+        f"gates compare {ONNXRUNTIME} with {THREADS} thread, but {shipped} was measured in {ways}; "
         f"add {THREADS} to profile.threads"
     )

@@ -21,7 +21,7 @@ from edgec.tasks.protocol import Task
 
 
 def check(recipe: Recipe) -> None:
-    """Raise RecipeError for every file that the network's source names and that is not there."""
+    """Raise RecipeError for every file that the network's source names and that does not exist."""
     problems = [
         Problem(f"network.{key}", f"{path} does not exist", "check the path")
         for key, path in (("cfg", recipe.network.cfg), ("weights", recipe.network.weights))

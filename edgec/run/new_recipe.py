@@ -23,12 +23,12 @@ def write_recipe(data: Path, output: Path, force: bool = False) -> Iterator[str]
     """Write a recipe for the data set in a folder; yields what was found, for a person to read.
 
     A folder of images without annotations is for super-resolution. Raises DataError when the folder is nothing of that,
-    RecipeError when `output` is there already.
+    RecipeError when `output` already exists.
     """
     if output.exists() and not force:
-        raise RecipeError([Problem(str(output), "is there already", "pass --force, or another -o")])
+        raise RecipeError([Problem(str(output), "already exists", "pass --force, or another -o")])
     if not data.is_dir():
-        raise DataError([Problem(str(data), "is no folder", "give the folder of the data set")])
+        raise DataError([Problem(str(data), "is not a folder", "give the folder of the data set")])
     detection = _voc(data) or _coco(data) or _yolo(data)
     found = detection or _images(data)
     if found is None:

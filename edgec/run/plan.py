@@ -121,7 +121,7 @@ def _pruning(config: Prune, place: str, network: Network, task: Task) -> Iterato
 
 
 def _decomposing(config: Decompose, place: str, network: Network, task: Task, shaped: bool) -> Iterator[str]:
-    """The layers that can be cut, and the least MACs; ranks are chosen by what the data shows.
+    """The layers that can be decomposed, and the fewest MACs; ranks are chosen by what the data shows.
 
     A target that cannot be reached is an error only where the network has its structure already (`shaped`).
     """
@@ -132,10 +132,10 @@ def _decomposing(config: Decompose, place: str, network: Network, task: Task, sh
         check_reach(config, choices, place)
     asked, before = config.keep_macs * choices.before.macs, choices.before.macs
     of = "" if shaped else ", as the network is now"
-    yield f"         {len(choices.costs)} convolutions can be cut: {', '.join(choices.costs)}"
+    yield f"         {len(choices.costs)} convolutions can be decomposed: {', '.join(choices.costs)}"
     yield (
-        f"         at most {asked / 1e6:,.1f} of {before / 1e6:,.1f} M MACs are asked; keep_macs can be "
-        f"{choices.least_share:.3f} at the least{of}"
+        f"         at most {asked / 1e6:,.1f} of {before / 1e6:,.1f} M MACs are allowed; the least keep_macs is "
+        f"{choices.least_share:.3f}{of}"
     )
 
 

@@ -19,13 +19,13 @@ def stored(
 ) -> Generator[Result | None, None, None]:
     """The stored result of a key; or None, and inside the block this run is the only one that makes it.
 
-    Another run that makes it is waited for, and said. Rank 0 holds the lock and decides for all ranks. `anew` asks for
+    While another run makes it, this one waits, and notes so. Rank 0 holds the lock and decides for all ranks. `anew` asks for
     None in any case. Raises StorageError when the store cannot be read, or nothing can be written there.
     """
     from edgec.training.distributed import barrier
 
     def waiting(holder: str) -> None:
-        events.note(f"waiting for {holder}, which makes this result", stage=stage)
+        events.note(f"waiting for {holder}, which is computing this result", stage=stage)
 
     found = None if anew else _found(store, key, events, allow_code, world, quiet=True)
     if found is not None:
@@ -57,7 +57,7 @@ def run_number(folder: Path | None, world: World) -> int:
 def _found(
     store: Store, key: str, events: Events, allow_code: bool, world: World, quiet: bool = False
 ) -> Result | None:
-    """The stored result, for all ranks or for none; None when it is damaged, which is said unless `quiet`."""
+    """The stored result, for all ranks or for none; None when it is damaged, which is noted unless `quiet`."""
     from edgec.training.distributed import agreed
 
     result: Result | None = None
@@ -66,7 +66,7 @@ def _found(
             result = store.get(key, allow_code)
         except Damaged as error:
             if not quiet:
-                events.note(f"a cached result is made again: {error}", level="warning")
+                events.note(f"a cached result is computed again: {error}", level="warning")
     if not agreed(result is not None, world):
         return None
     return result or shared(store, key, allow_code)

@@ -79,7 +79,7 @@ class RunState:
     _dense_grows: bool = True  # no stage has compressed yet
 
     def advance(self, config: Stage, network: Network) -> None:
-        """Go on with what a stage made of the network. What comes before the first stage that compresses makes the dense one."""
+        """Continue with what a stage made of the network; what comes before the first compressing stage makes the dense one."""
         self._dense_grows = self._dense_grows and not STAGES.row(config.kind).compresses
         self.network = network
         if self._dense_grows:

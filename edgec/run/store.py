@@ -130,7 +130,7 @@ class Store:
             lock.release()
 
     def put(self, key: str, parts: Mapping[str, Any], result: Result, replace: bool = False) -> Result:
-        """Store a result and give it back as stored. A good entry that is there already stays, unless `replace`.
+        """Store a result and give it back as stored. A good entry that already exists stays, unless `replace`.
 
         Waits while another process makes the same result. Raises StorageError when it cannot be written: nothing is lost
         then, neither an entry nor the checkpoints of the stage.

@@ -28,7 +28,7 @@ def converter(runtime: str) -> Convert:
     spec = RUNTIMES.row(runtime)
     if not spec.converted:
         raise RecipeError(
-            f"runtime {runtime!r} takes no files of its own; choose from {', '.join(converted_runtimes())}"
+            f"runtime {runtime!r} needs no conversion; choose from {', '.join(converted_runtimes())}"
         )
     return dotted(spec.converts)
 

@@ -27,7 +27,7 @@ MEASURED = 8  # images on which each layer is tried at each rank
 
 
 def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, DecomposeResult]:
-    """Cut convolutions to the ranks that, by what each was measured to do to the outputs, lose least at the cost asked for.
+    """Decompose convolutions with the ranks that were measured to change the outputs least at the cost asked for.
 
     The result has the cost before and after, the rank, kept energy and loss of each layer, and the accuracy.
     Raises StageError where nothing can be decomposed, or the cost cannot be reached.
@@ -39,7 +39,7 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
         return lambda done, total: env.events.emit(Progress(f"{env.stage}: {what}", done, total))
 
     images = env.task.images("train", config.images)
-    found = spectra(net, convs, images, env.seed, tell("looking at what layers take"))
+    found = spectra(net, convs, images, env.seed, tell("measuring the inputs of layers"))
     lost = distortions(net, convs, found, images[:MEASURED], config.round_to, tell("measuring ranks"))
     example = env.task.example()
     choices = _choices(network, net, lost, example, config.round_to)
@@ -77,7 +77,7 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
 
 @dataclass(frozen=True)
 class Choices:
-    """What decomposing can leave of a network: MACs of each layer uncut, and cut to each rank."""
+    """What decomposing can leave of a network: MACs of each layer as it is, and decomposed at each rank."""
 
     before: Cost  # of the whole network
     whole: Mapping[str, int]
@@ -85,7 +85,7 @@ class Choices:
 
     @property
     def least(self) -> int:
-        """MACs of the network with every layer cut to its least rank."""
+        """MACs of the network with every layer decomposed at its lowest rank."""
         return self.before.macs - sum(
             self.whole[name] - min(each.values()) for name, each in self.costs.items()
         )
@@ -117,7 +117,7 @@ def check_reach(config: Decompose, choices: Choices, place: str) -> None:
 
 
 def _cuttable(config: Decompose, net: nn.Module, place: str) -> dict[str, nn.Conv2d]:
-    """The convolutions that can be decomposed. Raises StageError where there are none, or a pattern names none."""
+    """The convolutions that can be decomposed. Raises StageError where there are none, or a pattern matches none."""
     check_patterns({f"{place}.ignore": config.ignore}, modules_of(net))
     convs = decomposable(net, config.ignore)
     if not convs:

@@ -124,8 +124,10 @@ def lesson(
                     lambda size: env.task.regions(batch, size),
                     modules[each.index],
                 )
-                for label, value in each.spec.terms(each.term, seen).items():
-                    name = each.name(label)  # two terms on one tap add up
+                for label, value in each.spec.terms(each.term, seen):
+                    name = each.name(
+                        label
+                    )  # two terms on one tap, and two taps of one student's module, add up
                     found[name] = found.get(name, 0) + weight * value
             return found
 

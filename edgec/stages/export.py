@@ -76,21 +76,21 @@ def _check_precisions(config: Export, network: Network, env: Env) -> None:
     quantization = quantization_of(network)
     if asked and quantization is None:
         raise StageError(
-            f"stages.{env.stage}: {asked[0]} needs a quantize stage before it; add one, or take {asked[0]} off precisions"
+            f"stages.{env.stage}: {asked[0]} needs a quantize stage before it; add one, or take {asked[0]} out of precisions"
         )
     if asked and quantization is not None and quantization.activation_bits != 8:
         raise StageError(
             f"stages.{env.stage}: onnxruntime has no convolution for activations of {quantization.activation_bits} bits; set "
-            f"activation_bits: 8 in the quantize stage, or take {' and '.join(asked)} off precisions"
+            f"activation_bits: 8 in the quantize stage, or take {' and '.join(asked)} out of precisions"
         )
     if "int8" in asked and quantization is not None and quantization.weights_only:
         raise StageError(
-            f"stages.{env.stage}: only weights were rounded (weights_only), so nothing runs in integers; take codebook, not int8"
+            f"stages.{env.stage}: with weights_only nothing runs in integers; export codebook, not int8"
         )
     if "codebook" in asked and quantization is not None and not quantization.few_bits:
         raise StageError(
             f"stages.{env.stage}: a codebook needs weights of 4 bits or fewer; set weight_bits: 4 in the quantize stage, or take "
-            "codebook off precisions"
+            "codebook out of precisions"
         )
 
 
@@ -155,7 +155,7 @@ def _shapes(config: Export, contract: Contract, env: Env) -> list[Shape]:
         return shapes
     place = f"stages.{env.stage}.tile {list(config.tile)}"
     if not contract.dynamic_size:
-        raise StageError(f"{place}: images of this task are not cut into tiles; leave it out")
+        raise StageError(f"{place}: this task does not process images in tiles; remove it")
     if any(side % multiple for side in config.tile):
         raise StageError(f"{place}: the network takes multiples of {multiple}; change it")
     height, width = config.tile

@@ -44,7 +44,7 @@ Scores = Callable[[nn.Module, Sequence[DependencyGroup]], Mapping[str, np.ndarra
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to go: the groups, what stays of each, and what that costs."""
+    """What is to be removed: the groups, what stays of each, and what that costs."""
 
     groups: list[DependencyGroup]
     scales: dict[str, str]

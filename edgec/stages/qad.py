@@ -1,7 +1,7 @@
 """The qad stage: quantization-aware distillation of what the quantize stage has set up.
 
 The network trains as its int8 graph will compute: batch norms folded, weights and activations rounded where integers will
-round them, taught by a float network. What comes out is exported and measured like any quantized network.
+round them, with a float network as the teacher. What comes out is exported and measured like any quantized network.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ PARITY_IMAGES = 2
 
 
 def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network, QatResult]:
-    """Train a quantized network from a teacher, through its rounding.
+    """Train a quantized network from a teacher, with simulated rounding (QAT).
 
     The result has the figures of training (measured through fake quantizers, in torch), and of the int8 graph in
     onnxruntime. Raises StageError without a quantize stage before it, or when the network cannot be traced.
     """
     before = quantization_of(network)
     if before is None:
-        raise StageError(f"stages.{env.stage}: training with quantization needs a quantize stage before it")
+        raise StageError(f"stages.{env.stage}: quantization-aware training needs a quantize stage before it")
     before = replace(before, biases={})  # corrections are for biases that do not train
     teacher, digest = teacher_of(config, env)
     example = env.task.example()
@@ -128,7 +128,7 @@ def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> Parity:
 def _channel_factors(
     plain: nn.Module, equal: nn.Module, names: list[str], env: Env
 ) -> dict[str, Tensor | None]:
-    """By how much the channels of tapped modules were scaled to be equal; None where they were not."""
+    """By how much cross-layer equalization scaled the channels of tapped modules; None where it did not."""
     probe = torch.rand(env.task.example().shape, generator=torch.Generator().manual_seed(0))
     seen: list[dict[str, Tensor]] = []
     for net in (plain, equal):

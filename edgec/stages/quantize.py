@@ -1,5 +1,5 @@
-"""The quantize stage: post-training quantization. The network keeps its float weights; what integers need beside them is
-recorded as a surgery, from which the export makes the int8 graph, and from which the qad stage trains on.
+"""The quantize stage: post-training quantization. The network keeps its float weights; what int8 needs beside them is
+recorded as a surgery, from which the export makes the int8 graph, and on which the qad stage continues to train.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from edgec.recipe import Export, Quantize
 from edgec.tasks.predictor import torch_predictor
 
 RAW = Export(precisions=("fp32",), output="raw", dynamic_batch=True)
-CODEBOOK_BITS = 4  # and fewer: weights lie on points
+CODEBOOK_BITS = 4  # and fewer: weights lie on the centroids of a codebook
 GRADIENT_BATCHES = 8  # that tell on which layers' weights the loss leans
 BLOCK = 16  # channels that a convolution's kernel takes at a time
 BINS = 64  # of the histograms of weights
@@ -97,7 +97,7 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, Qua
         )  # fmt: skip
     fixed = [*fixed, *noisy]
     kept = tuple(weights_alone or fixed)
-    found = Quantization(  # of `model`, whose channels are equal already
+    found = Quantization(  # of `model`, whose channels are equalized already
         calibrated.ranges, kept, {}, formats, config.calibration, config.activation_bits
     )
     if config.bias_correction:
@@ -115,7 +115,7 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, Qua
         limit = max_drop_of(config, env)
         env.events.note(
             f"{env.stage}: int8 loses {graph.drop:.4f} {env.task.metric}, more than max_drop {limit}, with "
-            f"{len(tried) - 1} layers tried; raise max_float_layers, or train with quantization (a qad stage)",
+            f"{len(tried) - 1} layers tried; raise max_float_layers, or use quantization-aware training (a qad stage)",
             "warning", env.stage,
         )  # fmt: skip
     returned = {n for n in formats if n not in best.found.formats}
@@ -244,7 +244,7 @@ def _return_layers(
 
 
 def _fixed(config: Quantize, model: onnx.ModelProto, env: Env) -> list[str]:
-    """The layers that the recipe keeps in float. Raises StageError for a pattern that names none."""
+    """The layers that the recipe keeps in float. Raises StageError for a pattern that matches none."""
     layers = list(convolutions(model))
     check_patterns({f"stages.{env.stage}.keep_float": config.keep_float}, layers, "convolution")
     return [name for name in layers if matches(name, config.keep_float)]
@@ -252,7 +252,7 @@ def _fixed(config: Quantize, model: onnx.ModelProto, env: Env) -> list[str]:
 
 @dataclass(frozen=True)
 class _Calibrated:
-    model: onnx.ModelProto  # with equal channels, where they bring int8 nearer to float
+    model: onnx.ModelProto  # after cross-layer equalization, where it brings int8 closer to float
     ranges: Ranges = field(default_factory=dict[str, Range])
     factors: dict[str, Any] = field(default_factory=dict[str, Any])
     equalized: Equalized = field(default_factory=lambda: Equalized(used=False))
@@ -261,7 +261,7 @@ class _Calibrated:
 def _calibrated(
     config: Quantize, model: onnx.ModelProto, net: nn.Module, probe: np.ndarray, env: Env
 ) -> _Calibrated:
-    """The graph and its ranges: with equal channels if int8 is then nearer to float on `probe`.
+    """The graph and its ranges: after cross-layer equalization if int8 is then closer to float on `probe`.
 
     Neural Compressor's ranges belong to the channels as they are.
     """
@@ -276,7 +276,7 @@ def _calibrated(
     ways: list[tuple[str, onnx.ModelProto, dict[str, Any]]] = [("calibrating", model, {})]
     tried: NeuralCompressor | None = None
     if config.backend == "onnxruntime":
-        ways.append(("calibrating equal channels", equalized(model, by_layer), by_layer))
+        ways.append(("calibrating after cross-layer equalization", equalized(model, by_layer), by_layer))
     for what, graph, used in ways:
         ranges = calibrate(
             graph, tensors, images, config.calibration, config.percentile, config.batch,

@@ -1,6 +1,6 @@
-"""The sparsify stage: training that pulls channels towards zero, so that pruning has something to find.
+"""The sparsify stage: training with a penalty that moves unimportant channels towards zero, so that pruning can remove them.
 
-Nothing is added to the network: what is pulled are its own batch-norm scales or filters, so nothing has to be folded
+Nothing is added to the network: what is penalized are its own batch-norm scales or filters, so nothing has to be folded
 or taken out before the export.
 """
 
@@ -53,7 +53,7 @@ def sparsify(config: Sparsify, network: Network, env: Env) -> tuple[Network, Spa
 
 
 def signal_kind(config: Sparsify, net: nn.Module) -> Literal["norm_scales", "filter_norms"]:
-    """What is pulled: as the recipe says; by itself the batch-norm scales, where the network has any."""
+    """What is penalized: as the recipe says; by itself the batch-norm scales, where the network has any."""
     if config.signal != "auto":
         return config.signal
     normed = any(isinstance(m, nn.BatchNorm2d) and m.affine for m in net.modules())

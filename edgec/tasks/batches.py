@@ -99,6 +99,6 @@ def _cores() -> int:
 
 
 def _quiet_worker(index: int) -> None:
-    """One thread a worker process: the training has the cores."""
+    """One thread per worker process: the training has the cores."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -94,7 +94,7 @@ class Task(Protocol):
     def knowledge(self, outputs: Any, net: nn.Module) -> dict[str, list[Tensor]]:
         """The outputs taken apart for distillers.
 
-        Detection, one tensor a head: "classes" [n, a, h, w, c] logits, "objectness" [n, a, h, w] logits,
+        Detection, one tensor per head: "classes" [n, a, h, w, c] logits, "objectness" [n, a, h, w] logits,
         "boxes" [n, a, h, w, 4] as (x, y, w, h) in units of the stride.
         """
         ...

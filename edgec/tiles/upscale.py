@@ -146,7 +146,7 @@ def parse_bytes(text: str | int) -> int:
     """A number of bytes, such as 256MB or 1GiB. Raises RecipeError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?B)?\s*", str(text).upper())
     if match is None or float(match[1]) <= 0:
-        raise RecipeError([Problem("--tile-memory", f"{text!r} is no size", "write 256MB or 1GB")])
+        raise RecipeError([Problem("--tile-memory", f"{text!r} is not a size", "write 256MB or 1GB")])
     return int(float(match[1]) * UNITS[match[2] or ""])
 
 

@@ -151,7 +151,7 @@ def make_optimizer(net: nn.Module, helpers: nn.Module | None, config: Training) 
 
 
 def _resume(state: State, env: Env) -> _Tally:
-    """Go on from the last checkpoint, or write the one to roll back to."""
+    """Resume from the last checkpoint, or write the one to roll back to."""
     progress = checkpoint.load_last(
         env.scratch, state, lambda text: env.events.note(text, "warning", env.stage)
     )
@@ -161,7 +161,7 @@ def _resume(state: State, env: Env) -> _Tally:
         return _Tally()
     tally = _Tally.of_json(progress)
     if tally.epoch:
-        env.events.note(f"{env.stage}: goes on after epoch {tally.epoch}", stage=env.stage)
+        env.events.note(f"{env.stage}: resumes after epoch {tally.epoch}", stage=env.stage)
     return tally
 
 

@@ -1,8 +1,8 @@
-"""The pull on channels during sparse training.
+"""The penalty on channels during sparse training.
 
 Dynamic sparse training of Chu et al. (arXiv 2306.01526): at first every prunable batch-norm scale g gets
 rate * sign(g); after a knee, scales at or above a percentile of |g|, taken anew each step, keep only a small share of
-the pull. The same schedules serve other signals of a channel's size, such as the norms of its filters.
+the penalty. The same schedules serve other signals of a channel's size, such as the norms of its filters.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from edgec.training.schedules import Position
 
 
 class Signal(Protocol):
-    """What tells the size of each prunable channel, and is pulled."""
+    """What gives the size of each prunable channel, and is penalized."""
 
     def sizes(self) -> Tensor:
-        """Sizes of all channels, at least 0, about 1 in a network that was not pulled; pooled, [k]."""
+        """Sizes of all channels, at least 0, about 1 in a network trained without the penalty; pooled, [k]."""
         ...
 
     def pull(self, rates: Tensor) -> None:
-        """Add to the gradients what lowers sizes by lr * rate a step of gradient descent; `rates` [k]."""
+        """Add to the gradients what lowers sizes by lr * rate per step of gradient descent; `rates` [k]."""
         ...
 
 
@@ -63,8 +63,8 @@ def prunable_scales(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Param
     }
     if not found:
         raise StageError(
-            "sparsify: the network has no batch norm that is not ignored; their scales are what signal: norm_scales "
-            "pulls. Shorten ignore, or pull the norms of filters with signal: filter_norms"
+            "sparsify: no batch norm is left to penalize, which signal: norm_scales needs; shorten ignore, or penalize "
+            "the norms of filters with signal: filter_norms"
         )
     return found
 
@@ -86,7 +86,7 @@ def pull_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float
 
 
 class Pull:
-    """Pulls a signal by the recipe's schedule; called after clipping, so that the rate is exact."""
+    """Penalizes a signal by the recipe's schedule; called after clipping, so that the rate is exact."""
 
     def __init__(self, config: Sparsify, signal: Signal) -> None:
         self.config, self.signal = config, signal

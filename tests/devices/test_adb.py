@@ -140,7 +140,7 @@ def test_benchncnn_is_told_the_shape_and_finds_the_files(with_programs: Path, tm
     (package / "package.json").write_text(json.dumps({**told, "outputs": ["out"]}))
     (with_programs / "bench_ncnn").write_text("#!/bin/sh\necho layer Foo not registered\nexit 0\n")
     with pytest.raises(
-        StageError, match=r"told no time: layer Foo not registered; is it the benchmark of ncnn\?"
+        StageError, match=r"reported no time: layer Foo not registered; is it the benchmark of ncnn\?"
     ):
         device.probe(job)
     (with_programs / "bench_ncnn").unlink()
@@ -171,7 +171,7 @@ def test_without_adb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["adb://", "adb://-s", "adb://a b", "adb://a;b", "adb://a'b"])
 def test_serials_that_could_be_anything_else(address: str) -> None:
-    with pytest.raises(RecipeError, match="is no serial number"):
+    with pytest.raises(RecipeError, match="is not a serial number"):
         open_devices([address])
 
 

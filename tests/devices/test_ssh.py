@@ -150,7 +150,7 @@ def test_packages_and_external_data_are_copied_whole(
     with device.lease(Events()):
         assert device.probe(job(path))["inputs"] == {"images": [1, 3, 16, 16]}
         (path.parent / "weights" / "w.bin").unlink()
-        with pytest.raises(StageError, match=r"'weights/w.bin', which is not there"):
+        with pytest.raises(StageError, match=r"'weights/w.bin', which is missing"):
             device.probe(job(path))
         folder = tmp_path / "package"
         folder.mkdir()
@@ -181,7 +181,7 @@ def test_a_changed_host_key_is_refused(
 def test_a_key_that_is_not_let_in(board: Board, open_board: Callable[..., Device]) -> None:
     (board.folder / "authorized_keys").write_text("")
     device = open_board()
-    with pytest.raises(DeviceLost, match="does not let you in; put your public key there"):
+    with pytest.raises(DeviceLost, match="refuses the login; put your public key there"):
         device.environment()
     device.close()
 
@@ -318,7 +318,7 @@ def test_one_lease_for_all_who_measure_on_the_board(
     ],
 )  # fmt: skip
 def test_a_host_that_could_be_anything_else_is_refused(address: str) -> None:
-    with pytest.raises(RecipeError, match="is no address of a machine; write ssh://user@host"):
+    with pytest.raises(RecipeError, match="is not the address of a machine; write ssh://user@host"):
         open_devices([address])
 
 
@@ -353,7 +353,7 @@ def test_the_device_file_tells_all_that_is_wrong(tmp_path: Path, monkeypatch: py
     with pytest.raises(RecipeError) as caught:
         open_devices(["phone"])
     assert "devices.yaml:3 phone.python: '/a b/python' holds characters" in str(caught.value)
-    assert "devices.yaml:2 phone.address: device 'usb://x' is no address" in str(caught.value)
+    assert "devices.yaml:2 phone.address: device 'usb://x' is not an address" in str(caught.value)
     path.write_text("phone:\n  address: adb://R58\n")
     with pytest.raises(RecipeError, match="did you mean phone"):
         open_devices(["local", "phon"])

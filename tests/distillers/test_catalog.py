@@ -34,7 +34,7 @@ def test_several_teachers_count_alike() -> None:
     def value(*teachers: torch.Tensor) -> float:
         seen = [Observed({}, [("tap", feature)]) for feature in teachers]
         lesson = Lesson(Observed({}, [("tap", mine)]), seen, lambda size: torch.ones(2, *size))
-        return float(row.terms(Pearson(kind="pkd"), lesson)["tap"])
+        return float(dict(row.terms(Pearson(kind="pkd"), lesson))["tap"])
 
     assert value(one, one) == value(one)
     assert value(one, two) == pytest.approx((value(one) + value(two)) / 2)

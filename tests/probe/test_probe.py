@@ -290,7 +290,7 @@ def test_a_provider_that_gives_way_to_the_cpu_is_not_measured(
 
 
 def test_an_input_that_the_graph_has_not(tiny_onnx: Callable[..., Path]) -> None:
-    with pytest.raises(StageError, match=r"there is no input image; the graph has images \[1, 3, 16, 16\]"):
+    with pytest.raises(StageError, match=r"the graph has no input image, only images \[1, 3, 16, 16\]"):
         local.probe(job(tiny_onnx(), shapes={"image": [1, 3, 16, 16]}))
 
 

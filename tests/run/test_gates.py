@@ -81,9 +81,9 @@ def test_each_gate_is_kept_and_broken_where_it_should() -> None:
 def test_what_was_not_measured_is_broken_with_a_remedy() -> None:
     verdict = only(Gates(min_speedup=1.0), None, exported())
     assert not verdict.kept and verdict.measured is None
-    assert verdict.remedy == "not measured: add a profile stage behind the export"
+    assert verdict.remedy == "not measured: add a profile stage after the export"
     verdict = only(Gates(max_drop=0.5, split="test"), PROFILE, exported())
-    assert not verdict.kept and "no accuracy on test" in verdict.remedy
+    assert not verdict.kept and "no accuracy was measured on test" in verdict.remedy
     assert "add an export stage" in only(Gates(max_bytes=9), PROFILE).remedy
 
 

@@ -79,7 +79,7 @@ def test_the_cost_is_kept_and_the_network_loads_again(tmp_path: Path, network: N
     assert 0.5 < reached.macs / cost_of(network.build(), Noise().example()).macs <= 0.6
     assert metrics["after"]["macs"] == reached.macs and metrics["after"]["params"] == made.parameters
     done = [e for e in seen if isinstance(e, Progress)]
-    assert {e.what.split(": ")[1] for e in done} == {"looking at what layers take", "measuring ranks"}
+    assert {e.what.split(": ")[1] for e in done} == {"measuring the inputs of layers", "measuring ranks"}
     assert done[-1].done == done[-1].total
     assert all(0 < layer["lost"] and 0 < layer["energy"] <= 1 for layer in metrics["layers"])
     made.save(tmp_path / "network")
@@ -99,7 +99,7 @@ def test_what_cannot_be_reached_is_said(tmp_path: Path, network: Network) -> Non
         decompose(Decompose(keep_macs=0.01), network, env(tmp_path, network, []))
     with pytest.raises(StageError, match="no convolution can be decomposed"):
         decompose(Decompose(ignore=("*",)), network, env(tmp_path, network, []))
-    with pytest.raises(StageError, match=r"'bloks\.0' names no layer; did you mean blocks\.0"):
+    with pytest.raises(StageError, match=r"'bloks\.0' matches no layer; did you mean blocks\.0"):
         decompose(Decompose(ignore=("bloks.0",)), network, env(tmp_path, network, []))
 
 

@@ -223,6 +223,16 @@ def test_weights_and_schedules_multiply(env: Env) -> None:
         assert at_half(schedule=schedule) == pytest.approx(0.5 * whole, rel=1e-5)
 
 
+def test_two_taps_of_one_module_are_weighed_one_by_one_and_then_added(env: Env) -> None:
+    """One term with both taps is, to the last bit, two terms with one each."""
+    taps = [{"teacher": teacher, "student": "second"} for teacher in ("first", "second")]
+    for weight in (0.1, 0.3, 0.7, 1.3, 3.3, 7.7):
+        of = {"kind": "spatial_attention", "weight": weight}
+        together = first_terms(env, small(1), config({**of, "taps": taps}, task_loss=0))
+        apart = first_terms(env, small(1), config(*({**of, "taps": [tap]} for tap in taps), task_loss=0))
+        assert together == apart
+
+
 def test_the_tasks_loss_has_its_weight(env: Env) -> None:
     one = first_terms(env, small(1), config("logits"))["squares"]
     assert first_terms(env, small(1), config("logits", task_loss=2.5))["squares"] == pytest.approx(2.5 * one)

@@ -182,7 +182,7 @@ def test_tiles_are_for_tasks_whose_images_have_any_size(
     detector: Network, nearness: Callable[..., Any], given: Callable[..., Any]
 ) -> None:
     env = given(nearness(), "export", detector).env
-    with pytest.raises(StageError, match=r"stages\.export\.tile \[32, 32\].*leave it out"):
+    with pytest.raises(StageError, match=r"stages\.export\.tile \[32, 32\].*remove it"):
         export(Export(precisions=("fp32",), tile=(32, 32)), detector, env)
 
 

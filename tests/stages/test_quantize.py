@@ -170,7 +170,7 @@ def test_black_images_are_refused(run: Callable[..., Any], nearness: Callable[..
 
 
 def test_a_pattern_that_names_no_layer_is_refused(run: Callable[..., Any]) -> None:
-    with pytest.raises(StageError, match=r"keep_float: 'haed\*' names no convolution"):
+    with pytest.raises(StageError, match=r"keep_float: 'haed\*' matches no convolution"):
         run(keep_float=["haed*"])
 
 

@@ -135,7 +135,7 @@ def test_two_processes_resume(both: Both, tmp_path: Path) -> None:
     assert all(t["error"].startswith("Stop") for t in stopped.told)
     resumed = both("plain", tmp_path / "parts")
     assert equal(resumed)
-    assert all("train: goes on after epoch 1" in t["notes"] for t in resumed.told)
+    assert all("train: resumes after epoch 1" in t["notes"] for t in resumed.told)
     for name, tensor in whole.weights[0].items():
         assert torch.equal(tensor, resumed.weights[0][name]), name
 

@@ -36,7 +36,7 @@ class Batch:
 
 
 class Batches:
-    """Four batches an epoch, the same for the same epoch."""
+    """Four batches per epoch, the same for the same epoch."""
 
     def __len__(self) -> int:
         return 4

@@ -1,6 +1,6 @@
 """ExecuTorch: a .pte for its XNNPACK kernels, int8 with the artifact's own scales.
 
-Converting runs `executorch_program` in a process of its own.
+Converting runs `executorch_program` in a separate process.
 """
 
 from __future__ import annotations

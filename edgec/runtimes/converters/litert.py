@@ -1,4 +1,4 @@
-"""LiteRT (TensorFlow Lite): a .tflite by onnx2tf and TensorFlow, in an environment of their own that `edgec doctor --install
+"""LiteRT (TensorFlow Lite): a .tflite by onnx2tf and TensorFlow, in a separate environment that `edgec doctor --install
 litert-converter` makes.
 
 int8 is calibrated by TensorFlow's converter, per-channel weights and asymmetric activations: it takes no scales from outside.

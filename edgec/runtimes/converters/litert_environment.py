@@ -37,7 +37,7 @@ def install_converter() -> Path:
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         first, last = (".".join(map(str, each)) for each in PYTHONS)
         raise Missing(
-            f"TensorFlow is there for Python {first} to {last}; run edgec with one of these to install it"
+            f"TensorFlow is available for Python {first} to {last}; run edgec with one of these to install it"
         )
     folder = place()
     folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ def _load(path: Path) -> dict[str, Any]:
             [Problem(str(path), f"cannot be read ({error.strerror})", "check the path")]
         ) from None
     except (ValueError, RecursionError) as error:
-        raise DataError([Problem(str(path), f"is no JSON ({error})", "write it again")]) from None
+        raise DataError([Problem(str(path), f"is not valid JSON ({error})", "write it again")]) from None
     lists = ("images", "annotations", "categories")
     missing = [k for k in lists if tree is None or not isinstance(tree.get(k), list)]
     if tree is None or missing:
@@ -39,7 +39,7 @@ def _load(path: Path) -> dict[str, Any]:
 def _id(value: Any) -> int | str:
     """An id; other JSON values cannot be one."""
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(f"{value!r} is no id")
+        raise TypeError(f"{value!r} is not an id")
     return value
 
 

@@ -106,7 +106,7 @@ class Detection:
                 [
                     *problems,
                     Problem(
-                        f"data.{split}", f"{len(problems)} problems", "mend them, or set data.problems: skip"
+                        f"data.{split}", f"{len(problems)} problems", "fix them, or set data.problems: skip"
                     ),
                 ]
             )

@@ -44,18 +44,18 @@ def _read_one(root: Path, name: str, place: str) -> Raw:
         tree: Any = ElementTree.parse(path, forbid_dtd=True).getroot()
     except FileNotFoundError:
         raise DataError(
-            [Problem(place, f"{path} is missing", "add it, or take the id off the list")]
+            [Problem(place, f"{path} is missing", "add it, or remove the id from the list")]
         ) from None
     except DefusedXmlException:
         raise DataError(
             [Problem(str(path), "declares a DTD or entities", "remove them; annotations need none")]
         ) from None
     except (ParseError, OSError, UnicodeDecodeError, ValueError) as error:
-        raise DataError([Problem(str(path), f"is no XML ({error})", "write it again")]) from None
+        raise DataError([Problem(str(path), f"is not valid XML ({error})", "write it again")]) from None
     image = image_named(inside(root, f"JPEGImages/{name}", place))
     if image is None:
         raise DataError(
-            [Problem(place, f"no image JPEGImages/{name}.jpg", "add it, or take the id off the list")]
+            [Problem(place, f"no image JPEGImages/{name}.jpg", "add it, or remove the id from the list")]
         )
     inside(root, str(image.relative_to(root)), place)  # it may be a link
     objects: list[Object] = []
@@ -85,7 +85,9 @@ def _size(tree: Any, path: Path) -> tuple[int, int] | None:
     try:
         size = int(height), int(width)
     except ValueError:
-        raise DataError([Problem(str(path), f"size {width} x {height} is no number", "correct it")]) from None
+        raise DataError(
+            [Problem(str(path), f"size {width} x {height} must be numbers", "correct it")]
+        ) from None
     return size if min(size) > 0 else None
 
 

@@ -26,7 +26,7 @@ Joints = tuple[Sequence[int], Sequence[int]]  # rows and columns of an output at
 class Panel:
     """An image [h, w, 3] uint8, at most SIDE x SIDE, with a line above and a line below it.
 
-    `scale`: the line below tells what the brightest colour stands for. `joints` are marked at the edges.
+    `scale`: the line below says what the brightest colour stands for. `joints` are marked at the edges.
     """
 
     image: np.ndarray

@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 from edgec.core.errors import NetworkError
 from edgec.core.results.accuracy import Accuracy
 
-BEST_PSNR = 100.0  # dB, told for equal images, whose ratio is infinite
+BEST_PSNR = 100.0  # dB, reported for identical images, whose ratio is infinite
 SSIM_WINDOW = 11  # pixels, of the Gaussian
 
 

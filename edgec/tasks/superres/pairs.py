@@ -82,7 +82,7 @@ def _images_in(
     root = relative if relative.is_absolute() else root
     folder = root if relative.is_absolute() else inside(root, str(relative), place)
     if not folder.is_dir():
-        raise DataError([Problem(place, f"{folder} is no folder", "check data.root and the set's path")])
+        raise DataError([Problem(place, f"{folder} is not a folder", "check data.root and the set's path")])
     files = sorted(p for p in folder.iterdir() if is_image(p) and p.is_file())
     if not files:
         remedy = f"images end in {', '.join(SUFFIXES)}"

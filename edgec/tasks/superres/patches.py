@@ -91,7 +91,7 @@ def superres_batches(
     rank: int,
     world: int,
 ) -> KeyedBatches:
-    """The training batches of a split: `data.patches` patches of each image an epoch.
+    """The training batches of a split: `data.patches` patches of each image per epoch.
 
     `prepare` makes the network's input float32 [3, h, w] of a patch uint8 [h, w, 3].
     Targets are [n, 3, scale * h, scale * w]; RGB in 0..peak, as the images.

@@ -72,7 +72,7 @@ class SuperResolution:
         read: PairReader = dotted(DATA.row(self.data.format).reader)
         pairs, problems = read(self.data, split)
         if problems and self.data.problems == "error":
-            remedy = "mend them, or set data.problems: skip"
+            remedy = "fix them, or set data.problems: skip"
             raise DataError([*problems, Problem(f"data.{split}", f"{len(problems)} problems", remedy)])
         for problem in problems:
             self.events.note(f"left out: {problem}", level="warning")
@@ -129,7 +129,7 @@ class SuperResolution:
         sizes = {n: value for n in names if isinstance(value := getattr(net, n, None), int)}
         if lacking := [n for n in names if n not in sizes]:
             raise NetworkError(
-                f"a {type(net).__name__} has no whole number {', '.join(lacking)}; see docs/your-own-network.md"
+                f"a {type(net).__name__} needs a whole number {', '.join(lacking)}; see docs/your-own-network.md"
             )
         wanted = 1 if self.data.enlarged else self.data.scale
         if sizes["factor"] != wanted:
@@ -199,7 +199,7 @@ class SuperResolution:
         return np.stack(chosen)
 
     def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
-        """PSNR and SSIM of whole images, as told in `metrics.summary`."""
+        """PSNR and SSIM of whole images, as in `metrics.summary`."""
         opened = self.opened(split)
         count = len(opened) if limit is None else min(limit, len(opened))
         scores: list[Score] = []

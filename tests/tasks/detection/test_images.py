@@ -134,7 +134,7 @@ def test_threads_leave_the_warning_filters_alone(monkeypatch: pytest.MonkeyPatch
 
 def test_only_formats_of_photographs_are_opened():
     """EPS would start Ghostscript on a file of unknown origin."""
-    with pytest.raises(DataError, match="no image"):
+    with pytest.raises(DataError, match="not an image"):
         decode_image(encoded(noise(8, 8), "EPS"), "a.jpg")
 
 

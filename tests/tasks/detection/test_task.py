@@ -400,7 +400,7 @@ def test_a_fixed_batch_is_filled_up_and_the_filling_is_not_counted(task: Detecti
     found = task.evaluate(perfect(task, "val", batch=4, sizes=sizes), "val")
     assert sizes == [4, 4] and found.counts["images"] == 7 and found["map50"] == 1.0
     sizes.clear()
-    assert task.evaluate(perfect(task, "val", sizes=sizes), "val", limit=3)["images"] == 3
+    assert task.evaluate(perfect(task, "val", sizes=sizes), "val", limit=3).counts["images"] == 3
     assert sizes == [3]
 
 

@@ -11,13 +11,13 @@ from edgec.core.frozen import Frozen
 from edgec.core.results.stage import StageResult
 from edgec.core.runtimes import RuntimeSpec
 from edgec.core.stage_spec import StageSpec
-from edgec.distillers.distiller import DistillerSpec, Lesson, each_tap
+from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, each_tap
 from edgec.distillers.term import TappedTerm
 from edgec.recipe.data import DataSpec
 from edgec.recipe.tasks import TaskSpec
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 class BrightnessContract(Contract, frozen=True):
@@ -49,7 +49,7 @@ class Difference(TappedTerm):
     power: float = 1.0
 
 
-def terms(term: Difference, lesson: Lesson) -> dict[str, Tensor]:
+def terms(term: Difference, lesson: Lesson) -> Losses:
     return each_tap(lesson, lambda student, teacher: (student - teacher).abs().pow(term.power).mean())
 
 
