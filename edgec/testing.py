@@ -25,7 +25,7 @@ from edgec.core.network import Network
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.session import Array
-from edgec.env import Env, World
+from edgec.env import Env, ProcessGroup
 from edgec.recipe import Export, NetworkSource
 from edgec.tasks.protocol import Picture, Split
 
@@ -167,7 +167,7 @@ def env_for(
     stage: str = "stage",
     dense: Network | None = None,
     listeners: tuple[Listener, ...] = (),
-    world: World | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> Env:
     """What a stage is given, with its two folders under `folder`. `task` has what the stage asks for; `TinyTask` has all.
 
@@ -182,6 +182,6 @@ def env_for(
         dense=dense or tiny_network(),
         scratch=folder / "scratch",
         out=folder / "out",
-        world=world or World(),
+        process_group=process_group or ProcessGroup(),
         allow_code=True,
     )

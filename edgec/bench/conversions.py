@@ -13,7 +13,7 @@ import numpy as np
 
 from edgec.bench.candidate import Candidate, fp32_beside
 from edgec.core.errors import EdgecError, Missing, StageError
-from edgec.core.events import Events, Progress
+from edgec.core.events import Events
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.profile import Conversion
@@ -27,7 +27,7 @@ from edgec.onnx.proto import load_model
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import predictor, predictor_of
 from edgec.runtimes.convert import package
-from edgec.runtimes.source import Precision, Source
+from edgec.runtimes.source import ConversionSource, Precision
 
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
 CALIBRATION_IMAGES = 64  # for converters that take no scales
@@ -75,7 +75,7 @@ def conversions(
     references: dict[Path, Reference] = {}
     results: list[Converted] = []
     for index, (candidate, runtime) in enumerate(pairs):
-        events.emit(Progress(f"{candidate.artifact} for {runtime}", index, len(pairs)))
+        events.progress(f"{candidate.artifact} for {runtime}")(index, len(pairs))
         golden = golden_of(candidate.path, out / "golden", candidate.shapes)
         folder = out / runtime / candidate.path.stem
         result = _convert(candidate, runtime, folder, golden, images, env, references)
@@ -149,7 +149,7 @@ def golden_of(path: Path, folder: Path, shapes: Mapping[str, Sequence[int]]) -> 
     return made
 
 
-def _source(path: Path, precision: str, golden: Path, images: Array | None) -> Source:
+def _source(path: Path, precision: str, golden: Path, images: Array | None) -> ConversionSource:
     """What is converted. Raises StageError for fp16 without its fp32 file beside it, and for precisions without converters."""
     if precision not in CONVERTIBLE:
         raise StageError(f"{path}: its precision is {precision}; other runtimes take fp32, fp16 and int8")
@@ -165,7 +165,7 @@ def _source(path: Path, precision: str, golden: Path, images: Array | None) -> S
         shapes = {name: list(arrays[name].shape) for name in inputs}
     declared = [d.dim_value for v in inputs.values() for d in v.type.tensor_type.shape.dim[2:]]
     open_sizes = any(side == 0 for side in declared)
-    return Source(path, model, CONVERTIBLE[precision], shapes, open_sizes, golden, images)
+    return ConversionSource(path, model, CONVERTIBLE[precision], shapes, open_sizes, golden, images)
 
 
 def _compared(session: ServedSession, golden: Path) -> Parity:

@@ -17,7 +17,7 @@ class RuntimeSpec:
     modules: tuple[str, ...] = ()  # that it and its converter import
     extra: str = ""  # of edgec, which installs them
     distributions: tuple[tuple[str, str], ...] = ()  # on PyPI: name, and what it is good for
-    # (Source, folder) -> name of the main file, see edgec.runtimes.source; "" where it takes the .onnx file itself
+    # (ConversionSource, folder) -> name of the main file, see edgec.runtimes.source; "" where it takes the .onnx file itself
     converts: str = ""
     opener: str = (
         ""  # (file, threads, package.json) -> (run, version), for a runtime that edgec.probe does not know

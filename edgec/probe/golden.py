@@ -19,13 +19,13 @@ EXACT_DB = 200.0
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedArtifact:
     """An artifact that is ready to be timed: `run` gives the outputs called `outputs` for `feeds`."""
 
     run: Callable[[], Sequence[Any]]
     feeds: Mapping[str, Any]
     outputs: Sequence[str]
-    told: dict[str, Any]  # what is to be reported about opening it
+    details: dict[str, Any]  # what is to be reported about opening it
 
 
 def arrays_of(path: Path | None) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def arrays_of(path: Path | None) -> dict[str, Any]:
         return {}
 
 
-def distance(opened: Opened, path: Path | None) -> dict[str, float]:
+def distance(opened: OpenedArtifact, path: Path | None) -> dict[str, float]:
     """{"snr_db", "max_abs_error"} of the worst output against the golden file; nothing where its inputs were not what ran.
 
     Raises ProbeError when an output has another shape.

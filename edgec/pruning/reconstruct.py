@@ -8,13 +8,14 @@ could not. The official IMDN x4 without half of its MACs gets from 29.49 to 31.2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgec.core.events import Advance, ignore_progress
 from edgec.core.norms import norms_behind
 from edgec.core.observe import run_until
 from edgec.core.typed_torch import solve
@@ -26,7 +27,7 @@ RIDGE = 1e-3  # of the inputs' mean variance: how strongly the weights hold on t
 
 def reconstruct(
     dense: nn.Module, pruned: nn.Module, outs: Mapping[str, np.ndarray], ins: Mapping[str, np.ndarray],
-    images: np.ndarray, seed: int, progress: Callable[[int, int], None] = lambda done, total: None,
+    images: np.ndarray, seed: int, progress: Advance = ignore_progress,
 ) -> list[str]:  # fmt: skip
     """Fit the convolutions of `pruned` that lost inputs to those of `dense`, in place, over images [n, c, h, w].
 

@@ -7,7 +7,7 @@ the second moments of what the layer takes on images, so that what never occurs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgec.core.events import Advance, ignore_progress
 from edgec.core.observe import observing
 from edgec.core.outputs import tensors_of
 from edgec.core.patterns import matches
@@ -50,7 +51,7 @@ def decomposable(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Conv2d]:
 
 def spectra(
     net: nn.Module, convs: Mapping[str, nn.Conv2d], images: np.ndarray, seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Advance = ignore_progress,
 ) -> dict[str, Spectrum]:  # fmt: skip
     """The spectrum of each convolution on images [n, c, h, w]; the network is on the CPU, in eval mode.
 
@@ -96,7 +97,7 @@ def options(conv: nn.Conv2d, round_to: int) -> list[int]:
 
 def distortions(
     net: nn.Module, convs: Mapping[str, nn.Conv2d], found: Mapping[str, Spectrum], images: np.ndarray, round_to: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Advance = ignore_progress,
 ) -> dict[str, dict[int, float]]:  # fmt: skip
     """What each layer cut to each rank, alone, does to the network's outputs on images [n, c, h, w].
 

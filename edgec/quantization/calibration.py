@@ -11,6 +11,7 @@ import onnx
 from onnx import helper
 
 from edgec.core.errors import StageError
+from edgec.core.events import Advance, ignore_progress
 from edgec.core.grid import Range, last_level
 from edgec.core.session import Array
 from edgec.onnx.graph import clone, value_infos
@@ -32,7 +33,7 @@ def calibrate(
     method: Method = "percentile",
     percentile: float = 99.99,
     batch: int = 16,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Advance = ignore_progress,
     bits: int = 8,
 ) -> dict[str, Range]:
     """(low, high), by the names of `keys_of`, of each tensor over images [n, c, h, w]; low <= 0 <= high, so that zero is exact.

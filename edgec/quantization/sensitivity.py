@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import numpy as np
 import onnx
 
+from edgec.core.events import Advance, ignore_progress
 from edgec.core.grid import Ranges
 from edgec.onnx.parity import worst_snr_db
 from edgec.onnx.session import OnnxSession
@@ -27,7 +28,7 @@ def sensitivity(
     model: onnx.ModelProto,
     ranges: Ranges,
     images: np.ndarray,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Advance = ignore_progress,
     formats: Formats = ALL_EIGHT,
     float_layers: Collection[str] = (),
 ) -> dict[str, float]:

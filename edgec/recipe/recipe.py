@@ -27,7 +27,7 @@ from edgec.recipe.network import NetworkSource
 from edgec.recipe.paths import resolve_paths
 from edgec.recipe.stages import STAGES, Stage
 from edgec.recipe.tasks import TASKS, TaskName
-from edgec.recipe.yaml_source import Source, apply_overrides, find_recipe, parse, problems_of
+from edgec.recipe.yaml_source import RecipeSource, apply_overrides, find_recipe, parse, problems_of
 
 
 class Gates(Frozen):
@@ -142,7 +142,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
     `overrides` are `key=value` texts with dotted paths, or a mapping of dotted path to value.
     Raises RecipeError with every problem at once, each with file, line, value and remedy.
     """
-    text = Source({}, {}, "recipe", None) if isinstance(source, Mapping) else parse(find_recipe(source))
+    text = RecipeSource({}, {}, "recipe", None) if isinstance(source, Mapping) else parse(find_recipe(source))
     tree: Any = dict(source) if isinstance(source, Mapping) else text.tree
     tree, text = apply_overrides(tree, text, overrides)
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
-from edgec.core.events import Progress
 from edgec.core.network import Network
 from edgec.core.patterns import check_patterns
 from edgec.core.results.pruning import DecomposeResult, LayerDecomposed
@@ -34,13 +33,11 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
     """
     net, place = network.build(), f"stages.{env.stage}"
     convs = _cuttable(config, net, place)
-
-    def tell(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: env.events.emit(Progress(f"{env.stage}: {what}", done, total))
-
     images = env.task.images("train", config.images)
-    found = spectra(net, convs, images, env.seed, tell("measuring the inputs of layers"))
-    lost = distortions(net, convs, found, images[:MEASURED], config.round_to, tell("measuring ranks"))
+    measuring_inputs = env.events.progress("measuring the inputs of layers", env.stage)
+    found = spectra(net, convs, images, env.seed, measuring_inputs)
+    measuring_ranks = env.events.progress("measuring ranks", env.stage)
+    lost = distortions(net, convs, found, images[:MEASURED], config.round_to, measuring_ranks)
     example = env.task.example()
     choices = _choices(network, net, lost, example, config.round_to)
     check_reach(config, choices, place)
@@ -105,6 +102,23 @@ def choices_of(config: Decompose, network: Network, task: Task, place: str) -> C
     convs = _cuttable(config, net, place)
     ranks = {name: each for name, conv in convs.items() if (each := options(conv, config.round_to))}
     return _choices(network, net, ranks, task.example(), config.round_to)
+
+
+def plan(config: Decompose, place: str, network: Network, task: Task, shaped: bool) -> Iterator[str]:
+    """For --dry-run: the layers that can be decomposed, and the fewest MACs; ranks are chosen by what the data shows.
+
+    Raises StageError for a target that cannot be reached, where the network has its structure already (`shaped`).
+    """
+    choices = choices_of(config, network, task, place)
+    if shaped:
+        check_reach(config, choices, place)
+    asked, before = config.keep_macs * choices.before.macs, choices.before.macs
+    of = "" if shaped else ", as the network is now"
+    yield f"{len(choices.costs)} convolutions can be decomposed: {', '.join(choices.costs)}"
+    yield (
+        f"at most {asked / 1e6:,.1f} of {before / 1e6:,.1f} M MACs are allowed; the least keep_macs is "
+        f"{choices.least_share:.3f}{of}"
+    )
 
 
 def check_reach(config: Decompose, choices: Choices, place: str) -> None:

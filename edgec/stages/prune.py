@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
-from edgec.core.events import Progress
 from edgec.core.network import Network
 from edgec.core.norms import norms_behind
 from edgec.core.outputs import tensors_of
@@ -71,12 +70,9 @@ def prune(config: Prune, network: Network, env: Env) -> tuple[Network, PruneResu
     _same_outputs(net, module, env.task, place)
     fitted: list[str] = []
     if config.reconstruct_images:
-
-        def tell(done: int, total: int) -> None:
-            env.events.emit(Progress(f"{env.stage}: fitting layers", done, total))
-
         few = images[: config.reconstruct_images]
-        fitted = reconstruct(network.build(), module, outs, ins, few, env.seed, tell)
+        advance = env.events.progress("fitting layers", env.stage)
+        fitted = reconstruct(network.build(), module, outs, ins, few, env.seed, advance)
     if config.recalibrate_batches:
         recalibrate(module, images[: config.recalibrate_batches * BATCH], BATCH)
     if fitted or config.recalibrate_batches:
@@ -173,6 +169,28 @@ def _layers_without_bias(net: nn.Module, task: Task, shapes: Sequence[LayerShape
 
 def _counts(masks: Mapping[str, np.ndarray]) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in masks.items()}
+
+
+def plan(config: Prune, place: str, network: Network, task: Task, shaped: bool) -> Iterator[str]:
+    """For --dry-run: the groups, and what pruning by them would leave; the ranking itself may still change by training.
+
+    Channels are ranked by size, without the data. Raises StageError for a target that this ranking cannot reach, where
+    the run ranks likewise.
+    """
+    try:
+        planned = plan_summary(config, network, task, place)
+    except StageError as error:
+        if ranks_by_size(config, network, task):
+            raise
+        yield f"ranked by size: {error}; the run ranks by the loss, and may reach it"
+        return
+    for group in planned.groups:
+        yield f"group {group.name}: {group.before} channels, {group.kept} expected to stay"
+    before, after = planned.before, planned.after
+    yield (
+        f"expected {after.params:,} of {before.params:,} parameters, "
+        f"{after.macs / 1e6:,.1f} of {before.macs / 1e6:,.1f} M MACs"
+    )
 
 
 def plan_summary(config: Prune, network: Network, task: Task, place: str = "stages.prune") -> PrunePlan:

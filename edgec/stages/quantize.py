@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from edgec.core.contract.base import Contract
 from edgec.core.errors import StageError
-from edgec.core.events import Progress
 from edgec.core.grid import Range, Ranges
 from edgec.core.network import Network
 from edgec.core.norms import fold_norms
@@ -85,7 +84,7 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, Qua
     if config.weight_bits <= CODEBOOK_BITS and not config.weights_only:
         formats |= {layer: EIGHT_BITS for layer in fixed if layer in quantizable(model)}
     table = sensitivity(
-        model, calibrated.ranges, probe, lambda done, total: _tell(env, "sensitivity", done, total), formats,
+        model, calibrated.ranges, probe, env.events.progress("sensitivity", env.stage), formats,
         weights_alone,
     )  # fmt: skip
     table = {layer: noise for layer, noise in table.items() if layer in layers or not config.weights_only}
@@ -193,12 +192,13 @@ def _metric_alone(
     reference: Accuracy, env: Env,
 ) -> dict[str, float]:  # fmt: skip
     """What each of the layers costs of the metric when it alone is quantized."""
+    advance = env.events.progress("metric of single layers", env.stage)
     dropped: dict[str, float] = {}
     for index, layer in enumerate(layers):
         graph = insert_pairs(model, found.ranges, found.float_layers, [layer], found.formats)
         reached = env.task.evaluate(_predictor(graph, contract), "val")
         dropped[layer] = reference[env.task.metric] - reached[env.task.metric]
-        _tell(env, "metric of single layers", index + 1, len(layers))
+        advance(index + 1, len(layers))
     return dropped
 
 
@@ -280,7 +280,7 @@ def _calibrated(
     for what, graph, used in ways:
         ranges = calibrate(
             graph, tensors, images, config.calibration, config.percentile, config.batch,
-            lambda done, total, what=what: _tell(env, what, done, total), config.activation_bits,
+            env.events.progress(what, env.stage), config.activation_bits,
         )  # fmt: skip
         if config.backend == "neural-compressor":
             theirs, tried = _tuned(config, net, model, tensors, images, env)
@@ -388,10 +388,6 @@ def _stored_weights(model: onnx.ModelProto, found: Quantization) -> tuple[LayerW
             )
         )  # fmt: skip
     return tuple(rows)
-
-
-def _tell(env: Env, what: str, done: int, total: int) -> None:
-    env.events.emit(Progress(f"{env.stage}: {what}", done, total))
 
 
 def _predictor(graph: onnx.ModelProto, contract: Contract) -> Predictor:

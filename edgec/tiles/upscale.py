@@ -15,7 +15,7 @@ from PIL import Image
 
 from edgec.core.contract.superres import SuperresContract
 from edgec.core.errors import DataError, Missing, Problem, RecipeError
-from edgec.core.events import Events, Listener, Progress
+from edgec.core.events import Events, Listener
 from edgec.core.files import storage_error
 from edgec.images.bicubic import bicubic_up
 from edgec.images.inputs import files_of, result_names
@@ -63,7 +63,7 @@ def upscale(
     written: dict[str, Path] = {}
     problems: list[Problem] = []
     for index, (path, target) in enumerate(zip(paths, targets, strict=True)):
-        events.emit(Progress(f"upscaling {path.name}", index, len(paths)))
+        events.progress(f"upscaling {path.name}")(index, len(paths))
         try:
             if target.suffix == ".mp4":
                 _video(model, path, target, events)
@@ -72,7 +72,7 @@ def upscale(
             written[str(path)] = target
         except DataError as error:
             problems += error.problems
-    events.emit(Progress("upscaling", len(paths), len(paths)))
+    events.progress("upscaling")(len(paths), len(paths))
     if problems:
         raise DataError(problems)
     return written
@@ -119,8 +119,8 @@ class Upscaler:
                 raise ValueError(f"the artifact's size, {tile[1]} x {tile[0]} pixels, takes {megabytes:g}MB")
             return plan(height, width, tile, overlap_within(tile, self.overlap, multiple), multiple)
         except ValueError as error:
-            told = f"{self.budget / 1e6:g}MB is too little: {error}"
-            raise RecipeError([Problem("--tile-memory", told, "give it this much")]) from None
+            message = f"{self.budget / 1e6:g}MB is too little: {error}"
+            raise RecipeError([Problem("--tile-memory", message, "give it this much")]) from None
 
     def __call__(self, low: np.ndarray) -> np.ndarray:
         """An RGB uint8 image [h, w, 3], enlarged."""
@@ -176,6 +176,7 @@ def _video(model: Upscaler, path: Path, target: Path, events: Events) -> None:
     part = target.with_name(f".part-{target.name}")
     writer: cv2.VideoWriter | None = None
     count = 0
+    advance = events.progress(f"upscaling {path.name}")
     try:
         for frame in _frames(source):
             made = np.ascontiguousarray(model(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)))
@@ -186,7 +187,7 @@ def _video(model: Upscaler, path: Path, target: Path, events: Events) -> None:
                     raise Missing("OpenCV cannot write mp4 video here; install opencv-python with FFmpeg")
             writer.write(cv2.cvtColor(made, cv2.COLOR_RGB2BGR))
             count += 1
-            events.emit(Progress(f"upscaling {path.name}", count, max(total, count)))
+            advance(count, max(total, count))
         if writer is None:
             message = "no frame can be read"
             raise DataError([Problem(str(path), message, "check that it plays; OpenCV needs its codec")])

@@ -28,7 +28,7 @@ class Signal(Protocol):
         """Sizes of all channels, at least 0, about 1 in a network trained without the penalty; pooled, [k]."""
         ...
 
-    def pull(self, rates: Tensor) -> None:
+    def penalize(self, rates: Tensor) -> None:
         """Add to the gradients what lowers sizes by lr * rate per step of gradient descent; `rates` [k]."""
         ...
 
@@ -43,7 +43,7 @@ class NormScales:
         return torch.cat([g.detach().abs().flatten() for g in self.scales])
 
     @torch.no_grad()
-    def pull(self, rates: Tensor) -> None:
+    def penalize(self, rates: Tensor) -> None:
         for scale, rate in zip(
             self.scales, torch.split(rates, [g.numel() for g in self.scales]), strict=True
         ):
@@ -69,7 +69,7 @@ def prunable_scales(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Param
     return found
 
 
-def pull_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float:
+def penalty_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float:
     """The rate for each channel (or one for all) at this step. `scales` are all sizes, such as |g|, pooled, [k]."""
     match config.schedule:
         case "paper":
@@ -85,7 +85,7 @@ def pull_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float
             return config.rate * 0.5 * (1 - math.cos(math.pi * at.fraction))
 
 
-class Pull:
+class SparsityPenalty:
     """Penalizes a signal by the recipe's schedule; called after clipping, so that the rate is exact."""
 
     def __init__(self, config: Sparsify, signal: Signal) -> None:
@@ -93,4 +93,4 @@ class Pull:
 
     def __call__(self, at: Position) -> None:
         sizes = self.signal.sizes()
-        self.signal.pull(torch.zeros_like(sizes) + pull_rates(self.config, sizes, at))
+        self.signal.penalize(torch.zeros_like(sizes) + penalty_rates(self.config, sizes, at))

@@ -22,7 +22,7 @@ from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.weights.compact import compact
 from edgec.runtimes.converters.mnn import compression, convert
 from edgec.runtimes.converters.ncnn import with_scales
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +151,6 @@ def test_mnn_refuses_a_convolution_that_gives_float(graphs: Any, tmp_path: Path)
     convolution.output[0] = "out"
     for node in (last, quantize):
         model.graph.node.remove(node)
-    source = Source(tmp_path / "a.onnx", model, "int8", {"images": [1, 3, 16, 16]})
+    source = ConversionSource(tmp_path / "a.onnx", model, "int8", {"images": [1, 3, 16, 16]})
     with pytest.raises(StageError, match="both sides of a convolution"):
         convert(source, tmp_path)

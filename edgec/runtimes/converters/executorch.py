@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 from edgec.onnx.proto import save_model
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_tool
 
 PROGRAM = "edgec.runtimes.converters.executorch_program"
 
 
-def convert(source: Source, folder: Path) -> str:
+def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.pte and, where sizes are open, any.pte."""
     given = folder / "given.onnx"
     save_model(source.model, given)

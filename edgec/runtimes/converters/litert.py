@@ -18,14 +18,14 @@ from edgec.onnx.graph import clone
 from edgec.onnx.proto import save_model
 from edgec.onnx.scales import without_pairs
 from edgec.runtimes.converters.litert_environment import GIGABYTES, converter_python
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_tool
 
 PROGRAM = Path(__file__).with_name("litert_converter.py")
 FILES = ("given.onnx", "any.onnx", "golden.npz", "images.npy", "job.json")
 
 
-def convert(source: Source, folder: Path) -> str:
+def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.tflite, layout.json (how its inputs and outputs lie) and, for int8 with open sizes, any.tflite."""
     what = f"{source.path.name} for litert"
     python = converter_python()

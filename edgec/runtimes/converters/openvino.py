@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgec.onnx.proto import save_model
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_python
 
 CODE = """
@@ -15,7 +15,7 @@ openvino.save_model(model, sys.argv[2], compress_to_fp16=sys.argv[3] == "fp16")
 """
 
 
-def convert(source: Source, folder: Path) -> str:
+def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.xml and model.bin."""
     given = folder / "given.onnx"
     save_model(source.model, given)

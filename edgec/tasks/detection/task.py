@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgec.core.architectures import shipped_archs, strides_of
 from edgec.core.contract.detection import DetectionContract, DetectionInput, Fit
 from edgec.core.errors import DataError, Problem
-from edgec.core.events import Events, Progress
+from edgec.core.events import Events
 from edgec.core.files import sha256_of
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
@@ -34,11 +34,11 @@ from edgec.tasks.detection.draw import draw_detections, encode_jpeg, side_by_sid
 from edgec.tasks.detection.format import DetectionFormat
 from edgec.tasks.detection.graph import BOXES, SCORES, append_nms, decoder
 from edgec.tasks.detection.heads import heads_of
-from edgec.tasks.detection.images import PAD_VALUE, fit_mapping
+from edgec.tasks.detection.images import PAD_VALUE, placement_of
 from edgec.tasks.detection.loader import Fitted, detection_batches
 from edgec.tasks.detection.loss import yolo_loss
 from edgec.tasks.detection.metrics import Truth, evaluate_detections
-from edgec.tasks.detection.samples import Sample, check
+from edgec.tasks.detection.samples import Sample, check_samples
 from edgec.tasks.protocol import Picture, Split
 
 ANCHORS_EACH = 3  # per head, when they come from the data
@@ -98,7 +98,7 @@ class Detection:
         if named is None:
             raise DataError([Problem(f"data.{split}", "the recipe names no such split", f"add data.{split}")])
         found = self._format.read(self.data, split)
-        checked, more = check(found.raws, self.classes)
+        checked, more = check_samples(found.raws, self.classes)
         samples = [*found.samples, *checked]
         problems = [*found.problems, *more]
         if problems and self.data.problems == "error":
@@ -270,11 +270,12 @@ class Detection:
         found: list[Detections] = []
         truths: list[Truth] = []
         size = predictor.batch or 16
+        advance = self.events.progress(f"evaluating on {split}")
         for start in range(0, len(samples), size):
             group = samples[start : start + size]
             found += self._predict(predictor, split, start, group)
             truths += [Truth(s.boxes, s.labels, s.difficult) for s in group]
-            self.events.emit(Progress(f"evaluating on {split}", len(truths), len(samples)))
+            advance(len(truths), len(samples))
         return found, truths
 
     def _predict(
@@ -293,10 +294,10 @@ class Detection:
         fitted = self.fitted(split, contract.input)
         images = scaled(np.stack([fitted(start + k)[0] for k in range(len(group))]), contract.input)
         outputs = predictor.outputs(np.ascontiguousarray(images))
-        mappings = [fit_mapping(*s.size, contract.input.size, contract.input.fit) for s in group]
+        placements = [placement_of(*s.size, contract.input.size, contract.input.fit) for s in group]
         if least is None:
             least = LEAST_SCORE if contract.score_threshold is None else contract.score_threshold
-        found = finish(outputs, contract, mappings, least)
+        found = finish(outputs, contract, placements, least)
         return [self._by_own_classes(one, contract.classes) for one in found]
 
     def _by_own_classes(self, found: Detections, classes: Sequence[str]) -> Detections:

@@ -18,7 +18,7 @@ CACHE_BYTES = 1 << 30  # images kept in memory
 Patch = tuple[np.ndarray, np.ndarray]  # low, high: uint8 [h, w, 3]
 
 
-class Opened:
+class OpenedPairs:
     """The images of pairs; read once where memory allows."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
@@ -44,7 +44,7 @@ class Opened:
 class _Patches(Dataset[Patch]):
     """Items are (epoch, index) pairs; index // data.patches is the image."""
 
-    def __init__(self, opened: Opened, data: ImagesBase, seed: int) -> None:
+    def __init__(self, opened: OpenedPairs, data: ImagesBase, seed: int) -> None:
         self.opened, self.data, self.seed = opened, data, seed
 
     def __getitem__(self, item: Any) -> Patch:
@@ -82,7 +82,7 @@ def turned(low: np.ndarray, high: np.ndarray, rng: np.random.Generator) -> Patch
 
 
 def superres_batches(
-    opened: Opened,
+    opened: OpenedPairs,
     data: ImagesBase,
     prepare: Callable[[np.ndarray], np.ndarray],
     batch: int,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgec.core.contract.superres import SuperresContract, SuperresInput
 from edgec.core.errors import DataError, NetworkError, Problem
-from edgec.core.events import Events, Progress
+from edgec.core.events import Events
 from edgec.core.files import sha256_of
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
@@ -30,7 +30,7 @@ from edgec.tasks.superres import photographs
 from edgec.tasks.superres.draw import compared, encode_png, joints_of, panels_in_a_row
 from edgec.tasks.superres.metrics import Score, score, summary
 from edgec.tasks.superres.pairs import Pair
-from edgec.tasks.superres.patches import Opened, mirrored, superres_batches
+from edgec.tasks.superres.patches import OpenedPairs, mirrored, superres_batches
 from edgec.tiles.contract import Prepared, as_input, tiles_of, upscaled
 
 PairReader = Callable[[Any, str], tuple[list[Pair], list[Problem]]]  # (data, split), see DataSpec.reader
@@ -49,7 +49,7 @@ class SuperResolution:
     def __init__(self, data: SuperresData, seed: int, events: Events | None = None) -> None:
         self.data, self.seed = data, seed
         self.events = events or Events()
-        self._opened: dict[str, Opened] = {}
+        self._opened: dict[str, OpenedPairs] = {}
         self.opened("train")
         self.opened("val")
 
@@ -62,10 +62,10 @@ class SuperResolution:
     def size(self, split: Split) -> int:
         return len(self.opened(split))
 
-    def opened(self, split: Split) -> Opened:
+    def opened(self, split: Split) -> OpenedPairs:
         """The checked pairs of a split. Raises DataError that lists every problem."""
         if split not in self._opened:
-            self._opened[split] = Opened(self._load(split))
+            self._opened[split] = OpenedPairs(self._load(split))
         return self._opened[split]
 
     def _load(self, split: Split) -> list[Pair]:
@@ -202,12 +202,13 @@ class SuperResolution:
         """PSNR and SSIM of whole images, as in `metrics.summary`."""
         opened = self.opened(split)
         count = len(opened) if limit is None else min(limit, len(opened))
+        advance = self.events.progress(f"evaluating on {split}")
         scores: list[Score] = []
         for index in range(count):
             pair = opened.pairs[index]
             low, high = opened[index]
             scores.append(score(pair.set, pair.name, upscaled(predictor, low), high, self.data.scale))
-            self.events.emit(Progress(f"evaluating on {split}", index + 1, count))
+            advance(index + 1, count)
         return summary(scores)
 
     def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]:

@@ -125,11 +125,13 @@ def test_figures_for_each_set_and_image_and_progress(folder: Path) -> None:
     heard: list[Event] = []
     task = make(folder, Events(listeners=(heard.append,)))
     found = task.evaluate(torch_predictor(Enlarge(), task), "val")
-    assert {"psnr", "ssim", "psnr8", "ssim8", "psnr/a", "psnr/b", "psnr/b/1"} <= found.flat().keys()
-    assert found["psnr"] == pytest.approx(sum(found.by_set["psnr"].values()) / 2)
+    assert {"psnr", "ssim", "psnr8", "ssim8"} <= found.values.keys()
+    sets = found.by_set["psnr"]
+    assert sets.keys() == {"a", "b"} and "1" in found.by_image["psnr"]["b"]
+    assert found["psnr"] == pytest.approx((sets["a"] + sets["b"]) / 2)
     assert [e.done for e in heard if isinstance(e, Progress)] == [1, 2, 3, 4]
-    one = task.evaluate(torch_predictor(Enlarge(), task), "val", limit=1)
-    assert len([key for key in one.flat() if key.count("/") == 2]) == 2
+    first = task.evaluate(torch_predictor(Enlarge(), task), "val", limit=1)
+    assert {metric: list(sets) for metric, sets in first.by_image.items()} == {"psnr": ["a"], "ssim": ["a"]}
 
 
 def test_an_image_that_is_already_enlarged_goes_in_enlarged(folder: Path) -> None:
