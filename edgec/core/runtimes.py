@@ -37,6 +37,12 @@ class RuntimeSpec:
         """Whether it takes its own files, converted from .onnx."""
         return bool(self.converts)
 
+    @property
+    def install(self) -> str:
+        """What to install for it, as pip takes it: edgec's extra, or the distributions that a package's row names."""
+        names = " ".join(name for name, _ in self.distributions) or " ".join(self.modules)
+        return f"'edgec[{self.extra}]'" if self.extra else names
+
     def installed(self) -> bool:
         """Whether its modules, and what its converter needs beside them, are installed. Imports none of them."""
         is_ready: Callable[[], object] | None = dotted(self.ready) if self.ready else None

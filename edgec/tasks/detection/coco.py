@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -143,5 +144,5 @@ def find_coco(root: Path) -> dict[str, JsonValue] | None:
                 return None
     if "train" not in splits:
         return None
-    splits.setdefault("val", dict(splits["train"]))
-    return {"format": "coco", "classes": classes, **splits}
+    splits.setdefault("val", copy.deepcopy(splits["train"]))  # YAML would write the same object as an alias
+    return {"format": "coco", "classes": [*classes], **splits}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgec.core.contract.detection import DetectionContract, Fit
-from edgec.core.contract.reading import contract_of_json
+from edgec.runtimes.contract_reading import contract_of_json
 from edgec.tasks.detection.batch import collate
 from edgec.tasks.detection.contract import detect_batch, finish, prepare, scaled
 from edgec.tasks.detection.images import fit_image
