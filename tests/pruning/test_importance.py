@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-<<<<<<< HEAD
-from typing import Any
-=======
-from typing import get_args
->>>>>>> main
+from typing import Any, get_args
 
 import numpy as np
 import pytest
