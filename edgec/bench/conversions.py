@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from edgec.bench.candidate import Candidate, fp32_beside
 from edgec.core.errors import EdgecError, Missing, StageError
@@ -24,6 +23,7 @@ from edgec.devices.subprocess_session import ServedSession
 from edgec.env import Env
 from edgec.onnx.files import files_of
 from edgec.onnx.parity import LEAST_DB_TO_GOLDEN, snr_db
+from edgec.onnx.proto import load_model
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import predictor, predictor_of
 from edgec.runtimes.convert import package
@@ -159,7 +159,7 @@ def _source(path: Path, precision: str, golden: Path, images: Array | None) -> C
         if source == path or not source.is_file():
             raise StageError(f"{path}: is converted from its fp32 file; put {source.name} beside it")
     files_of(source)  # for its errors
-    model = onnx.load(str(source))  # pyright: ignore[reportUnknownMemberType]
+    model = load_model(source)
     inputs = {v.name: v for v in model.graph.input}
     with np.load(golden, allow_pickle=False) as arrays:
         shapes = {name: list(arrays[name].shape) for name in inputs}

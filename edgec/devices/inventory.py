@@ -19,6 +19,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from edgec.core.errors import EdgecError, Missing, Problem, ProblemsError, RecipeError
+from edgec.core.frozen import json_object
 from edgec.devices.adb import Adb
 from edgec.devices.device import SAFE, Device
 from edgec.devices.local import Local
@@ -105,7 +106,7 @@ def _problems(error: ValidationError, source: RecipeSource) -> list[Problem]:
             Board.model_validate(board)
         except ValidationError as inner:
             below = RecipeSource(
-                board if isinstance(board, dict) else {},
+                json_object(board) or {},
                 {path[1:]: line for path, line in source.lines.items() if path[:1] == (name,)},
                 source.name, source.folder,
             )  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 if __package__:
     from edgec.probe.operators import repeat, table
 else:  # run as a folder or a zip file, perhaps on a machine without edgec
-    from operators import repeat, table  # pyright: ignore[reportMissingImports]
+    from operators import repeat, table
 
 
 class MnnSession:

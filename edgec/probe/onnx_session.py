@@ -18,10 +18,10 @@ if __package__:
     from edgec.probe.operators import repeat, table
     from edgec.probe.session_options import session_options
 else:  # run as a folder, perhaps on a machine without edgec
-    from golden import OpenedArtifact, arrays_of  # pyright: ignore[reportMissingImports]
-    from measure import ProbeError  # pyright: ignore[reportMissingImports]
-    from operators import repeat, table  # pyright: ignore[reportMissingImports]
-    from session_options import session_options  # pyright: ignore[reportMissingImports]
+    from golden import OpenedArtifact, arrays_of
+    from measure import ProbeError
+    from operators import repeat, table
+    from session_options import session_options
 
 DTYPES = {
     "tensor(float)": np.float32,

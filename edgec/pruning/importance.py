@@ -72,7 +72,7 @@ def taylor(
     count = 0
     for batch in batches:
         net.zero_grad(set_to_none=True)
-        loss(net, batch).backward()
+        torch.autograd.backward(loss(net, batch))
         count += 1
         for group in groups:
             change = torch.zeros(group.size, dtype=torch.float64)

@@ -19,6 +19,7 @@ from edgec.core.outputs import tensors_of
 from edgec.core.patterns import check_patterns
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.pruning import GroupPruned, LayerPruned, PrunePlan, PruneResult, Target
+from edgec.core.typed_torch import modules_of
 from edgec.env import Env
 from edgec.pruning.constants import fold, recalibrate
 from edgec.pruning.cost import Cost, LayerShape, cost_of, shapes_of, total
@@ -133,7 +134,7 @@ def make_plan(
     config: Prune, net: nn.Module, task: Task, scores: Scores = importance, place: str = "stages.prune"
 ) -> Plan:
     """Groups, ranking and thresholds for a network, without changing it. Errors name `place` of the recipe."""
-    check_patterns({f"{place}.ignore": config.ignore}, dict(net.named_modules()))
+    check_patterns({f"{place}.ignore": config.ignore}, modules_of(net))
     example = task.example()
     groups = dependency_groups(net, example, config.ignore)
     if not groups:

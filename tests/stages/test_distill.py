@@ -102,11 +102,11 @@ class Noise:
     def close(self) -> None:
         pass
 
-    def losses(self, outputs: list[Tensor], batch: Batch, net: nn.Module) -> dict[str, Tensor]:
+    def losses(self, outputs: Any, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
         self.saw.append(net)
         return {"squares": (outputs[0].unflatten(1, (ANCHORS, -1)) - batch.targets).square().mean()}
 
-    def knowledge(self, outputs: list[Tensor], net: nn.Module) -> dict[str, list[Tensor]]:
+    def knowledge(self, outputs: Any, net: nn.Module) -> dict[str, list[Tensor]]:
         maps = [o.unflatten(1, (ANCHORS, -1)).movedim(2, -1) for o in outputs]
         return {
             "classes": [m[..., 5:] for m in maps],
@@ -249,12 +249,13 @@ def test_a_term_pulls_the_student_to_the_teacher(env: Env) -> None:
 
 def test_a_pruned_student_learns_from_its_wider_teacher(env: Env) -> None:
     net = small(1).build()
-    resize(net.first.conv, {"out_channels": 3})
-    resize(net.first.bn, {"num_features": 3})
-    resize(net.second.conv, {"in_channels": 3})
-    for module in (net.first.conv, net.second.conv):
-        nn.init.normal_(module.weight, std=0.1, generator=torch.Generator().manual_seed(0))
-    nn.init.ones_(net.first.bn.weight)
+    resize(net.get_submodule("first.conv"), {"out_channels": 3})
+    resize(net.get_submodule("first.bn"), {"num_features": 3})
+    resize(net.get_submodule("second.conv"), {"in_channels": 3})
+    for name in ("first.conv", "second.conv"):
+        weight = net.get_parameter(f"{name}.weight")
+        nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    nn.init.ones_(net.get_parameter("first.bn.weight"))
     changes = {
         "first.conv": {"out_channels": 3},
         "first.bn": {"num_features": 3},
@@ -407,10 +408,10 @@ class Images(Noise):
             images = torch.rand(self.batch, 3, 8, 8, generator=generator)
             yield Batch(images, images.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
-    def losses(self, outputs: Tensor, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
+    def losses(self, outputs: Any, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
         return {"l1": (outputs - batch.targets).abs().mean()}
 
-    def knowledge(self, outputs: Tensor, net: nn.Module) -> dict[str, list[Tensor]]:
+    def knowledge(self, outputs: Any, net: nn.Module) -> dict[str, list[Tensor]]:
         return {"output": [outputs]}
 
     def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
@@ -424,7 +425,7 @@ def upscaler(seed: int, scale: int = 2, features: int = 16) -> Network:
 
 @pytest.fixture
 def images_env(env: Env) -> Env:
-    return replace(env, task=Images(), dense=upscaler(7))  # type: ignore[arg-type]
+    return replace(env, task=Images(), dense=upscaler(7))
 
 
 IMAGE_TERMS = ["output", "affinity", "spatial_attention", "cwd"]

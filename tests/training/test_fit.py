@@ -88,7 +88,7 @@ class Stop(Exception):
     pass
 
 
-def stopping(step: int):  # type: ignore[no-untyped-def]
+def stopping(step: int):
     def stop(model: nn.Module, batch: Batch, at: Position) -> dict[str, Tensor]:
         if at.step == step:
             raise Stop
@@ -177,7 +177,7 @@ def test_no_checkpoint_is_a_pickle(tmp_path: Path) -> None:
 
 
 def test_one_bad_step_leaves_no_trace_and_many_roll_back(tmp_path: Path) -> None:
-    def bad(steps: set[int]):  # type: ignore[no-untyped-def]
+    def bad(steps: set[int]):
         def broken(model: nn.Module, batch: Batch, at: Position) -> dict[str, Tensor]:
             poison = float("nan") if at.step in steps else 1.0
             return {"square": loss(model, Batch(batch.images * poison, batch.wanted), at)["square"]}

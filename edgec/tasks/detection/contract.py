@@ -58,7 +58,7 @@ def detect_batch(
     if contract.output == "boxes":
         return [_of_image(outputs, index, score_threshold) for index in range(images)]
     with torch.inference_mode():
-        maps = [torch.from_numpy(np.ascontiguousarray(o)) for o in outputs]  # pyright: ignore[reportUnknownMemberType]
+        maps = [torch.as_tensor(np.ascontiguousarray(o)) for o in outputs]
         boxes, scores = decode(maps, contract.heads)
     return detections(_array(boxes), _array(scores), score_threshold, iou_threshold, max_detections)
 

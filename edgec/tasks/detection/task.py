@@ -191,14 +191,14 @@ class Detection:
             raise DataError(
                 [Problem("data.classes", f"{len(self.classes)} names, the network has {wrong[0]}", remedy)]
             )
-        boxes = config is not None and config.output == "boxes"
+        boxes = config if config is not None and config.output == "boxes" else None
         return DetectionContract(
             input=self.input,
             output="boxes" if boxes else "raw",
             multiple=max(head.stride for head in heads),
             classes=self.classes,
             heads=heads,
-            score_threshold=config.score_threshold if boxes else None,
+            score_threshold=boxes.score_threshold if boxes else None,
         )
 
     # --- export

@@ -58,7 +58,7 @@ class _Patches(Dataset[Patch]):
 def cut(low: np.ndarray, high: np.ndarray, side: int, scale: int, rng: np.random.Generator) -> Patch:
     """A patch of `side` low-resolution pixels and its partner, at random; smaller images are mirrored at the edge."""
     low, high = mirrored(low, side, side), mirrored(high, side * scale, side * scale)
-    top, left = (int(rng.integers(have - side + 1)) for have in low.shape[:2])
+    top, left = (int(rng.integers(int(have) - side + 1)) for have in low.shape[:2])
     return (
         low[top : top + side, left : left + side],
         high[top * scale : (top + side) * scale, left * scale : (left + side) * scale],
@@ -98,10 +98,8 @@ def superres_batches(
     """
 
     def collate(items: list[Patch]) -> Batch:
-        images = torch.from_numpy(np.stack([prepare(low) for low, _ in items]))
-        targets = torch.from_numpy(
-            np.stack([high.transpose(2, 0, 1) for _, high in items]).astype(np.float32)
-        )
+        images = torch.as_tensor(np.stack([prepare(low) for low, _ in items]))
+        targets = torch.as_tensor(np.stack([high.transpose(2, 0, 1) for _, high in items]).astype(np.float32))
         return Batch(images.contiguous(memory_format=torch.channels_last), targets * (data.peak / 255))
 
     items = _Patches(opened, data, seed)
