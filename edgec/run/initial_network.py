@@ -17,7 +17,7 @@ from edgec.core.errors import NetworkError, Problem, RecipeError
 from edgec.core.network import Network
 from edgec.core.weights import load_into
 from edgec.recipe import Recipe, Taught
-from edgec.tasks.protocol import Task
+from edgec.tasks.protocol import Building
 
 
 def check(recipe: Recipe) -> None:
@@ -36,7 +36,7 @@ def check(recipe: Recipe) -> None:
         raise RecipeError(problems)
 
 
-def initial_network(recipe: Recipe, task: Task, allow_code: bool = False) -> Network:
+def initial_network(recipe: Recipe, task: Building, allow_code: bool = False) -> Network:
     """The network of the recipe, with its weights, or with random ones (by the recipe's seed)."""
     source = recipe.network
     if source.weights is not None and source.weights.is_dir():

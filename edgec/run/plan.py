@@ -20,7 +20,7 @@ from edgec.run.pipeline import devices_of
 from edgec.run.state import RunContext, RunState, store_root
 from edgec.run.store import Result, Store, key_of
 from edgec.run.task import make_task
-from edgec.tasks.protocol import Task
+from edgec.tasks.protocol import Building
 
 
 def plan(
@@ -96,7 +96,7 @@ def _line(name: str, config: Stage, result: Result | None) -> str:
     return f"stage    {name}: {what}{epochs}, {status}{where}"
 
 
-def _pruning(config: Prune, place: str, network: Network, task: Task) -> Iterator[str]:
+def _pruning(config: Prune, place: str, network: Network, task: Building) -> Iterator[str]:
     """Groups and what pruning by them would leave; the ranking itself may still change by training.
 
     Channels are ranked by size, without the data. A target that this ranking cannot reach is an error only where the run
@@ -120,7 +120,9 @@ def _pruning(config: Prune, place: str, network: Network, task: Task) -> Iterato
     )
 
 
-def _decomposing(config: Decompose, place: str, network: Network, task: Task, shaped: bool) -> Iterator[str]:
+def _decomposing(
+    config: Decompose, place: str, network: Network, task: Building, shaped: bool
+) -> Iterator[str]:
     """The layers that can be decomposed, and the fewest MACs; ranks are chosen by what the data shows.
 
     A target that cannot be reached is an error only where the network has its structure already (`shaped`).
