@@ -25,7 +25,7 @@ from edgec.core.network import Network
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.session import Array
-from edgec.env import Env, World
+from edgec.env import Env, ProcessGroup
 from edgec.recipe import Export, NetworkSource
 from edgec.tasks.protocol import Picture, Split
 
@@ -172,7 +172,7 @@ def env_for(
     stage: str = "stage",
     dense: Network | None = None,
     listeners: tuple[Listener, ...] = (),
-    world: World | None = None,
+    process_group: ProcessGroup | None = None,
     seed: int = 0,
 ) -> Env:
     """What a stage is given, with its two folders under `folder`. `task` has what the stage asks for; `TinyTask` has all.
@@ -189,6 +189,6 @@ def env_for(
         scratch=folder / "scratch",
         out=folder / "out",
         seed=seed,
-        world=world or World(),
+        process_group=process_group or ProcessGroup(),
         allow_code=True,
     )

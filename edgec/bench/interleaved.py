@@ -9,7 +9,7 @@ from edgec.bench.candidate import Candidate, Trial
 from edgec.bench.figures import latency_from
 from edgec.bench.operators import measure_operators
 from edgec.bench.ratios import across, slower, speedups
-from edgec.bench.trust import Watched, judged
+from edgec.bench.trust import Watched, verdict_of
 from edgec.core.errors import EdgecError, Missing, StageError
 from edgec.core.events import Events
 from edgec.core.results.artifact_id import DENSE, AnyArtifact
@@ -63,7 +63,7 @@ def measure_on(
         for trial in measured
         for answer in rounds.given(trial)
     ]
-    verdict, reasons = judged(watched, before)
+    verdict, reasons = verdict_of(watched, before)
     if verdict != "quiet":
         events.note(f"verdict on {device.name}: {verdict} ({'; '.join(reasons)})", "warning", stage)
     return DeviceFigures(

@@ -87,10 +87,10 @@ def parse(runtime: str, output: str) -> dict[str, Any] | None:
             if average is None:
                 return None
             others = {"first_ms": rf"First inference:\s*{NUMBER}", "load_ms": rf"Init:\s*{NUMBER}"}
-            told = {name: _last(pattern, output) for name, pattern in others.items()}
+            figures = {name: _last(pattern, output) for name, pattern in others.items()}
             return {
                 "samples_ms": [average / 1e3],
-                **{name: value / 1e3 for name, value in told.items() if value is not None},
+                **{name: value / 1e3 for name, value in figures.items() if value is not None},
             }
         case _:
             median = _last(rf"P50 Latency:\s*{NUMBER}\s*s", output)
@@ -108,8 +108,8 @@ def _last(pattern: str, output: str) -> float | None:
 def _package(artifact: Path) -> dict[str, Any] | None:
     if not artifact.is_dir():
         return None
-    told: dict[str, Any] = json.loads((artifact / "package.json").read_text(encoding="utf-8"))
-    return told
+    package: dict[str, Any] = json.loads((artifact / "package.json").read_text(encoding="utf-8"))
+    return package
 
 
 def inputs_of(artifact: Path) -> dict[str, list[int]]:

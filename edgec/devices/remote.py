@@ -268,10 +268,10 @@ class Remote:
     def _sizes(self, folder: str, below: set[str]) -> dict[str, int]:
         """Bytes of the files in a folder there, which is made with the folders `below` it where it is not there."""
         places = " ".join(f"{folder}/{place}" for place in sorted(below))
-        told = self._call(
+        listing = self._call(
             f"mkdir -p {places} && cd {folder} && find . -type f -exec wc -c {{}} +", CALL_SECONDS
         )
-        found = (line.split() for line in told.splitlines())
+        found = (line.split() for line in listing.splitlines())
         return {
             parts[1].removeprefix("./"): int(parts[0])
             for parts in found

@@ -28,8 +28,10 @@ class ServedSession:
     metadata: Mapping[str, str] = {}
 
     def __init__(self, package: Path, runtime: str, threads: int = 1, limit_s: float = LIMIT_SECONDS) -> None:
-        told = read_package(package)
-        self.inputs: Mapping[str, tuple[int | None, ...]] = {n: tuple(s) for n, s in told["inputs"].items()}
+        manifest = read_package(package)
+        self.inputs: Mapping[str, tuple[int | None, ...]] = {
+            n: tuple(s) for n, s in manifest["inputs"].items()
+        }
         self._what, self._limit = f"{package.name} in {runtime}", limit_s
         job = {
             "what": "serve",

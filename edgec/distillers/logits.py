@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, Observed, mean_over_teachers
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, Observed, mean_over_teachers
 from edgec.distillers.term import Term
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def logits(
     return total / seen.clamp(min=float(student_classes[0].shape[0]))
 
 
-def terms(term: Logits, lesson: Lesson) -> Losses:
+def terms(term: Logits, batch: DistillationBatch) -> Losses:
     """Over all heads."""
-    mine = lesson.student.knowledge
+    mine = batch.student.knowledge
 
     def distance(teacher: Observed) -> Tensor:
         theirs = teacher.knowledge
@@ -71,7 +71,7 @@ def terms(term: Logits, lesson: Lesson) -> Losses:
             mine["classes"], mine["objectness"], theirs["classes"], theirs["objectness"], term.temperature
         )
 
-    return mean_over_teachers(lesson, distance)
+    return mean_over_teachers(batch, distance)
 
 
 LOGITS = DistillerSpec("logits", Logits, terms, knowledge=("classes", "objectness"))

@@ -107,7 +107,7 @@ def work(job: dict[str, Any], golden: Any, onnx_session: Any, packages: Any) -> 
         max_seconds=float(job["max_seconds"]),
         interval=float(job["interval"]),
     )
-    return {**opened.told, **figures, **golden.distance(opened, beside)}
+    return {**opened.details, **figures, **golden.distance(opened, beside)}
 
 
 def open_null(path: Path, golden: Any) -> Any:
@@ -119,8 +119,8 @@ def open_null(path: Path, golden: Any) -> Any:
         raise ProbeError("artifact", f"{path}: {error.strerror}; check the path") from error
     block = (data * (NULL_WORK_BYTES // max(len(data), 1) + 1))[:NULL_WORK_BYTES] or bytes(NULL_WORK_BYTES)
     load = time.perf_counter_ns() - began
-    told = {"load_ms": load / 1e6, "inputs": {}, "versions": {}}
-    return golden.Opened(lambda: [hashlib.sha256(block).digest()], {}, [], told)
+    details = {"load_ms": load / 1e6, "inputs": {}, "versions": {}}
+    return golden.Opened(lambda: [hashlib.sha256(block).digest()], {}, [], details)
 
 
 if __name__ == "__main__":

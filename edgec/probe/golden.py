@@ -25,7 +25,7 @@ class Opened:
     run: Callable[[], Sequence[Any]]
     feeds: Mapping[str, Any]
     outputs: Sequence[str]
-    told: dict[str, Any]  # what is to be reported about opening it
+    details: dict[str, Any]  # what is to be reported about opening it
 
 
 def arrays_of(path: Path | None) -> dict[str, Any]:

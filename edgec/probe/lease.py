@@ -33,16 +33,16 @@ def held(name: str, waiting: Callable[[], None]) -> Iterator[None]:
         yield
         return
     file = _open(place_of(name))
-    told = False
+    waited = False
     try:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if not told:
+                if not waited:
                     waiting()
-                told = True
+                waited = True
                 time.sleep(POLL_SECONDS)
         yield
     finally:

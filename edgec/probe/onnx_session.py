@@ -145,7 +145,7 @@ def open_onnxruntime(
         feeds = {name: np.repeat(value, batch, axis=0) for name, value in feeds.items()}
     import onnxruntime
 
-    told = {
+    details = {
         "load_ms": load / 1e6,
         "inputs": {name: list(value.shape) for name, value in feeds.items()},
         "providers": session.get_providers(),
@@ -162,7 +162,7 @@ def open_onnxruntime(
         except Exception as error:
             raise _input_error(session, feeds, error) from error
 
-    return Opened(_first_guarded(first, run), feeds, [o.name for o in session.get_outputs()], told)
+    return Opened(_first_guarded(first, run), feeds, [o.name for o in session.get_outputs()], details)
 
 
 def _first_guarded(first: Callable[[], Any], later: Callable[[], Any]) -> Callable[[], Any]:

@@ -57,13 +57,13 @@ NAMES = {"litert": "ai-edge-litert"}  # on PyPI, where it is another
 def read_package(folder: Path) -> dict[str, Any]:
     """The folder's package.json. Raises ProbeError when it is not a package, or one of its files is missing."""
     try:
-        told: dict[str, Any] = json.loads((folder / "package.json").read_text(encoding="utf-8"))
-        file = folder / told["file"]
+        package: dict[str, Any] = json.loads((folder / "package.json").read_text(encoding="utf-8"))
+        file = folder / package["file"]
     except (OSError, ValueError, KeyError) as error:
         raise ProbeError("artifact", f"{folder}: holds no package ({error}); convert it again") from error
     if not file.is_file():
         raise ProbeError("artifact", f"{file}: not found; convert it again")
-    return told
+    return package
 
 
 def opener_of(runtime: str, named: str = "") -> Opener:
@@ -94,8 +94,8 @@ def open_package(
             "missing", f"{runtime} cannot be imported ({error}); pip install 'edgec[{runtime}]', {alone}"
         ) from error
     load = time.perf_counter_ns() - began
-    told = {"load_ms": load / 1e6, "versions": {runtime: version, "numpy": np.__version__}}
-    return run, package, told
+    details = {"load_ms": load / 1e6, "versions": {runtime: version, "numpy": np.__version__}}
+    return run, package, details
 
 
 def feeds_of(package: Mapping[str, Any], golden: Path | None, seed: int = 0) -> dict[str, Any]:
@@ -114,9 +114,9 @@ def open_for_timing(
     folder: Path, runtime: str, threads: int, golden: Path | None, opener: str = ""
 ) -> Opened:
     """The package, ready to run on its golden input."""
-    run, package, told = open_package(folder, runtime, threads, opener)
+    run, package, details = open_package(folder, runtime, threads, opener)
     feeds = feeds_of(package, golden)
-    return Opened(lambda: run(feeds), feeds, package["outputs"], told | {"inputs": package["inputs"]})
+    return Opened(lambda: run(feeds), feeds, package["outputs"], details | {"inputs": package["inputs"]})
 
 
 def operators(

@@ -87,7 +87,7 @@ def tuned(
 def _ranges(
     observed: fx.GraphModule, model: onnx.ModelProto, tensors: Sequence[str], example: Tensor
 ) -> Ranges:
-    """What the observers of a prepared network came to, by the keys of the same tensors in the graph."""
+    """The ranges that the observers of a prepared network measured, by the keys of the same tensors in the graph."""
     reached: dict[str, Range] = {}  # by node
     for node in observed.graph.nodes:
         observer: Any = observed.get_submodule(str(node.target)) if node.op == "call_module" else None

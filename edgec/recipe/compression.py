@@ -6,10 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from edgec.recipe.base import Fraction, Frozen, Name, NonNegative, Ratio
+from edgec.core.stage_spec import StageConfig
+from edgec.recipe.base import Fraction, Name, NonNegative, Ratio
 
 
-class Prune(Frozen):
+class Prune(StageConfig):
     """Structured channel pruning with one threshold per scale group (arXiv 2306.01526)."""
 
     kind: Literal["prune"] = "prune"
@@ -87,7 +88,7 @@ class Prune(Frozen):
         return self
 
 
-class Decompose(Frozen):
+class Decompose(StageConfig):
     """Low-rank factorization by spatial SVD (arXiv 1405.3866): a k x k convolution becomes a k x 1 and a 1 x k one."""
 
     kind: Literal["decompose"] = "decompose"
@@ -101,7 +102,7 @@ class Decompose(Frozen):
     ignore: tuple[str, ...] = Field(default=(), description="Patterns of module names that stay as they are.")
 
 
-class Quantize(Frozen):
+class Quantize(StageConfig):
     """Post-training quantization (PTQ): calibrated ranges, per-channel weights, sensitive layers kept in float."""
 
     kind: Literal["quantize"] = "quantize"
@@ -178,6 +179,9 @@ class Quantize(Frozen):
         default=False,
         description="Subtract the mean error of quantized weights from the biases (arXiv 1906.04721).",
     )
+
+    def libraries(self) -> tuple[str, ...]:
+        return () if self.backend == "onnxruntime" else ("neural-compressor", "neural-compressor-pt")
 
     @model_validator(mode="after")
     def _average_of_codebooks(self) -> Self:

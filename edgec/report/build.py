@@ -20,11 +20,11 @@ from edgec.core.results.pruning import PruneResult
 from edgec.core.results.quantization import QatResult, QuantizeResult
 from edgec.core.results.stage import Cost, StageRecord
 from edgec.core.results.training import SparsifyResult, Trained
+from edgec.core.results.verdict import Verdict
 from edgec.recipe import Recipe
 from edgec.report.drawn import StageSection
 from edgec.report.model import (
     VERSION,
-    Gate,
     Note,
     Pruning,
     Quantized,
@@ -49,7 +49,7 @@ class Finished:
     recipe: Recipe
     task: Task
     records: Sequence[StageRecord]
-    gates: Sequence[Gate]
+    gates: Sequence[Verdict]
     shipped: str | None  # precision
     artifacts: Path  # the folder of the exported files
     dense: Network

@@ -10,9 +10,10 @@ from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.artifact_id import ArtifactId
 from edgec.core.results.export import ArtifactResult
 from edgec.core.results.table import Cell, Marked, Table
-from edgec.report.figures import exact, interval, percent
+from edgec.core.results.verdict import Verdict
+from edgec.report.figures import interval, percent, unrounded
 from edgec.report.latency import one_thread
-from edgec.report.model import Gate, Report, RoundedStage, Side, StageRow
+from edgec.report.model import Report, RoundedStage, Side, StageRow
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ def tiles(report: Report) -> list[Tile]:
 
 
 def gates_table(report: Report) -> Table:
-    rows = [[g.promise, exact(g.limit), exact(g.measured), _verdict(g)] for g in report.gates]
+    rows = [[g.promise, unrounded(g.limit), unrounded(g.measured), _verdict(g)] for g in report.gates]
     return Table("Gates", ["promise", "limit", "measured", "verdict"], rows)
 
 
-def _verdict(gate: Gate) -> Marked:
+def _verdict(gate: Verdict) -> Marked:
     return Marked("kept", "good") if gate.kept else Marked(f"broken: {gate.remedy}", "bad")
 
 

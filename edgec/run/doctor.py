@@ -88,7 +88,8 @@ def _optional() -> Iterator[Row]:
         remedy = "" if found else f"only if you want it: pip install 'edgec[{extra}]'  ({purpose})"
         yield Row(f"optional: {name}", found or "not installed", remedy)
     there = converter.converter_python()
-    remedy = f"only if you want it: edgec doctor --install litert-converter  ({converter.GIGABYTES} GB, in {converter.place()})"
+    folder = converter.environment_folder()
+    remedy = f"only if you want it: edgec doctor --install litert-converter  ({converter.GIGABYTES} GB, in {folder})"
     yield Row(
         "optional: litert-converter", "installed" if there else "not installed", "" if there else remedy
     )

@@ -5,27 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgec.core.frozen import Frozen
 from edgec.core.metric import Metric
 from edgec.core.results.artifact_id import DENSE, ArtifactId
 from edgec.core.results.export import ExportResult
 from edgec.core.results.profile import ONNXRUNTIME, ProfileResult
+from edgec.core.results.verdict import Verdict
 from edgec.recipe import Gates
 
 THREADS = 1  # that promises of speed are about
-
-
-class Verdict(Frozen):
-    """One promise, what was measured, and whether it was kept. `measured` None: nothing was measured."""
-
-    promise: str
-    limit: float
-    measured: float | None
-    kept: bool
-    remedy: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
@@ -51,7 +38,7 @@ def shipped_artifact(gates: Gates, exported: ExportResult | None) -> ArtifactId 
     return None if exported is None else exported.smallest
 
 
-def check(
+def check_gates(
     gates: Gates, metric: Metric, exported: ExportResult | None, profile: ProfileResult | None, params: int
 ) -> list[Verdict]:
     """Every promise of `gates` with its verdict. A promise about something that was not measured is broken, not skipped."""

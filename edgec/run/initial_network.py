@@ -16,11 +16,11 @@ from edgec.core.architectures import converter, load_darknet_weights
 from edgec.core.errors import NetworkError, Problem, RecipeError
 from edgec.core.network import Network
 from edgec.core.weights import load_into
-from edgec.recipe import Recipe, Taught
+from edgec.recipe import Recipe
 from edgec.tasks.protocol import Building
 
 
-def check(recipe: Recipe) -> None:
+def check_files(recipe: Recipe) -> None:
     """Raise RecipeError for every file that the network's source names and that does not exist."""
     problems = [
         Problem(f"network.{key}", f"{path} does not exist", "check the path")
@@ -28,10 +28,9 @@ def check(recipe: Recipe) -> None:
         if path is not None and not path.exists()
     ]
     for name, stage in recipe.stages.items():
-        if isinstance(stage, Taught) and isinstance(stage.teacher, Path) and not stage.teacher.exists():
-            problems.append(
-                Problem(f"stages.{name}.teacher", f"{stage.teacher} does not exist", "check the path")
-            )
+        teacher = stage.teacher_source()
+        if isinstance(teacher, Path) and not teacher.exists():
+            problems.append(Problem(f"stages.{name}.teacher", f"{teacher} does not exist", "check the path"))
     if problems:
         raise RecipeError(problems)
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from edgec.env import World
+from edgec.env import ProcessGroup
 
 
-def join_world(device: str) -> World:
+def join_process_group(device: str) -> ProcessGroup:
     """The processes that torchrun started, or this one alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return World()
+        return ProcessGroup()
     from edgec.training.distributed import init_from_environment
 
     return init_from_environment(device)

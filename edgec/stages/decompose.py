@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -101,6 +101,23 @@ def choices_of(config: Decompose, network: Network, task: Building, place: str) 
     convs = _cuttable(config, net, place)
     ranks = {name: each for name, conv in convs.items() if (each := options(conv, config.round_to))}
     return _choices(network, net, ranks, task.example(), config.round_to)
+
+
+def plan(config: Decompose, place: str, network: Network, task: Building, shaped: bool) -> Iterator[str]:
+    """For --dry-run: the layers that can be decomposed, and the fewest MACs; ranks are chosen by what the data shows.
+
+    Raises StageError for a target that cannot be reached, where the network has its structure already (`shaped`).
+    """
+    choices = choices_of(config, network, task, place)
+    if shaped:
+        check_reach(config, choices, place)
+    asked, before = config.keep_macs * choices.before.macs, choices.before.macs
+    of = "" if shaped else ", as the network is now"
+    yield f"{len(choices.costs)} convolutions can be decomposed: {', '.join(choices.costs)}"
+    yield (
+        f"at most {asked / 1e6:,.1f} of {before / 1e6:,.1f} M MACs are allowed; the least keep_macs is "
+        f"{choices.least_share:.3f}{of}"
+    )
 
 
 def check_reach(config: Decompose, choices: Choices, place: str) -> None:

@@ -16,10 +16,10 @@ from edgec.core.network import Network
 from edgec.core.results.training import DistillResult
 from edgec.core.taps import tapped
 from edgec.distillers.catalog import DISTILLERS
-from edgec.distillers.distiller import DistillerSpec, Lesson, Observed
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Observed
 from edgec.distillers.term import Tap, TappedTerm, Term
 from edgec.env import Env
-from edgec.recipe import Distill, Taught
+from edgec.recipe import Distill, DistillationTraining
 from edgec.training.automatic_taps import automatic_taps
 from edgec.training.fit import LossFn, fit
 from edgec.training.schedules import Position, ramp
@@ -62,12 +62,12 @@ def distill(config: Distill, network: Network, env: Env) -> tuple[Network, Disti
     comparisons = comparisons_of(config, student, teacher, env)
     check_knowledge(comparisons, student, teacher, env)
     connectors = make_connectors(comparisons, student, teacher, env)
-    with lesson(config, student, [teacher], comparisons, connectors, env) as loss:
+    with distillation_loss(config, student, [teacher], comparisons, connectors, env) as loss:
         result = fit(student, loss, config, env, helpers=connectors if len(connectors) else None)
     return network.with_weights(student), DistillResult.of(result, teacher=digest)
 
 
-def teacher_of(config: Taught, env: Env) -> tuple[nn.Module, str]:
+def teacher_of(config: DistillationTraining, env: Env) -> tuple[nn.Module, str]:
     """The network that teaches, on the device, and its digest. Raises StageError where there is nothing to learn."""
     if not config.terms and not config.task_loss:
         raise StageError(f"stages.{env.stage}: neither terms nor task_loss; there is nothing to learn from")
@@ -76,7 +76,9 @@ def teacher_of(config: Taught, env: Env) -> tuple[nn.Module, str]:
     return teacher.eval(), source.digest
 
 
-def comparisons_of(config: Taught, student: nn.Module, teacher: nn.Module, env: Env) -> list[Comparison]:
+def comparisons_of(
+    config: DistillationTraining, student: nn.Module, teacher: nn.Module, env: Env
+) -> list[Comparison]:
     """Every term with its distiller and its taps.
 
     Raises StageError for a term that runs the user's code without --allow-code, NetworkError where teacher and student
@@ -95,8 +97,8 @@ def comparisons_of(config: Taught, student: nn.Module, teacher: nn.Module, env: 
 
 
 @contextmanager
-def lesson(
-    config: Taught, student: nn.Module, teachers: Sequence[nn.Module], comparisons: Sequence[Comparison],
+def distillation_loss(
+    config: DistillationTraining, student: nn.Module, teachers: Sequence[nn.Module], comparisons: Sequence[Comparison],
     connectors: nn.ModuleDict, env: Env,
 ) -> Generator[LossFn]:  # fmt: skip
     """The loss of a student: the task's, and the terms against what the teachers make of the same batch."""
@@ -117,7 +119,7 @@ def lesson(
             learned = env.task.knowledge(outputs, student)
             for each in comparisons:
                 weight = each.term.weight * ramp(each.term.schedule, at.fraction)
-                seen = Lesson(
+                seen = DistillationBatch(
                     each.observed(learned, mine, teacher=False),
                     [each.observed(k, f, teacher=True) for k, f in zip(taught, theirs, strict=True)],
                     lambda size: env.task.regions(batch, size),

@@ -39,7 +39,8 @@ from edgec.tasks.predictor import torch_predictor
 from edgec.tasks.protocol import Split
 
 GOLDEN_IMAGES = 2
-# whose accuracy stands for the stage: what runs in integers, else fp32
+# Whose accuracy stands for the stage. fp32 comes before fp16: without integers, the network itself is reported, and fp16
+# is a smaller copy of it. What is shipped goes by size instead: `core.results.export.SMALLEST_FIRST`.
 FINAL: tuple[Precision, ...] = ("codebook", "int8", "fp32", "fp16")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -168,6 +168,28 @@ def _layers_without_bias(net: nn.Module, task: Building, shapes: Sequence[LayerS
 
 def _counts(masks: Mapping[str, np.ndarray]) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in masks.items()}
+
+
+def plan(config: Prune, place: str, network: Network, task: Building, shaped: bool) -> Iterator[str]:
+    """For --dry-run: the groups, and what pruning by them would leave; the ranking itself may still change by training.
+
+    Channels are ranked by size, without the data. Raises StageError for a target that this ranking cannot reach, where
+    the run ranks likewise.
+    """
+    try:
+        planned = plan_summary(config, network, task, place)
+    except StageError as error:
+        if ranks_by_size(config, network, task):
+            raise
+        yield f"ranked by size: {error}; the run ranks by the loss, and may reach it"
+        return
+    for group in planned.groups:
+        yield f"group {group.name}: {group.before} channels, {group.kept} expected to stay"
+    before, after = planned.before, planned.after
+    yield (
+        f"expected {after.params:,} of {before.params:,} parameters, "
+        f"{after.macs / 1e6:,.1f} of {before.macs / 1e6:,.1f} M MACs"
+    )
 
 
 def plan_summary(config: Prune, network: Network, task: Building, place: str = "stages.prune") -> PrunePlan:

@@ -29,7 +29,13 @@ from edgec.quantization.equalize import equalized
 from edgec.quantization.qat.network import qat_network, tap_name, write_back
 from edgec.quantization.surgery import quantization_of
 from edgec.recipe import QuantizationAware
-from edgec.stages.distill import check_knowledge, comparisons_of, lesson, make_connectors, teacher_of
+from edgec.stages.distill import (
+    check_knowledge,
+    comparisons_of,
+    distillation_loss,
+    make_connectors,
+    teacher_of,
+)
 from edgec.stages.quantize import float_graph, measured
 from edgec.tasks.predictor import torch_predictor
 from edgec.training.fit import fit
@@ -79,7 +85,7 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
             for _, quantizer in student.activations():
                 quantizer.freeze()
 
-    with lesson(config, student, [teacher], inside, connectors, env) as loss:
+    with distillation_loss(config, student, [teacher], inside, connectors, env) as loss:
         helpers = connectors if len(connectors) else None
         result = fit(student, loss, config, env, after_backward=freeze, helpers=helpers)
     ranges, formats = write_back(student, net)

@@ -22,7 +22,7 @@ from edgec.pruning.filters import FilterNorms
 from edgec.recipe import Sparsify
 from edgec.training.fit import fit
 from edgec.training.schedules import Position
-from edgec.training.sparsity import NormScales, Pull, Signal, prunable_scales
+from edgec.training.sparsity import NormScales, Signal, SparsityPenalty, prunable_scales
 
 BINS = 40
 
@@ -37,7 +37,7 @@ def sparsify(config: Sparsify, network: Network, env: Env) -> tuple[Network, Spa
     def loss(model: nn.Module, batch: Any, at: Position) -> Mapping[str, Tensor]:
         return env.task.losses(model(batch.images), batch, net)
 
-    result = fit(net, loss, config, env, after_backward=Pull(config, signal))
+    result = fit(net, loss, config, env, after_backward=SparsityPenalty(config, signal))
     after = signal.sizes().cpu().numpy()
     edges = np.linspace(0, max(float(before.max()), float(after.max()), 1e-6), BINS + 1)
     sizes = ChannelSizes(

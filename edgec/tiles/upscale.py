@@ -119,8 +119,8 @@ class Upscaler:
                 raise ValueError(f"the artifact's size, {tile[1]} x {tile[0]} pixels, takes {megabytes:g}MB")
             return plan(height, width, tile, overlap_within(tile, self.overlap, multiple), multiple)
         except ValueError as error:
-            told = f"{self.budget / 1e6:g}MB is too little: {error}"
-            raise RecipeError([Problem("--tile-memory", told, "give it this much")]) from None
+            message = f"{self.budget / 1e6:g}MB is too little: {error}"
+            raise RecipeError([Problem("--tile-memory", message, "give it this much")]) from None
 
     def __call__(self, low: np.ndarray) -> np.ndarray:
         """An RGB uint8 image [h, w, 3], enlarged."""

@@ -85,7 +85,7 @@ def fit(
 def _seeded(env: Env) -> Generator[None, None, None]:
     """torch's random numbers by the stage's seed, for dropout must not depend on what ran before; after it as they were."""
     with torch.random.fork_rng([torch.cuda.current_device()] if env.device == "cuda" else []):
-        torch.manual_seed(env.seed + env.world.rank)
+        torch.manual_seed(env.seed + env.process_group.rank)
         yield
 
 
@@ -102,10 +102,10 @@ def _fit(
     ema = Ema(net, config.ema_decay) if config.ema_decay else None
     state = State(net, optimizer, ema, scaler, helpers)
     batches = env.task.batches(
-        config.batch, config.epochs, env.seed, config.workers, env.world.rank, env.world.size
+        config.batch, config.epochs, env.seed, config.workers, env.process_group.rank, env.process_group.size
     )
     tally = _resume(state, env)
-    barrier(env.world)
+    barrier(env.process_group)
     with closing(batches):
         loop = _Loop(state, loss, config, env, after_backward, precision, len(batches))
         while tally.epoch < config.epochs:
@@ -161,7 +161,7 @@ def _resume(state: State, env: Env) -> _Tally:
         env.scratch, state, lambda text: env.events.note(text, "warning", env.stage)
     )
     if progress is None:
-        if env.world.rank == 0:
+        if env.process_group.rank == 0:
             checkpoint.save(env.scratch, 0, state, _Tally().to_json())
         return _Tally()
     tally = _Tally.of_json(progress)
@@ -204,7 +204,7 @@ class _Loop:
         self.buffers = list(state.net.buffers())
         self.statistics = [b for b in self.buffers if b.is_floating_point()]
         self.saved = [b.clone() for b in self.buffers]
-        self.board = _Board(env) if env.world.rank == 0 else None
+        self.board = _Board(env) if env.process_group.rank == 0 else None
         self.last_event = 0.0
         self.bad = 0
         self.blamed = ""  # the terms of the last bad step
@@ -221,7 +221,7 @@ class _Loop:
         for index, batch in enumerate(batches.epoch(epoch)):
             at = Position(epoch, config.epochs, epoch * self.steps + index, self.steps * config.epochs)
             terms = self._step(batch.to(env.device), at, tally)
-            images += len(batch) * env.world.size
+            images += len(batch) * env.process_group.size
             if terms is None:
                 if self.bad >= BAD_STEPS:
                     self.bad = 0
@@ -232,21 +232,23 @@ class _Loop:
                 sums[name] = sums.get(name, 0.0) + value
             self._tell(at, terms, began, index)
         names = sorted(sums)
-        means = dict(zip(names, average([sums[n] / max(1, good) for n in names], env.world), strict=True))
+        means = dict(
+            zip(names, average([sums[n] / max(1, good) for n in names], env.process_group), strict=True)
+        )
         tally.seconds += time.monotonic() - began
         tally.images += images
         tally.epoch += 1
         last = tally.epoch == config.epochs
         due = last or (config.evaluate_every and tally.epoch % config.evaluate_every == 0)
-        metrics = self._evaluate() if due and env.world.rank == 0 else Accuracy()
+        metrics = self._evaluate() if due and env.process_group.rank == 0 else Accuracy()
         tally.curves.append(Epoch(epoch=epoch, losses=dict(means), metrics=metrics))
         seconds = time.monotonic() - began
         env.events.emit(EpochEnded(env.stage, epoch, means, _headline(metrics), seconds))
-        if env.world.rank == 0:
+        if env.process_group.rank == 0:
             checkpoint.save(env.scratch, tally.epoch, self.state, tally.to_json())
             if self.board:
                 self.board.epoch(epoch, means, metrics)
-        barrier(env.world)
+        barrier(env.process_group)
         return True
 
     def _step(self, batch: Any, at: Position, tally: _Tally) -> dict[str, float] | None:
@@ -263,12 +265,12 @@ class _Loop:
         state.scaler.scale(total).backward()
         state.scaler.unscale_(state.optimizer)
         if state.helpers is not None:
-            average_gradients(state.helpers, self.env.world)
+            average_gradients(state.helpers, self.env.process_group)
         norm = torch.nn.utils.clip_grad_norm_(self.trained, config.clip_norm, foreach=True)
         watched = (*terms.values(), total, norm, *self._statistics_norm())
         values = torch.stack([t.detach().float() for t in watched]).tolist()
         # the terms of the processes differ: all must come to the same decision
-        if average([float(all(map(math.isfinite, values)))], self.env.world)[0] < 1:
+        if average([float(all(map(math.isfinite, values)))], self.env.process_group)[0] < 1:
             return self._skip(terms, at, tally)
         if self.after_backward is not None:
             self.after_backward(at)
@@ -333,7 +335,7 @@ def _headline(accuracy: Accuracy) -> dict[str, float]:
 
 
 def _wrap(net: nn.Module, env: Env) -> nn.Module:
-    if env.world.size == 1:
+    if env.process_group.size == 1:
         return net
     devices = [torch.cuda.current_device()] if env.device == "cuda" else None
     return nn.parallel.DistributedDataParallel(net, device_ids=devices)

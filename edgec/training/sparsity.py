@@ -27,7 +27,7 @@ class Signal(Protocol):
         """Sizes of all channels, at least 0, about 1 in a network trained without the penalty; pooled, [k]."""
         ...
 
-    def pull(self, rates: Tensor) -> None:
+    def penalize(self, rates: Tensor) -> None:
         """Add to the gradients what lowers sizes by lr * rate per step of gradient descent; `rates` [k]."""
         ...
 
@@ -42,7 +42,7 @@ class NormScales:
         return torch.cat([g.detach().abs().flatten() for g in self.scales])
 
     @torch.no_grad()
-    def pull(self, rates: Tensor) -> None:
+    def penalize(self, rates: Tensor) -> None:
         for scale, rate in zip(self.scales, rates.split([g.numel() for g in self.scales]), strict=True):
             if scale.grad is not None:
                 scale.grad.add_((rate * scale.sign()).to(scale.grad.dtype))
@@ -66,7 +66,7 @@ def prunable_scales(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Param
     return found
 
 
-def pull_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float:
+def penalty_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float:
     """The rate for each channel (or one for all) at this step. `scales` are all sizes, such as |g|, pooled, [k]."""
     match config.schedule:
         case "paper":
@@ -82,7 +82,7 @@ def pull_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float
             return config.rate * 0.5 * (1 - math.cos(math.pi * at.fraction))
 
 
-class Pull:
+class SparsityPenalty:
     """Penalizes a signal by the recipe's schedule; called after clipping, so that the rate is exact."""
 
     def __init__(self, config: Sparsify, signal: Signal) -> None:
@@ -90,4 +90,4 @@ class Pull:
 
     def __call__(self, at: Position) -> None:
         sizes = self.signal.sizes()
-        self.signal.pull(torch.zeros_like(sizes) + pull_rates(self.config, sizes, at))
+        self.signal.penalize(torch.zeros_like(sizes) + penalty_rates(self.config, sizes, at))

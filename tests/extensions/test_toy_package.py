@@ -13,8 +13,8 @@ import pytest
 
 from edgec.core import extensions
 from edgec.core.errors import ExtensionError, RecipeError
-from edgec.core.results.kinds import result_of_json
 from edgec.recipe import load
+from edgec.recipe.stage_results import result_of_json
 from edgec.recipe.stages import STAGES
 from edgec.recipe.tables import TABLES
 from edgec.run.doctor import report

@@ -65,7 +65,7 @@ def test_filters_stand_in_where_there_is_no_norm(make: Make) -> None:
     assert np.isclose(score.mean(), 1, atol=1e-5)
 
 
-def test_sizes_are_what_sparse_training_pulls_on(make: Make) -> None:
+def test_sizes_are_what_sparse_training_penalizes(make: Make) -> None:
     net = make("Upscaler").build()
     groups = dependency_groups(net, EXAMPLE)
     scores = importance(net, groups)

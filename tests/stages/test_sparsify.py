@@ -99,14 +99,14 @@ def test_a_scale_that_reaches_zero_stays_about_there(run: Run) -> None:
     assert metrics["gamma"]["near_zero_before"] == 0
 
 
-def test_what_is_ignored_is_not_pulled_and_not_counted(run: Run) -> None:
+def test_what_is_ignored_is_not_penalized_and_not_counted(run: Run) -> None:
     sparse, metrics = run(ignore=("idle",))
     assert sparse.weights["idle.weight"].tolist() == pytest.approx([1.0] * 6, abs=1e-5)
     assert sum(metrics["gamma"]["before"]) == sum(metrics["gamma"]["after"]) == 4
 
 
-def test_with_nothing_to_pull_it_says_so(run: Run) -> None:
-    with pytest.raises(StageError, match=r"sparsify: the network has no batch norm"):
+def test_with_nothing_to_penalize_it_says_so(run: Run) -> None:
+    with pytest.raises(StageError, match=r"sparsify: no batch norm is left to penalize"):
         run(ignore=("bn", "id*"))
 
 
@@ -146,7 +146,7 @@ class Upscaling(Means):
 
     def losses(self, outputs: Tensor, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
         wanted = batch.images.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        return {"l1": 0 * (outputs - wanted).abs().mean()}  # the pull alone moves the network
+        return {"l1": 0 * (outputs - wanted).abs().mean()}  # the penalty alone moves the network
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def sizes(network: Network, begin: Network) -> np.ndarray:
     return signal.sizes().numpy()
 
 
-def test_without_batch_norms_filters_are_pulled_like_scales(run_images: Run) -> None:
+def test_without_batch_norms_filters_are_penalized_like_scales(run_images: Run) -> None:
     """20 steps of 0.1 x 0.2, from sizes of about 1."""
     sparse, metrics = run_images()
     begin = Network.initial("imdn", {"scale": 2, "features": 8, "blocks": 1}, seed=1)
@@ -199,7 +199,7 @@ def test_what_is_ignored_keeps_its_filters(run_images: Run) -> None:
     assert same == {"blocks.0.c1.distilled", "blocks.0.c1.remaining", "blocks.0.cca.expand", "upsampler"}
 
 
-def test_asked_for_filters_a_network_with_norms_is_pulled_by_them(given: Callable[..., Any]) -> None:
+def test_asked_for_filters_a_network_with_norms_is_penalized_by_them(given: Callable[..., Any]) -> None:
     network = Network.initial("yolov4_tiny", {"classes": 3, "width": 0.25}, seed=1)
     net = network.build()
     assert signal_kind(Sparsify(epochs=1), net) == "norm_scales"
@@ -211,6 +211,6 @@ def test_asked_for_scales_a_network_without_is_an_error(run_images: Run) -> None
         run_images(signal="norm_scales")
 
 
-def test_no_channels_to_pull_is_an_error(run_images: Run) -> None:
+def test_no_channels_to_penalize_is_an_error(run_images: Run) -> None:
     with pytest.raises(StageError, match=r"stages\.sparsify: the network has no channels that may be pruned"):
         run_images(ignore=("*",))

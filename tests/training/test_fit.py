@@ -1,4 +1,4 @@
-"""The training loop: resume to the bit, a guard against NaN, averages, schedules, and the pull of sparse training."""
+"""The training loop: resume to the bit, a guard against NaN, averages, schedules, and the penalty of sparse training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgec.testing import TinyBatch
 from edgec.training.ema import Ema
 from edgec.training.fit import LossFn, fit, make_optimizer
 from edgec.training.schedules import Position, learning_rate, ramp
-from edgec.training.sparsity import NormScales, Pull, prunable_scales
+from edgec.training.sparsity import NormScales, SparsityPenalty, prunable_scales
 
 
 def train_config(**settings: Any) -> Train:
@@ -172,7 +172,7 @@ def pulled(config: Sparsify, values: list[float], at: Position) -> list[float]:
     with torch.no_grad():
         module.weight.copy_(torch.tensor(values))
     module.weight.grad = torch.zeros(len(values))
-    Pull(config, NormScales([module.weight]))(at)
+    SparsityPenalty(config, NormScales([module.weight]))(at)
     return module.weight.grad.tolist()
 
 

@@ -2,7 +2,7 @@
 
 This is the scaling of quantized distillation (Polino, Pascanu and Alistarh 2018, arXiv 1802.05668, section 2.1; buckets
 of 256 there). Gradients pass straight through. Integer convolutions cannot run it, since a bucket is no output channel: the
-weights are rebuilt when a graph is loaded, and the layer computes in float.
+weights are dequantized when a graph is loaded, and the layer computes in float.
 """
 
 from __future__ import annotations

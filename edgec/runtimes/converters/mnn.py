@@ -64,8 +64,8 @@ def _layer(layer: Convolution) -> bytes:
 
 
 def _tensor(name: str, grid: Grid) -> bytes:
-    told = _field(1, name.encode()) + _number(2, 8) + struct.pack("<Bf", (3 << 3) | 5, grid.scale)
-    return told + _number(4, grid.signed_zero) + _number(5, -128) + _number(6, 127)
+    parameters = _field(1, name.encode()) + _number(2, 8) + struct.pack("<Bf", (3 << 3) | 5, grid.scale)
+    return parameters + _number(4, grid.signed_zero) + _number(5, -128) + _number(6, 127)
 
 
 def _field(number: int, data: bytes) -> bytes:

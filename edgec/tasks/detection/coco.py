@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from edgec.core.errors import DataError, Problem
 from edgec.images.reading import inside
 from edgec.recipe import CocoData, CocoSplit
@@ -120,3 +122,27 @@ def _classes(data: CocoData) -> tuple[str, ...]:
 
 
 COCO = DetectionFormat(_read, _classes)
+
+
+def find_coco(root: Path) -> dict[str, JsonValue] | None:
+    """The keys of `data` where a folder is laid out as COCO: annotations/*.json named after splits."""
+    splits: dict[str, JsonValue] = {}
+    classes: list[str] = []
+    files = sorted((root / "annotations").glob("*.json"))
+    for split in ("train", "val", "test"):
+        file = next((f for f in files if split in f.stem), None)
+        folders = [p for p in (*sorted(root.iterdir()), *sorted((root / "images").glob("*"))) if p.is_dir()]
+        folder = next((p for p in folders if split in p.name), root / "images")
+        if file is None or not folder.is_dir():
+            continue
+        splits[split] = {"images": str(folder.absolute()), "annotations": str(file.absolute())}
+        if not classes:
+            try:
+                tree = json.loads(file.read_text(encoding="utf-8"))
+                classes = [c["name"] for c in sorted(tree["categories"], key=lambda c: c["id"])]
+            except (ValueError, KeyError, TypeError):
+                return None
+    if "train" not in splits:
+        return None
+    splits.setdefault("val", dict(splits["train"]))
+    return {"format": "coco", "classes": classes, **splits}

@@ -38,7 +38,7 @@ from edgec.tasks.detection.images import PAD_VALUE, fit_mapping
 from edgec.tasks.detection.loader import Fitted, detection_batches
 from edgec.tasks.detection.loss import yolo_loss
 from edgec.tasks.detection.metrics import Truth, evaluate_detections
-from edgec.tasks.detection.samples import Sample, check
+from edgec.tasks.detection.samples import Sample, check_samples
 from edgec.tasks.protocol import Picture, Split
 
 ANCHORS_EACH = 3  # per head, when they come from the data
@@ -98,7 +98,7 @@ class Detection:
         if named is None:
             raise DataError([Problem(f"data.{split}", "the recipe names no such split", f"add data.{split}")])
         found = self._format.read(self.data, split)
-        checked, more = check(found.raws, self.classes)
+        checked, more = check_samples(found.raws, self.classes)
         samples = [*found.samples, *checked]
         problems = [*found.problems, *more]
         if problems and self.data.problems == "error":

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
+from pydantic import JsonValue
 
 from edgec.core.errors import DataError, Problem
 from edgec.images.reading import image_named, inside
 from edgec.recipe import VocData
 from edgec.tasks.detection.format import DetectionFormat, Found
 from edgec.tasks.detection.samples import Object, Raw
+
+LOOKED_AT = 2000  # annotations read to find the classes
 
 
 def read_voc(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
@@ -103,3 +107,32 @@ def _read(data: VocData, split: str) -> Found:
 
 
 VOC = DetectionFormat(_read, lambda data: data.classes)
+
+
+def find_voc(root: Path) -> dict[str, JsonValue] | None:
+    """The keys of `data` where a folder is laid out as VOC, with the classes of its first annotations."""
+    sets = root / "ImageSets" / "Main"
+    if not (root / "Annotations").is_dir() or not sets.is_dir():
+        return None
+    names = [p.stem for p in sorted(sets.glob("*.txt"))]
+    counts: Counter[str] = Counter()
+    for path in sorted((root / "Annotations").glob("*.xml"))[:LOOKED_AT]:
+        try:
+            counts.update(
+                n.text or "" for n in ElementTree.parse(path, forbid_dtd=True).iterfind("object/name")
+            )
+        except (ElementTree.ParseError, DefusedXmlException, OSError):
+            continue  # `--dry-run` lists broken files with their problem
+    splits = {"train": _pick(names, "train", "trainval"), "val": _pick(names, "val", "test")}
+    if "test" in names and splits["val"] != "test":
+        splits["test"] = "test"
+    return {
+        "format": "voc",
+        "root": str(root.absolute()),
+        "classes": sorted(c for c in counts if c),
+        **splits,
+    }
+
+
+def _pick(names: list[str], *wanted: str) -> str:
+    return next((name for name in wanted if name in names), names[0] if names else wanted[0])

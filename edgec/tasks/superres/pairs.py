@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import JsonValue
 
 from edgec.core.errors import DataError, Problem
 from edgec.images.bicubic import bicubic_down, cropped
@@ -132,3 +133,19 @@ def read_folders(data: FolderData, split: str) -> tuple[list[Pair], list[Problem
     if sets is None:
         raise DataError([Problem(f"data.{split}", "the recipe names no such split", f"add data.{split}")])
     return pairs_of(data.root, sets, data.scale)
+
+
+def find_folders(root: Path) -> dict[str, JsonValue] | None:
+    """The keys of `data` for folders of images: by their names for training and validation, or one for both."""
+    folders = [root, *sorted(p for p in root.rglob("*") if p.is_dir() and not p.name.startswith("."))]
+    names = [str(f.relative_to(root)) for f in folders if any(is_image(p) for p in f.iterdir())]
+    if not names:
+        return None
+    train = next((n for n in names if "train" in n.lower()), names[0])
+    others = [n for n in names if n != train]
+    val = next(
+        (n for n in others if "val" in n.lower()), next((n for n in others if "test" in n.lower()), train)
+    )
+    splits = {"train": train, "val": val}
+    test = next((n for n in others if n != val and "test" in n.lower()), None)
+    return {"format": "images", "root": str(root.absolute()), **splits, **({"test": test} if test else {})}

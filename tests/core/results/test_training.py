@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from edgec.core.metric import Metric
-from edgec.core.results.kinds import result_of_json
 from edgec.core.results.table import Histograms, Lines
 from edgec.core.results.training import DistillResult, Epoch, SparsifyResult, TrainResult
+from edgec.recipe.stage_results import result_of_json
 
 METRICS = (Metric("map50", "mAP 50", share=True), Metric("map", "mAP", share=True))
 TRAINED: dict[str, Any] = {

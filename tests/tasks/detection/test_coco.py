@@ -11,7 +11,7 @@ import pytest
 
 from edgec.core.errors import DataError, Problem
 from edgec.tasks.detection.coco import coco_classes, read_coco
-from edgec.tasks.detection.samples import Sample, check
+from edgec.tasks.detection.samples import Sample, check_samples
 
 Write = Callable[..., Path]
 CLASSES = ("cat", "dog")
@@ -38,7 +38,7 @@ def load(root: Path, content: dict[str, Any] | str, photo: Write) -> tuple[list[
     path = root / "instances.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     raws, problems = read_coco(root / "images", path)
-    samples, more = check(raws, CLASSES)
+    samples, more = check_samples(raws, CLASSES)
     return samples, [*problems, *more]
 
 

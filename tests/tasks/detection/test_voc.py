@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgec.core.errors import DataError, Problem
-from edgec.tasks.detection.samples import Sample, check
+from edgec.tasks.detection.samples import Sample, check_samples
 from edgec.tasks.detection.voc import read_voc
 
 Write = Callable[..., Path]
@@ -17,7 +17,7 @@ CLASSES = ("cat", "dog")
 
 def load(root: Path) -> tuple[list[Sample], list[Problem]]:
     raws, problems = read_voc(root, "train")
-    samples, more = check(raws, CLASSES)
+    samples, more = check_samples(raws, CLASSES)
     return samples, [*problems, *more]
 
 
@@ -162,7 +162,7 @@ def test_blood_cells_have_two_empty_boxes(shared_data: Path):
     counts, places = 0, []
     for split in ("train", "val", "test"):
         raws, problems = read_voc(root, split)
-        samples, more = check(raws, ("RBC", "WBC", "Platelets"))
+        samples, more = check_samples(raws, ("RBC", "WBC", "Platelets"))
         counts += sum(len(s.boxes) for s in samples)
         places += [str(p) for p in [*problems, *more]]
     assert counts == 4888 - 2
@@ -177,7 +177,7 @@ def test_voc_test_split_loads_whole(shared_data: Path):
         pytest.skip("no VOC")
     raws, problems = read_voc(root, "test")
     classes = sorted({o.label for raw in raws for o in raw.objects if isinstance(o.label, str)})
-    samples, more = check(raws, classes)
+    samples, more = check_samples(raws, classes)
     assert len(classes) == 20 and len(samples) == 114 and [*problems, *more] == []
     assert sum(len(s.boxes) for s in samples) == 342
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgec.core.errors import DataError, Problem
-from edgec.tasks.detection.samples import Sample, check
+from edgec.tasks.detection.samples import Sample, check_samples
 from edgec.tasks.detection.yolo import read_yolo
 
 Write = Callable[..., Path]
@@ -16,7 +16,7 @@ Write = Callable[..., Path]
 
 def load(root: Path, split: str = "images/train") -> tuple[list[Sample], list[Problem]]:
     raws, problems = read_yolo(root, split)
-    samples, more = check(raws, ("cat", "dog"))
+    samples, more = check_samples(raws, ("cat", "dog"))
     return samples, [*problems, *more]
 
 

@@ -10,8 +10,8 @@ from edgec.core.contract.base import Contract, ImageInput
 from edgec.core.frozen import Frozen
 from edgec.core.results.stage import StageResult
 from edgec.core.runtimes import RuntimeSpec
-from edgec.core.stage_spec import StageSpec
-from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, each_tap
+from edgec.core.stage_spec import StageConfig, StageSpec
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, each_tap
 from edgec.distillers.term import TappedTerm
 from edgec.recipe.data import DataSpec
 from edgec.recipe.tasks import TaskSpec
@@ -32,7 +32,7 @@ class NoiseData(Frozen):
     images: PositiveInt = 8
 
 
-class Nudge(Frozen):
+class Nudge(StageConfig):
     """Adds a number to every bias."""
 
     kind: Literal["nudge"] = "nudge"
@@ -49,8 +49,8 @@ class Difference(TappedTerm):
     power: float = 1.0
 
 
-def terms(term: Difference, lesson: Lesson) -> Losses:
-    return each_tap(lesson, lambda student, teacher: (student - teacher).abs().pow(term.power).mean())
+def terms(term: Difference, batch: DistillationBatch) -> Losses:
+    return each_tap(batch, lambda student, teacher: (student - teacher).abs().pow(term.power).mean())
 
 
 BRIGHTNESS = TaskSpec("brightness", "toy_edgec.task:brightness_of", BrightnessContract)
