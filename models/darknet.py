@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -429,7 +430,7 @@ def _tensors_in_order(net: Darknet, section: Section) -> list[Tensor]:
     if section.kind != "convolutional":
         return []
     module = net.get_submodule(Darknet.name_of(section.index))
-    blocks = list(module.blocks) if isinstance(module, ParallelConv) else [module]
+    blocks: list[Any] = list(module.blocks) if isinstance(module, ParallelConv) else [module]
     if isinstance(blocks[0], PlainConv):
         return [b.conv.bias for b in blocks] + [b.conv.weight for b in blocks]
     names = ("bias", "weight", "running_mean", "running_var")

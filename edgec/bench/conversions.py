@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from edgec.bench.candidate import Candidate, fp32_beside
 from edgec.core.errors import EdgecError, Missing, StageError
@@ -24,10 +23,11 @@ from edgec.devices.subprocess_session import ServedSession
 from edgec.env import Env
 from edgec.onnx.files import files_of
 from edgec.onnx.parity import LEAST_DB_TO_GOLDEN, snr_db
+from edgec.onnx.proto import load_model
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import predictor, predictor_of
 from edgec.runtimes.convert import package
-from edgec.runtimes.source import Precision, Source
+from edgec.runtimes.source import ConversionSource, Precision
 from edgec.tasks.protocol import Evaluation
 
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
@@ -147,7 +147,7 @@ def golden_of(path: Path, folder: Path, shapes: Mapping[str, Sequence[int]]) -> 
     return made
 
 
-def _source(path: Path, precision: str, golden: Path, images: Array | None) -> Source:
+def _source(path: Path, precision: str, golden: Path, images: Array | None) -> ConversionSource:
     """What is converted. Raises StageError for fp16 without its fp32 file beside it, and for precisions without converters."""
     if precision not in CONVERTIBLE:
         raise StageError(f"{path}: its precision is {precision}; other runtimes take fp32, fp16 and int8")
@@ -157,13 +157,13 @@ def _source(path: Path, precision: str, golden: Path, images: Array | None) -> S
         if source == path or not source.is_file():
             raise StageError(f"{path}: is converted from its fp32 file; put {source.name} beside it")
     files_of(source)  # for its errors
-    model = onnx.load(str(source))  # pyright: ignore[reportUnknownMemberType]
+    model = load_model(source)
     inputs = {v.name: v for v in model.graph.input}
     with np.load(golden, allow_pickle=False) as arrays:
         shapes = {name: list(arrays[name].shape) for name in inputs}
     declared = [d.dim_value for v in inputs.values() for d in v.type.tensor_type.shape.dim[2:]]
     open_sizes = any(side == 0 for side in declared)
-    return Source(path, model, CONVERTIBLE[precision], shapes, open_sizes, golden, images)
+    return ConversionSource(path, model, CONVERTIBLE[precision], shapes, open_sizes, golden, images)
 
 
 def _compared(session: ServedSession, golden: Path) -> Parity:

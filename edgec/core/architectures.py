@@ -28,7 +28,7 @@ def shipped_archs() -> list[str]:
     return sorted(n for n in names if hasattr(import_module(f"{SHIPPED}.{n}"), "build"))
 
 
-def resolve_arch(arch: str, allow_code: bool) -> Callable[..., nn.Module]:
+def resolve_arch(arch: str, allow_code: bool) -> Callable[..., object]:
     """The factory of an architecture.
 
     Raises NetworkError for an unknown name, and for the user's own code unless it was allowed.

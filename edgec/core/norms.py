@@ -10,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgec.core.observe import observed_pass
 from edgec.core.outputs import tensors_of
+from edgec.core.typed_torch import norm
 
 
 def norms_behind(net: nn.Module, example: Tensor) -> dict[str, str]:
@@ -58,7 +59,7 @@ def folded_norms(net: nn.Module, example: Tensor) -> tuple[nn.Module, dict[str, 
 
 
 def _near(a: Tensor, b: Tensor) -> bool:
-    return bool((a - b).norm() <= 1e-3 * a.norm() + 1e-6)
+    return bool(norm(a - b) <= 1e-3 * norm(a) + 1e-6)
 
 
 def _replace(net: nn.Module, name: str, module: nn.Module) -> None:

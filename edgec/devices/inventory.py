@@ -19,13 +19,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from edgec.core.errors import EdgecError, Missing, Problem, ProblemsError, RecipeError
+from edgec.core.frozen import json_object
 from edgec.devices.adb import Adb
 from edgec.devices.device import SAFE, Device
 from edgec.devices.local import Local
 from edgec.devices.programs import Benchmark
 from edgec.devices.remote import Remote, Transport
 from edgec.devices.ssh import Ssh
-from edgec.recipe.yaml_source import Source, parse, problems_of
+from edgec.recipe.yaml_source import RecipeSource, parse, problems_of
 
 Benchmarked = Literal["onnxruntime", "ncnn", "mnn", "litert"]
 
@@ -97,15 +98,15 @@ def boards() -> dict[str, Board]:
     return found
 
 
-def _problems(error: ValidationError, source: Source) -> list[Problem]:
+def _problems(error: ValidationError, source: RecipeSource) -> list[Problem]:
     """By board, so that keys are looked for among a board's own."""
     found: list[Problem] = []
     for name, board in source.tree.items():
         try:
             Board.model_validate(board)
         except ValidationError as inner:
-            below = Source(
-                board if isinstance(board, dict) else {},
+            below = RecipeSource(
+                json_object(board) or {},
                 {path[1:]: line for path, line in source.lines.items() if path[:1] == (name,)},
                 source.name, source.folder,
             )  # fmt: skip

@@ -114,9 +114,9 @@ def _package(artifact: Path) -> dict[str, Any] | None:
 
 def inputs_of(artifact: Path) -> dict[str, list[int]]:
     """The input shapes that an .onnx file declares; what it leaves open is 1, as benchmark programs take it."""
-    import onnx
+    from edgec.onnx.proto import load_model
 
-    graph = onnx.load(str(artifact), load_external_data=False).graph
+    graph = load_model(artifact, weights=False).graph
     return {
         v.name: [d.dim_value or 1 for d in v.type.tensor_type.shape.dim]
         for v in graph.input

@@ -11,7 +11,7 @@ import json
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ class Remote:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     @contextmanager
-    def lease(self, events: Events) -> Iterator[None]:
+    def lease(self, events: Events) -> Generator[None]:
         """First among this machine's users of the device, then on it, where it has Python. Copies go with the lease."""
         waiting = waiting_for(self.name, events)
         with held("device-" + hashlib.sha256(self._transport.name.encode()).hexdigest()[:16], waiting):

@@ -7,7 +7,7 @@ size of an artifact is one of its figures.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -97,7 +97,7 @@ def take_over_output(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
         if output is old:
             graph.outputs[index] = new
     new.type, new.shape = old.type, old.shape
-    new.meta.update(old.meta)
+    cast(Any, new.meta).update(old.meta)
 
 
 def replace_uses(old: ir.Value, new: ir.Value, but: Collection[ir.Node] = ()) -> None:

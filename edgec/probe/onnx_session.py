@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 if __package__:
-    from edgec.probe.golden import Opened, arrays_of
+    from edgec.probe.golden import OpenedArtifact, arrays_of
     from edgec.probe.measure import ProbeError
     from edgec.probe.operators import repeat, table
     from edgec.probe.session_options import session_options
 else:  # run as a folder, perhaps on a machine without edgec
-    from golden import Opened, arrays_of  # pyright: ignore[reportMissingImports]
-    from measure import ProbeError  # pyright: ignore[reportMissingImports]
-    from operators import repeat, table  # pyright: ignore[reportMissingImports]
-    from session_options import session_options  # pyright: ignore[reportMissingImports]
+    from golden import OpenedArtifact, arrays_of
+    from measure import ProbeError
+    from operators import repeat, table
+    from session_options import session_options
 
 DTYPES = {
     "tensor(float)": np.float32,
@@ -135,7 +135,7 @@ def open_onnxruntime(
     golden: Path | None = None,
     batch: int = 1,
     provider: str = "",
-) -> Opened:
+) -> OpenedArtifact:
     """The file, ready to run on `batch` times its input. The first call explains its error."""
     began = time.perf_counter_ns()
     session = open_session(path, threads, provider=provider)
@@ -162,7 +162,7 @@ def open_onnxruntime(
         except Exception as error:
             raise _input_error(session, feeds, error) from error
 
-    return Opened(_first_guarded(first, run), feeds, [o.name for o in session.get_outputs()], details)
+    return OpenedArtifact(_first_guarded(first, run), feeds, [o.name for o in session.get_outputs()], details)
 
 
 def _first_guarded(first: Callable[[], Any], later: Callable[[], Any]) -> Callable[[], Any]:

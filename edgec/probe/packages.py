@@ -24,16 +24,16 @@ if __package__:
         ncnn_session,
         openvino_session,
     )
-    from edgec.probe.golden import Opened, arrays_of
+    from edgec.probe.golden import OpenedArtifact, arrays_of
     from edgec.probe.measure import ProbeError
 else:  # run as a folder, perhaps on a machine without edgec
-    import executorch_session  # pyright: ignore[reportMissingImports]
-    import litert_session  # pyright: ignore[reportMissingImports]
-    import mnn_session  # pyright: ignore[reportMissingImports]
-    import ncnn_session  # pyright: ignore[reportMissingImports]
-    import openvino_session  # pyright: ignore[reportMissingImports]
-    from golden import Opened, arrays_of  # pyright: ignore[reportMissingImports]
-    from measure import ProbeError  # pyright: ignore[reportMissingImports]
+    import executorch_session
+    import litert_session
+    import mnn_session
+    import ncnn_session
+    import openvino_session
+    from golden import OpenedArtifact, arrays_of
+    from measure import ProbeError
 
 Run = Callable[[Mapping[str, Any]], list[Any]]
 Opener = Callable[
@@ -112,11 +112,13 @@ def feeds_of(package: Mapping[str, Any], golden: Path | None, seed: int = 0) -> 
 
 def open_for_timing(
     folder: Path, runtime: str, threads: int, golden: Path | None, opener: str = ""
-) -> Opened:
+) -> OpenedArtifact:
     """The package, ready to run on its golden input."""
     run, package, details = open_package(folder, runtime, threads, opener)
     feeds = feeds_of(package, golden)
-    return Opened(lambda: run(feeds), feeds, package["outputs"], details | {"inputs": package["inputs"]})
+    return OpenedArtifact(
+        lambda: run(feeds), feeds, package["outputs"], details | {"inputs": package["inputs"]}
+    )
 
 
 def operators(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from edgec.core.errors import NetworkError
 from edgec.core.patterns import matches
+from edgec.core.typed_torch import modules_of
 from edgec.pruning.channels import is_depthwise
 from edgec.pruning.pixel_shuffle import SHUFFLES, shuffles
 from edgec.pruning.trace import executed, output_layers
@@ -55,7 +56,7 @@ def dependency_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = (
     net = copy.deepcopy(net).cpu().eval()
     for parameter in net.parameters():
         parameter.requires_grad_(True)  # layers without gradient would silently be left out
-    names = {module: name for name, module in net.named_modules()}
+    names = {module: name for name, module in modules_of(net).items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # bare parameters: their groups stay whole

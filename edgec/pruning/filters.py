@@ -88,7 +88,7 @@ class FilterNorms:
 
     def penalize(self, rates: Tensor) -> None:
         """Penalize every channel; `rates` [k]."""
-        for group, part in zip(self.groups, rates.split([g.size for g in self.groups]), strict=True):
+        for group, part in zip(self.groups, torch.split(rates, [g.size for g in self.groups]), strict=True):
             group.penalize(part)
 
 

@@ -16,6 +16,8 @@ With one threshold for all groups, by Taylor: 31.24, 30.87, 29.77 dB; without fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -70,7 +72,7 @@ def taylor(
     count = 0
     for batch in batches:
         net.zero_grad(set_to_none=True)
-        loss(net, batch).backward()
+        torch.autograd.backward(loss(net, batch))
         count += 1
         for group in groups:
             change = torch.zeros(group.size, dtype=torch.float64)
@@ -113,3 +115,49 @@ def _makers(net: nn.Module, group: DependencyGroup) -> list[tuple[Any, nn.Module
     return [*_norms(net, group)] or [
         (m, layer) for m, layer in found if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a criterion may read of the training data."""
+
+    batches: Callable[[], AbstractContextManager[Iterable[Any]]]
+    loss: Callable[[nn.Module, Any], Tensor]  # of a network on a batch, a scalar
+    place: str  # of the stage in the recipe, for errors
+
+
+Scores = Callable[[nn.Module, Sequence[DependencyGroup], TrainingData], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One way to rank channels: importance [size] by dependency group; what has least goes first."""
+
+    name: str  # `importance` in recipes
+    scores: Scores
+    reads_data: bool
+
+
+def _by_scales(
+    net: nn.Module, groups: Sequence[DependencyGroup], data: TrainingData
+) -> dict[str, np.ndarray]:
+    return importance(net, groups)
+
+
+def _by_taylor(
+    net: nn.Module, groups: Sequence[DependencyGroup], data: TrainingData
+) -> dict[str, np.ndarray]:
+    with data.batches() as batches:
+        return taylor(net, groups, batches, data.loss, data.place)
+
+
+SCALES = Criterion("scales", _by_scales, reads_data=False)
+TAYLOR = Criterion("taylor", _by_taylor, reads_data=True)
+CRITERIA = {criterion.name: criterion for criterion in (SCALES, TAYLOR)}
+
+
+def criterion_of(name: str, net: nn.Module, groups: Sequence[DependencyGroup]) -> Criterion:
+    """The criterion of a recipe's word. "auto": by batch-norm scales where the network has them, else Taylor."""
+    if name == "auto":
+        return SCALES if has_norms(net, groups) else TAYLOR
+    return CRITERIA[name]

@@ -19,7 +19,7 @@ SHUFFLES = (nn.PixelShuffle, nn.PixelUnshuffle)
 class Shuffle(tp.BasePruningFunc):
     """PixelShuffle for torch-pruning, which takes it for an elementwise operation: channels do not pass it."""
 
-    TARGET_MODULES = SHUFFLES  # pyright: ignore[reportAssignmentType]
+    TARGET_MODULES = SHUFFLES
 
     def __init__(self, channels: Mapping[nn.Module, tuple[int, int]]) -> None:
         super().__init__()

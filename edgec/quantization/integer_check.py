@@ -10,6 +10,7 @@ import onnx
 
 from edgec.core.results.fusion import Cause, Fusion, LeftFloat, LoneDequantize
 from edgec.onnx.graph import layer_of, users
+from edgec.onnx.proto import load_model
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.placement import on_a_pixel, quantizable
 
@@ -26,7 +27,7 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
         OnnxSession(model.SerializeToString(), optimised_path=path, layout=False)  # keeps the layers' names
-        optimised = onnx.load(path)
+        optimised = load_model(path)
     nodes = list(optimised.graph.node)
     integer = sum(n.op_type in INTEGER for n in nodes)
     left: list[LeftFloat] = []

@@ -59,7 +59,7 @@ def tuned(
         def calibrate(observed: fx.GraphModule) -> None:
             with torch.no_grad():
                 for start in range(0, len(images), batch):
-                    observed(torch.from_numpy(images[start : start + batch]))
+                    observed(torch.as_tensor(images[start : start + batch]))
             found.append(
                 _ranges(observed, model, tensors, example)
             )  # now: converting takes the observers out
@@ -67,7 +67,7 @@ def tuned(
         def measure(made: nn.Module) -> float:
             def run(part: np.ndarray) -> list[np.ndarray]:
                 with torch.no_grad():
-                    outputs = made(torch.from_numpy(part))
+                    outputs = made(torch.as_tensor(part))
                 return [o.numpy() for o in tensors_of(outputs)]
 
             scores.append(evaluate(run))

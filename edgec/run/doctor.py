@@ -82,10 +82,11 @@ def _packages() -> Iterator[Row]:
 
 
 def _optional() -> Iterator[Row]:
-    extras = {name: (row.extra, purpose) for row in RUNTIMES.own for name, purpose in row.distributions}
+    extras = {name: (row.extra, purpose) for row in RUNTIMES.rows() for name, purpose in row.distributions}
     for name, (extra, purpose) in (extras | OTHER_EXTRAS).items():
         found = _version(name)
-        remedy = "" if found else f"only if you want it: pip install 'edgec[{extra}]'  ({purpose})"
+        wanted = f"'edgec[{extra}]'" if extra else name  # a package's runtime has no extra of edgec's
+        remedy = "" if found else f"only if you want it: pip install {wanted}  ({purpose})"
         yield Row(f"optional: {name}", found or "not installed", remedy)
     there = converter.converter_python()
     folder = converter.environment_folder()

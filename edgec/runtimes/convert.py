@@ -10,7 +10,7 @@ from edgec.core.errors import RecipeError, StageError
 from edgec.core.files import write_atomic
 from edgec.core.runtimes import RUNTIMES, converted_runtimes
 from edgec.core.table import dotted
-from edgec.runtimes.source import Convert, Source
+from edgec.runtimes.source import ConversionSource, Convert
 
 
 def installed() -> tuple[list[str], list[str]]:
@@ -33,7 +33,7 @@ def converter(runtime: str) -> Convert:
     return dotted(spec.converts)
 
 
-def package(runtime: str, source: Source, folder: Path) -> Path:
+def package(runtime: str, source: ConversionSource, folder: Path) -> Path:
     """Convert into `folder`, which is made anew; gives the folder.
 
     Raises Missing without the runtime's packages, StageError when the converter fails, crashes or hangs.

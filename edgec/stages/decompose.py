@@ -14,6 +14,7 @@ from edgec.core.patterns import check_patterns
 from edgec.core.results.pruning import DecomposeResult, LayerDecomposed
 from edgec.core.results.stage import Cost
 from edgec.core.surgery import SpatialSvd
+from edgec.core.typed_torch import modules_of
 from edgec.env import Env
 from edgec.pruning.cost import cost_of, shapes_of, total
 from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, options, spectra
@@ -131,7 +132,7 @@ def check_reach(config: Decompose, choices: Choices, place: str) -> None:
 
 def _cuttable(config: Decompose, net: nn.Module, place: str) -> dict[str, nn.Conv2d]:
     """The convolutions that can be decomposed. Raises StageError where there are none, or a pattern matches none."""
-    check_patterns({f"{place}.ignore": config.ignore}, dict(net.named_modules()))
+    check_patterns({f"{place}.ignore": config.ignore}, modules_of(net))
     convs = decomposable(net, config.ignore)
     if not convs:
         raise StageError(

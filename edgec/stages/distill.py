@@ -15,6 +15,7 @@ from edgec.core.errors import NetworkError, StageError
 from edgec.core.network import Network
 from edgec.core.results.training import DistillResult
 from edgec.core.taps import tapped
+from edgec.core.typed_torch import move, random_state
 from edgec.distillers.catalog import DISTILLERS
 from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Observed
 from edgec.distillers.term import Tap, TappedTerm, Term
@@ -72,7 +73,7 @@ def teacher_of(config: DistillationTraining, env: Env) -> tuple[nn.Module, str]:
     if not config.terms and not config.task_loss:
         raise StageError(f"stages.{env.stage}: neither terms nor task_loss; there is nothing to learn from")
     source = Network.load(config.teacher, env.allow_code) if isinstance(config.teacher, Path) else env.dense
-    teacher = source.build().to(env.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher = move(source.build(), env.device, torch.channels_last)
     return teacher.eval(), source.digest
 
 
@@ -187,11 +188,10 @@ def make_connectors(
     pairs = [pair for comparison in comparisons for pair in comparison.pairs]
     with (
         torch.no_grad(),
-        torch.random.fork_rng(),
+        random_state(env.seed),
         tapped(student, [pair.student for pair in pairs]) as mine,
         tapped(teacher, [pair.teacher for pair in pairs]) as theirs,
     ):
-        torch.manual_seed(env.seed)
         learned = env.task.knowledge(student(example), student)
         taught = env.task.knowledge(teacher(example.to(env.device)), teacher)
         for each in comparisons:

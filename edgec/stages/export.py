@@ -212,7 +212,7 @@ def _parity(
     worst = 0.0
     for images in inputs:
         with torch.no_grad():
-            outputs = net(torch.from_numpy(images))
+            outputs = net(torch.as_tensor(images))
             outputs = outputs if tail is None else tail(outputs)
         expected = [e.numpy() for e in tensors_of(outputs)]
         for e, r in zip(expected, session.run({"images": images}), strict=True):

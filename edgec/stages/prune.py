@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,11 +19,12 @@ from edgec.core.outputs import tensors_of
 from edgec.core.patterns import check_patterns
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.pruning import GroupPruned, LayerPruned, PrunePlan, PruneResult, Target
+from edgec.core.typed_torch import modules_of
 from edgec.env import Env
 from edgec.pruning.constants import fold, recalibrate
 from edgec.pruning.cost import Cost, LayerShape, cost_of, shapes_of, total
 from edgec.pruning.dependency_groups import DependencyGroup, dependency_groups
-from edgec.pruning.importance import has_norms, importance, taylor
+from edgec.pruning.importance import TrainingData, criterion_of, importance
 from edgec.pruning.masks import masks_of
 from edgec.pruning.reconstruct import reconstruct
 from edgec.pruning.scale_groups import scale_groups
@@ -113,30 +114,27 @@ def _scores(config: Prune, env: Env) -> Scores:
         terms = env.task.losses(net(batch.images), batch, net)
         return torch.stack(list(terms.values())).sum()
 
-    def scores(net: nn.Module, groups: Sequence[DependencyGroup]) -> Mapping[str, np.ndarray]:
-        if _by_size(config, net, groups):
-            return importance(net, groups)
-        with closing(env.task.batches(1, 1, env.seed)) as batches:
-            return taylor(net, groups, islice(batches.epoch(0), TAYLOR_IMAGES), loss, f"stages.{env.stage}")
+    @contextmanager
+    def batches() -> Generator[Iterable[Any]]:
+        with closing(env.task.batches(1, 1, env.seed)) as opened:
+            yield islice(opened.epoch(0), TAYLOR_IMAGES)
 
-    return scores
-
-
-def _by_size(config: Prune, net: nn.Module, groups: Sequence[DependencyGroup]) -> bool:
-    return config.importance == "scales" or (config.importance == "auto" and has_norms(net, groups))
+    data = TrainingData(batches, loss, f"stages.{env.stage}")
+    return lambda net, groups: criterion_of(config.importance, net, groups).scores(net, groups, data)
 
 
-def ranks_by_size(config: Prune, network: Network, task: Building) -> bool:
-    """Whether channels are ranked by their sizes, and not by what the loss would lose."""
+def ranks_without_data(config: Prune, network: Network, task: Building) -> bool:
+    """Whether the run ranks channels as a plan does, which reads no data."""
     net = network.build()
-    return _by_size(config, net, dependency_groups(net, task.example(), config.ignore))
+    groups = dependency_groups(net, task.example(), config.ignore)
+    return not criterion_of(config.importance, net, groups).reads_data
 
 
 def make_plan(
     config: Prune, net: nn.Module, task: Building, scores: Scores = importance, place: str = "stages.prune"
 ) -> Plan:
     """Groups, ranking and thresholds for a network, without changing it. Errors name `place` of the recipe."""
-    check_patterns({f"{place}.ignore": config.ignore}, dict(net.named_modules()))
+    check_patterns({f"{place}.ignore": config.ignore}, modules_of(net))
     example = task.example()
     groups = dependency_groups(net, example, config.ignore)
     if not groups:
@@ -179,7 +177,7 @@ def plan(config: Prune, place: str, network: Network, task: Building, shaped: bo
     try:
         planned = plan_summary(config, network, task, place)
     except StageError as error:
-        if ranks_by_size(config, network, task):
+        if ranks_without_data(config, network, task):
             raise
         yield f"ranked by size: {error}; the run ranks by the loss, and may reach it"
         return

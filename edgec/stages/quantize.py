@@ -342,7 +342,7 @@ def _formats(
         bits = share_bits(sizes, _gradients(net, layers, env), config.average_bits)
     found: dict[str, WeightFormat] = {}
     for layer, weight in weights.items():
-        points = first_centroids(torch.from_numpy(weight), 2 ** bits[layer], config.points)
+        points = first_centroids(torch.as_tensor(weight), 2 ** bits[layer], config.points)
         found[layer] = WeightFormat(bits[layer], tuple(round(float(p) * UNIT) for p in points))
     return found
 
@@ -356,7 +356,7 @@ def _gradients(net: nn.Module, layers: Sequence[str], env: Env) -> dict[str, flo
         for batch in islice(batches.epoch(0), GRADIENT_BATCHES):
             net.zero_grad()
             terms = env.task.losses(net(batch.images), batch, net)
-            torch.stack(list(terms.values())).sum().backward()
+            torch.autograd.backward(torch.stack(list(terms.values())).sum())
             count += 1
             for layer in layers:
                 gradient = net.get_submodule(layer).weight.grad

@@ -27,7 +27,7 @@ def torch_predictor(
 
     @torch.inference_mode()
     def run(images: Array) -> list[Array]:
-        outputs = runner(torch.from_numpy(images).to(device, dtype))
+        outputs = runner(torch.as_tensor(images).to(device, dtype))
         return [output.float().cpu().numpy() for output in tensors_of(outputs)]
 
     return Predictor(run, contract)

@@ -11,7 +11,6 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import onnx
 from PIL import Image
 
 from edgec.core.contract.superres import SuperresContract
@@ -21,6 +20,7 @@ from edgec.core.files import storage_error
 from edgec.images.bicubic import bicubic_up
 from edgec.images.inputs import files_of, result_names
 from edgec.images.reading import SUFFIXES, alpha_and_grey, read_image
+from edgec.onnx.proto import load_model
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import contract_of
 from edgec.tiles.contract import Prepared, as_bytes, overlap_within
@@ -94,7 +94,7 @@ class Upscaler:
             raise RecipeError([Problem("--attention", f"{attention!r}", "give local or exact")])
         self._session = OnnxSession(artifact, threads, small_memory=True)
         self.contract = SuperresContract.of(contract_of(self._session, str(artifact)), str(artifact))
-        graph = onnx.load(str(artifact))  # pyright: ignore[reportUnknownMemberType]
+        graph = load_model(artifact)
         self._cost = bytes_per_pixel(graph)
         if attention == "exact" and (found := other_poolings(graph)):
             remedy = "the whole image's statistics are means and variances; use local"

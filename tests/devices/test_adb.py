@@ -15,6 +15,7 @@ from edgec.core.events import Events
 from edgec.core.results.profile import ProfileResult
 from edgec.devices.device import DeviceLost
 from edgec.devices.inventory import open_devices
+from edgec.devices.probe_job import ProbeJob
 from edgec.devices.programs import parse
 from edgec.recipe import Profile
 
@@ -118,7 +119,13 @@ def test_benchncnn_is_told_the_shape_and_finds_the_files(with_programs: Path, tm
     }
     (package / "package.json").write_text(json.dumps({**told, "outputs": ["out"]}))
     (device,) = open_devices(["phone"])
-    job = {"what": "latency", "runtime": "ncnn", "artifact": str(package), "threads": 2, "max_seconds": 1}
+    job: ProbeJob = {
+        "what": "latency",
+        "runtime": "ncnn",
+        "artifact": str(package),
+        "threads": 2,
+        "max_seconds": 1,
+    }
     answer = device.probe(job)
     assert answer["samples_ms"] == [5.25]
     assert answer["inputs"] == {"images": [1, 3, 320, 256]}

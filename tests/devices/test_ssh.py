@@ -23,6 +23,7 @@ from edgec.core.results.artifact_id import artifact_named
 from edgec.core.results.profile import ProfileResult
 from edgec.devices.device import Device, DeviceLost
 from edgec.devices.inventory import open_devices
+from edgec.devices.probe_job import ProbeJob
 from edgec.devices.ssh import Ssh, parsed
 from edgec.recipe import Profile
 
@@ -41,8 +42,8 @@ def open_board(board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return opened
 
 
-def job(path: Path, **changes: Any) -> dict[str, Any]:
-    return {
+def job(path: Path, **changes: Any) -> ProbeJob:
+    made: Any = {
         "what": "latency",
         "runtime": "onnxruntime",
         "artifact": str(path),
@@ -50,12 +51,14 @@ def job(path: Path, **changes: Any) -> dict[str, Any]:
         **QUICK,
         **changes,
     }
+    return made
 
 
 def golden(path: Path, wrong: float = 0.0) -> Path:
-    feeds = {"images": np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)}
-    (out,) = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feeds)
-    np.savez(path.with_suffix(".npz"), **feeds, out=np.asarray(out) + wrong)
+    images = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"images": images})
+    np.savez(path.with_suffix(".npz"), images=images, out=np.asarray(out) + wrong)
     return path.with_suffix(".npz")
 
 

@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 
 import edgec
+from edgec.core.contract.detection import DetectionContract
 from edgec.core.errors import GateBroken, Missing, NetworkError, RecipeError
 from edgec.core.events import Event, StageEnded
 from edgec.core.files import sha256_of
@@ -62,6 +63,7 @@ def test_everything_comes_out_and_a_second_run_takes_it_from_the_cache(tiny: Tre
         outputs = model.run(golden["images"])
         for output, key in zip(outputs, model.contract.outputs, strict=True):
             np.testing.assert_allclose(output, golden[key], atol=1e-4)
+        assert isinstance(model.contract, DetectionContract)
         assert model.contract.classes[0] == "stop"
 
     # the compressed network builds in a new process without the dense one, trains and prunes again

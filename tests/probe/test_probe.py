@@ -19,16 +19,18 @@ import pytest
 
 from edgec.core.errors import Missing, StageError
 from edgec.devices import local
+from edgec.devices.probe_job import ProbeJob
 from edgec.probe import measure as probe_measure
 from edgec.probe.measure import ProbeError, interval_width, measure, peak_rss_bytes, pin
 from edgec.probe.onnx_session import open_session, summarise
 
 
-def job(path: Path, **changes: Any) -> dict[str, Any]:
-    return {
+def job(path: Path, **changes: Any) -> ProbeJob:
+    made: Any = {
         "what": "latency", "runtime": "onnxruntime", "artifact": str(path), "threads": 1,
         "warmup_seconds": 0.02, "min_seconds": 0.05, "max_seconds": 0.2, "interval": 0.1,
     } | changes  # fmt: skip
+    return made
 
 
 def test_latency_of_an_onnx_file(tiny_onnx: Callable[..., Path]) -> None:
@@ -216,7 +218,8 @@ def test_interval_width_covers_the_median() -> None:
 
 
 def test_peak_memory_is_that_of_this_program() -> None:
-    assert 5e6 < peak_rss_bytes() < 20e9
+    peak = peak_rss_bytes()
+    assert peak is not None and 5e6 < peak < 20e9
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin")

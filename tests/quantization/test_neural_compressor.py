@@ -48,11 +48,11 @@ def test_its_ranges_serve_the_int8_graph(tiny: Any) -> None:
 
     tensors = list(place_pairs(model).source)
     ranges, told = tuned(net, model, tensors, images, EXAMPLE, evaluate, 0.01, None, 2)
-    assert [row["observer"] for row in told["tried"]] == ["minmax", "kl"]
-    assert told["ranges"] == len(ranges) >= 15
+    assert [row.observer for row in told.tried] == ["minmax", "kl"]
+    assert told.ranges == len(ranges) >= 15
     low, high = ranges["images"]
     assert (low, high) == pytest.approx((0, float(images.max())), abs=0.1)
-    whole = calibrate(model, tensors, images, "minmax") | ranges
+    whole = {**calibrate(model, tensors, images, "minmax"), **ranges}
     reached = OnnxSession(insert_pairs(model, whole).SerializeToString()).run({"images": images})
     assert min(snr_db(a, b) for a, b in zip(wanted, reached, strict=True)) > 20
 

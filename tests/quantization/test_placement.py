@@ -33,8 +33,8 @@ def test_one_convolution_has_the_numbers_of_the_rule(exported: Callable[..., Any
     net = nn.Sequential(nn.Conv2d(3, 5, 1))
     made = exported(net)
     quantized = insert_pairs(made.model, made.ranges)
-    w = net[0].weight.detach().numpy().reshape(5, 3).astype(np.float64)
-    b = net[0].bias.detach().numpy().astype(np.float64)  # type: ignore[union-attr]
+    w = net.get_parameter("0.weight").detach().numpy().reshape(5, 3).astype(np.float64)
+    b = net.get_parameter("0.bias").detach().numpy().astype(np.float64)
     taken, given = Grid.of_range(*made.ranges["images"]), Grid.of_range(*made.ranges["0:out"])
     s_in, z_in, s_out, z_out = np.float32(taken.scale), taken.zero, np.float32(given.scale), given.zero
     s_w = np.abs(w).max(1) / 127
@@ -251,8 +251,8 @@ def test_channels_that_training_silenced_keep_their_bias(
         nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.LeakyReLU(0.1), nn.Conv2d(8, 4, 1)
     )
     with torch.no_grad():
-        net[1].weight[:4] = scale
-        net[1].bias[:] = 1.0
+        net.get_parameter("1.weight")[:4] = scale
+        net.get_parameter("1.bias")[:] = 1.0
     made = exported(net)
     quantized = insert_pairs(made.model, made.ranges)
     reference = run(made.model, made.images)[0]

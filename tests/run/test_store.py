@@ -136,10 +136,10 @@ def test_a_read_only_store_gives_results_and_refuses_new_ones(
     key = filled(tmp_path, store)
     made = Path.mkdir
 
-    def mkdir(path: Path, *args: int, **options: bool) -> None:
+    def mkdir(path: Path, mode: int = 0o777, **options: bool) -> None:
         if path.is_relative_to(store.place) or path.is_relative_to(tmp_path / "none"):
             raise OSError(errno.EROFS, "Read-only file system")
-        made(path, *args, **options)
+        made(path, mode, **options)
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     reading = Store(store.place)

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.core.contract import reading
 from edgec.core.contract.base import Contract, Input
 from edgec.core.events import Event
+from edgec.core.extensions import added
 from edgec.core.metric import Metric
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
@@ -23,6 +23,7 @@ from edgec.core.session import Array
 from edgec.env import Env
 from edgec.onnx.parity import snr_db
 from edgec.recipe import Export
+from edgec.recipe.tasks import TaskSpec
 from edgec.tasks.protocol import Split
 from edgec.testing import TinyTask, env_for
 
@@ -68,8 +69,7 @@ class Nearness(TinyTask):
 @pytest.fixture(scope="package", autouse=True)
 def known_contract() -> Iterator[None]:
     """The contract of `Nearness`, which its artifacts carry, can be read."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(reading.CONTRACTS, Nearness.name, Contract)
+    with added("edgec.tasks", Nearness.name, TaskSpec(Nearness.name, f"{__name__}:Nearness", Contract)):
         yield
 
 

@@ -227,12 +227,13 @@ def test_a_term_pulls_the_student_to_the_teacher(env: Env) -> None:
 
 def test_a_pruned_student_learns_from_its_wider_teacher(env: Env) -> None:
     net = small(1).build()
-    resize(net.first.conv, {"out_channels": 3})
-    resize(net.first.bn, {"num_features": 3})
-    resize(net.second.conv, {"in_channels": 3})
-    for module in (net.first.conv, net.second.conv):
-        nn.init.normal_(module.weight, std=0.1, generator=torch.Generator().manual_seed(0))
-    nn.init.ones_(net.first.bn.weight)
+    resize(net.get_submodule("first.conv"), {"out_channels": 3})
+    resize(net.get_submodule("first.bn"), {"num_features": 3})
+    resize(net.get_submodule("second.conv"), {"in_channels": 3})
+    for name in ("first.conv", "second.conv"):
+        weight = net.get_parameter(f"{name}.weight")
+        nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    nn.init.ones_(net.get_parameter("first.bn.weight"))
     changes = {
         "first.conv": {"out_channels": 3},
         "first.bn": {"num_features": 3},

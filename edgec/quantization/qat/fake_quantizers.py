@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgec.core.grid import Grid, Range
+from edgec.core.typed_torch import floats
 from edgec.quantization.qat.learned_step import quantize_per_channel, quantize_per_tensor
 from edgec.quantization.weights.formats import SMALLEST, WeightFormat
 
@@ -112,7 +113,7 @@ class WeightQuantizer(nn.Module):
 
     def format(self, weight: Tensor) -> WeightFormat:
         """How the layer is stored now."""
-        steps = tuple(self.step(weight).tolist()) if self.learned else None
+        steps = tuple(floats(self.step(weight))) if self.learned else None
         return WeightFormat(self.bits, None, steps)
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from edgec.core.errors import StageError
+from edgec.onnx.proto import save_model
 from edgec.onnx.scales import Convolution, without_pairs
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_tool
 
 INT8_TAG = 0x000D4B38
@@ -29,10 +29,10 @@ WEIGHTLESS = frozenset(
 )  # fmt: skip
 
 
-def convert(source: Source, folder: Path) -> str:
+def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.param and model.bin."""
     model, layers = without_pairs(source.model) if source.precision == "int8" else (source.model, {})
-    onnx.save(model, str(folder / "given.onnx"))
+    save_model(model, folder / "given.onnx")
     what = f"{source.path.name} for ncnn"
     half = source.precision == "fp16"
     command = ["pnnx", "given.onnx", f"inputshape={_shapes(source, 1.0)}", f"fp16={int(half)}"]
@@ -54,7 +54,7 @@ def convert(source: Source, folder: Path) -> str:
     return "model.param"
 
 
-def _shapes(source: Source, factor: float) -> str:
+def _shapes(source: ConversionSource, factor: float) -> str:
     """The inputs' shapes as pnnx takes them; the second of two, for open sizes, is larger."""
     multiple = 32
     shapes: list[str] = []

@@ -91,7 +91,7 @@ def detections(
         xywh = np.concatenate([low, kept_boxes[:, 2:] - kept_boxes[:, :2]], 1)
         index = cv2.dnn.NMSBoxesBatched(
             xywh.astype(np.float64),  # pyright: ignore[reportArgumentType]
-            kept_scores.astype(np.float32),  # pyright: ignore[reportArgumentType]
+            kept_scores.astype(np.float32),
             labels.astype(np.int32),  # pyright: ignore[reportArgumentType]
             score_threshold,
             iou_threshold,

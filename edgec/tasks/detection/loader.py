@@ -40,9 +40,9 @@ class Fitted:
         found = self._cache.get(index)
         if found is None:
             sample = self.samples[index]
-            image, mapping = fit_image(sample.read(), self.size, self.fit, self.pad_value)
+            image, placement = fit_image(sample.read(), self.size, self.fit, self.pad_value)
             easy = ~sample.difficult
-            found = image, mapping.to_input(sample.boxes[easy]).astype(np.float32), sample.labels[easy]
+            found = image, placement.to_input(sample.boxes[easy]).astype(np.float32), sample.labels[easy]
             if len(self._cache) < self._room:
                 self._cache[index] = found
         return found

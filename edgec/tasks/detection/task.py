@@ -34,7 +34,7 @@ from edgec.tasks.detection.draw import draw_detections, encode_jpeg, side_by_sid
 from edgec.tasks.detection.format import DetectionFormat
 from edgec.tasks.detection.graph import BOXES, SCORES, append_nms, decoder
 from edgec.tasks.detection.heads import heads_of
-from edgec.tasks.detection.images import PAD_VALUE, fit_mapping
+from edgec.tasks.detection.images import PAD_VALUE, placement_of
 from edgec.tasks.detection.loader import Fitted, detection_batches
 from edgec.tasks.detection.loss import yolo_loss
 from edgec.tasks.detection.metrics import Truth, evaluate_detections
@@ -191,14 +191,14 @@ class Detection:
             raise DataError(
                 [Problem("data.classes", f"{len(self.classes)} names, the network has {wrong[0]}", remedy)]
             )
-        boxes = config is not None and config.output == "boxes"
+        boxes = config if config is not None and config.output == "boxes" else None
         return DetectionContract(
             input=self.input,
             output="boxes" if boxes else "raw",
             multiple=max(head.stride for head in heads),
             classes=self.classes,
             heads=heads,
-            score_threshold=config.score_threshold if boxes else None,
+            score_threshold=boxes.score_threshold if boxes else None,
         )
 
     # --- export
@@ -294,10 +294,10 @@ class Detection:
         fitted = self.fitted(split, contract.input)
         images = scaled(np.stack([fitted(start + k)[0] for k in range(len(group))]), contract.input)
         outputs = predictor.outputs(np.ascontiguousarray(images))
-        mappings = [fit_mapping(*s.size, contract.input.size, contract.input.fit) for s in group]
+        placements = [placement_of(*s.size, contract.input.size, contract.input.fit) for s in group]
         if least is None:
             least = LEAST_SCORE if contract.score_threshold is None else contract.score_threshold
-        found = finish(outputs, contract, mappings, least)
+        found = finish(outputs, contract, placements, least)
         return [self._by_own_classes(one, contract.classes) for one in found]
 
     def _by_own_classes(self, found: Detections, classes: Sequence[str]) -> Detections:

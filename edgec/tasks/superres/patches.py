@@ -18,7 +18,7 @@ CACHE_BYTES = 1 << 30  # images kept in memory
 Patch = tuple[np.ndarray, np.ndarray]  # low, high: uint8 [h, w, 3]
 
 
-class Opened:
+class OpenedPairs:
     """The images of pairs; read once where memory allows."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
@@ -44,7 +44,7 @@ class Opened:
 class _Patches(Dataset[Patch]):
     """Items are (epoch, index) pairs; index // data.patches is the image."""
 
-    def __init__(self, opened: Opened, data: ImagesBase, seed: int) -> None:
+    def __init__(self, opened: OpenedPairs, data: ImagesBase, seed: int) -> None:
         self.opened, self.data, self.seed = opened, data, seed
 
     def __getitem__(self, item: Any) -> Patch:
@@ -58,7 +58,7 @@ class _Patches(Dataset[Patch]):
 def cut(low: np.ndarray, high: np.ndarray, side: int, scale: int, rng: np.random.Generator) -> Patch:
     """A patch of `side` low-resolution pixels and its partner, at random; smaller images are mirrored at the edge."""
     low, high = mirrored(low, side, side), mirrored(high, side * scale, side * scale)
-    top, left = (int(rng.integers(have - side + 1)) for have in low.shape[:2])
+    top, left = (int(rng.integers(int(have) - side + 1)) for have in low.shape[:2])
     return (
         low[top : top + side, left : left + side],
         high[top * scale : (top + side) * scale, left * scale : (left + side) * scale],
@@ -82,7 +82,7 @@ def turned(low: np.ndarray, high: np.ndarray, rng: np.random.Generator) -> Patch
 
 
 def superres_batches(
-    opened: Opened,
+    opened: OpenedPairs,
     data: ImagesBase,
     prepare: Callable[[np.ndarray], np.ndarray],
     batch: int,
@@ -98,10 +98,8 @@ def superres_batches(
     """
 
     def collate(items: list[Patch]) -> Batch:
-        images = torch.from_numpy(np.stack([prepare(low) for low, _ in items]))
-        targets = torch.from_numpy(
-            np.stack([high.transpose(2, 0, 1) for _, high in items]).astype(np.float32)
-        )
+        images = torch.as_tensor(np.stack([prepare(low) for low, _ in items]))
+        targets = torch.as_tensor(np.stack([high.transpose(2, 0, 1) for _, high in items]).astype(np.float32))
         return Batch(images.contiguous(memory_format=torch.channels_last), targets * (data.peak / 255))
 
     items = _Patches(opened, data, seed)

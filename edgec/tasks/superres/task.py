@@ -30,7 +30,7 @@ from edgec.tasks.superres import photographs
 from edgec.tasks.superres.draw import compared, encode_png, joints_of, panels_in_a_row
 from edgec.tasks.superres.metrics import Score, score, summary
 from edgec.tasks.superres.pairs import Pair
-from edgec.tasks.superres.patches import Opened, mirrored, superres_batches
+from edgec.tasks.superres.patches import OpenedPairs, mirrored, superres_batches
 from edgec.tiles.contract import Prepared, as_input, tiles_of, upscaled
 
 PairReader = Callable[[Any, str], tuple[list[Pair], list[Problem]]]  # (data, split), see DataSpec.reader
@@ -49,7 +49,7 @@ class SuperResolution:
     def __init__(self, data: SuperresData, seed: int, events: Events | None = None) -> None:
         self.data, self.seed = data, seed
         self.events = events or Events()
-        self._opened: dict[str, Opened] = {}
+        self._opened: dict[str, OpenedPairs] = {}
         self.opened("train")
         self.opened("val")
 
@@ -62,10 +62,10 @@ class SuperResolution:
     def size(self, split: Split) -> int:
         return len(self.opened(split))
 
-    def opened(self, split: Split) -> Opened:
+    def opened(self, split: Split) -> OpenedPairs:
         """The checked pairs of a split. Raises DataError that lists every problem."""
         if split not in self._opened:
-            self._opened[split] = Opened(self._load(split))
+            self._opened[split] = OpenedPairs(self._load(split))
         return self._opened[split]
 
     def _load(self, split: Split) -> list[Pair]:
@@ -125,19 +125,20 @@ class SuperResolution:
         return as_input(low, self._grown, self.data.peak / 255)
 
     def contract(self, net: nn.Module, config: Export | None = None) -> SuperresContract:
-        lacking = [n for n in ("factor", "multiple", "radius") if not isinstance(getattr(net, n, None), int)]
-        if lacking:
+        names = ("factor", "multiple", "radius")
+        sizes = {n: value for n in names if isinstance(value := getattr(net, n, None), int)}
+        if lacking := [n for n in names if n not in sizes]:
             raise NetworkError(
                 f"a {type(net).__name__} needs a whole number {', '.join(lacking)}; see docs/your-own-network.md"
             )
-        factor = int(net.factor)  # type: ignore[arg-type]
         wanted = 1 if self.data.enlarged else self.data.scale
-        if factor != wanted:
-            message = f"{self.data.scale}, enlarged {self.data.enlarged}; the network enlarges by {factor}"
+        if sizes["factor"] != wanted:
+            message = (
+                f"{self.data.scale}, enlarged {self.data.enlarged}; the network enlarges by {sizes['factor']}"
+            )
             raise DataError([Problem("data.scale", message, "give the network's scale, or another network")])
-        multiple = int(net.multiple)  # type: ignore[arg-type]
-        if any(side % multiple for side in self._input()):
-            message = f"the network's input would be {list(self._input())}, it takes multiples of {multiple}"
+        if any(side % sizes["multiple"] for side in self._input()):
+            message = f"the network's input would be {list(self._input())}, it takes multiples of {sizes['multiple']}"
             raise DataError([Problem("data.input", message, "change it")])
         return SuperresContract(
             input=SuperresInput(name="images", shape=(1, 3, *self._input()), scale=self.data.peak / 255),
@@ -145,9 +146,9 @@ class SuperResolution:
             dynamic_size=True,
             scale=self.data.scale,
             enlarged=self.data.enlarged,
-            factor=factor,
-            multiple=multiple,
-            radius=int(net.radius),  # type: ignore[arg-type]
+            factor=sizes["factor"],
+            multiple=sizes["multiple"],
+            radius=sizes["radius"],
         )
 
     # --- export
@@ -192,7 +193,7 @@ class SuperResolution:
             low = mirrored(low, height, width)
             rng = np.random.default_rng((self.seed, k))
             top, left = (
-                int(rng.integers(h - s + 1)) for h, s in zip(low.shape, (height, width), strict=False)
+                int(rng.integers(int(h) - s + 1)) for h, s in zip(low.shape, (height, width), strict=False)
             )
             chosen.append(self._prepare(low[top : top + height, left : left + width]))
         return np.stack(chosen)

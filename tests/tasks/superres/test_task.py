@@ -90,7 +90,7 @@ def test_the_scale_of_white_changes_no_figure(folder: Path, peak: int) -> None:
     images = task.images("val", 3)
     assert images.shape == (3, 3, 16, 16) and images.dtype == np.float32
     assert 0.4 * peak < images.max() <= peak
-    found, usual = (t.evaluate(torch_predictor(net, t), "val") for t in (task, make(folder)))
+    found, usual = (t.evaluate(torch_predictor(net, t), "val").flat() for t in (task, make(folder)))
     assert found == pytest.approx(usual)
     (batch,) = list(task.batches(2, 1, seed=0).epoch(0))[:1]
     (other,) = list(make(folder, patch=8).batches(2, 1, seed=0).epoch(0))[:1]
