@@ -28,6 +28,7 @@ from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import predictor, predictor_of
 from edgec.runtimes.convert import package
 from edgec.runtimes.source import ConversionSource, Precision
+from edgec.tasks.protocol import Evaluation
 
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
 CALIBRATION_IMAGES = 64  # for converters that take no scales
@@ -106,21 +107,18 @@ def _convert(
             if env is not None:
                 if path not in references:
                     model = predictor(path)
-                    references[path] = Reference(model, _accuracy(model, env)[env.task.metric])
+                    references[path] = Reference(model, env.task.evaluate(model, "val")[env.task.metric])
                 reference = references[path]
                 place = f"{candidate.artifact} in {runtime}"
-                accuracy = _accuracy(predictor_of(session, reference.model.contract, place), env)
+                served = predictor_of(session, reference.model.contract, place)
+                accuracy = env.task.evaluate(served, "val")
                 done = done.model_copy(update={"metrics": accuracy})
-                _check_accuracy(accuracy, reference.metric, env)
+                _check_accuracy(accuracy, reference.metric, env.task)
     except EdgecError as error:
         kind = "missing" if isinstance(error, Missing) else "failed"
         reason = str(error).removeprefix(f"{path.name} for {runtime}: ")  # which stands beside it
         return done.model_copy(update={"kind": kind, "reason": reason})
     return done
-
-
-def _accuracy(model: Predictor, env: Env) -> Accuracy:
-    return env.task.evaluate(model, "val")
 
 
 def _finite(value: float) -> float | None:
@@ -194,9 +192,9 @@ def _check_parity(parity: Parity, precision: str) -> None:
         )
 
 
-def _check_accuracy(accuracy: Accuracy, reference: float, env: Env) -> None:
+def _check_accuracy(accuracy: Accuracy, reference: float, task: Evaluation) -> None:
     """Raises StageError when the metric is far below the artifact's own in onnxruntime."""
-    headline = env.task.metrics[0]
+    headline = task.metrics[0]
     reached = accuracy[headline.name]
     if not reference - reached <= LARGEST_DROP[headline.share]:
         raise StageError(

@@ -20,7 +20,7 @@ from edgec.pruning.cost import cost_of, shapes_of, total
 from edgec.pruning.spatial_svd import choose_ranks, decomposable, distortions, factors, options, spectra
 from edgec.recipe import Decompose
 from edgec.tasks.predictor import torch_predictor
-from edgec.tasks.protocol import Task
+from edgec.tasks.protocol import Building
 
 MEASURED = 8  # images on which each layer is tried at each rank
 
@@ -93,7 +93,7 @@ class Choices:
         return self.least / self.before.macs
 
 
-def choices_of(config: Decompose, network: Network, task: Task, place: str) -> Choices:
+def choices_of(config: Decompose, network: Network, task: Building, place: str) -> Choices:
     """What decomposing this network now could leave; data is not read.
 
     Raises StageError where nothing can be decomposed. `place` is the stage in the recipe.
@@ -104,7 +104,7 @@ def choices_of(config: Decompose, network: Network, task: Task, place: str) -> C
     return _choices(network, net, ranks, task.example(), config.round_to)
 
 
-def plan(config: Decompose, place: str, network: Network, task: Task, shaped: bool) -> Iterator[str]:
+def plan(config: Decompose, place: str, network: Network, task: Building, shaped: bool) -> Iterator[str]:
     """For --dry-run: the layers that can be decomposed, and the fewest MACs; ranks are chosen by what the data shows.
 
     Raises StageError for a target that cannot be reached, where the network has its structure already (`shaped`).

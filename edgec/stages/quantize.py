@@ -54,6 +54,7 @@ from edgec.quantization.weights.formats import EIGHT_BITS, UNIT, WeightFormat
 from edgec.quantization.weights.palettize import palettized
 from edgec.recipe import Export, Quantize
 from edgec.tasks.predictor import torch_predictor
+from edgec.tasks.protocol import Evaluation
 
 RAW = Export(precisions=("fp32",), output="raw", dynamic_batch=True)
 CODEBOOK_BITS = 4  # and fewer: weights lie on the centroids of a codebook
@@ -111,7 +112,7 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, Qua
     best = tried[-1] if tried[-1].kept else max(tried, key=lambda t: t.reached[env.task.metric])
     final, graph = measured(best.found, model, contract, reference, env, best.reached)
     if not best.kept:
-        limit = max_drop_of(config, env)
+        limit = max_drop_of(config, env.task)
         env.events.note(
             f"{env.stage}: int8 loses {graph.drop:.4f} {env.task.metric}, more than max_drop {limit}, with "
             f"{len(tried) - 1} layers tried; raise max_float_layers, or use quantization-aware training (a qad stage)",
@@ -210,9 +211,9 @@ def by_worth(table: Mapping[str, float], costs: Mapping[str, float]) -> list[str
     return sorted(table, key=lambda name: -(10 ** (-table[name] / 10)) / max(costs[name], 1))
 
 
-def max_drop_of(config: Quantize, env: Env) -> float:
+def max_drop_of(config: Quantize, task: Evaluation) -> float:
     """What the headline metric may lose, in its unit: the recipe's, or what is little for this task."""
-    return env.task.metrics[0].small_drop if config.max_drop is None else config.max_drop
+    return task.metrics[0].small_drop if config.max_drop is None else config.max_drop
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _return_layers(
         elif layer is not None:
             found = replace(found, float_layers=(*found.float_layers, layer))
         reached = env.task.evaluate(_predictor(found.graph(model), contract), "val")
-        kept = reference[env.task.metric] - reached[env.task.metric] <= max_drop_of(config, env)
+        kept = reference[env.task.metric] - reached[env.task.metric] <= max_drop_of(config, env.task)
         tried.append(_Tried(found, layer, reached, kept))
         if kept:
             break
@@ -318,7 +319,7 @@ def _tuned(
         images,
         example,
         evaluate,
-        max_drop_of(config, env),
+        max_drop_of(config, env.task),
         contract.size_multiple,
         config.batch,
     )

@@ -11,11 +11,11 @@ from torch import nn
 from edgec.core.outputs import tensors_of
 from edgec.core.predictor import Predictor
 from edgec.core.session import Array
-from edgec.tasks.protocol import Task
+from edgec.tasks.protocol import Describing
 
 
 def torch_predictor(
-    net: nn.Module, task: Task, device: str = "cpu", dtype: torch.dtype = torch.float32
+    net: nn.Module, task: Describing, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Predictor:
     """The predictor of a torch module, in eval mode, on a device, computing in `dtype`.
 
