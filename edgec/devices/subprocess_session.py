@@ -101,8 +101,7 @@ class ServedSession:
         finally:
             timer.cancel()
         if found is not None and "kind" in found:
-            error = {"kind": str(found["kind"]), "message": str(found["error"])}
-            raise_error({"error": error}, self._what)
+            raise_error(str(found["kind"]), str(found["error"]), self._what)
         if found is not None:
             return found
         code = process.wait()

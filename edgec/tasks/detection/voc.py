@@ -129,7 +129,7 @@ def find_voc(root: Path) -> dict[str, JsonValue] | None:
     return {
         "format": "voc",
         "root": str(root.absolute()),
-        "classes": sorted(c for c in counts if c),
+        "classes": [*sorted(c for c in counts if c)],
         **splits,
     }
 

@@ -119,4 +119,4 @@ def find_yolo(root: Path) -> dict[str, JsonValue] | None:
     splits: dict[str, JsonValue] = {"train": train, "val": val}
     if "test" in folders and val != "images/test":
         splits["test"] = "images/test"
-    return {"format": "yolo", "root": str(root.absolute()), "classes": classes, **splits}
+    return {"format": "yolo", "root": str(root.absolute()), "classes": [*classes], **splits}
