@@ -119,7 +119,11 @@ def one_way(way: str, folder: Path, side: int, threads: int) -> dict[str, Any]:
             return as_bytes(made, contract).transpose(1, 2, 0)
 
     else:
-        run = Upscaler(path, BUDGET, "exact" if way.endswith("exact") else "local", threads=threads)
+        upscaler = Upscaler(path, BUDGET, "exact" if way.endswith("exact") else "local", threads=threads)
+
+        def run(image: np.ndarray) -> np.ndarray:
+            return upscaler(image)
+
     before = psutil.Process().memory_info().rss
     began = time.perf_counter()
     output = run(low)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from edgec.core.errors import NetworkError
 from edgec.core.observe import observing
+from edgec.core.typed_torch import modules_of
 
 
 @contextmanager
-def tapped(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+def tapped(net: nn.Module, names: Iterable[str]) -> Generator[dict[str, Tensor]]:
     """The outputs of the named modules, filled anew by every forward pass inside the block.
 
     Raises NetworkError for a name that does not exist, or a module whose output is not one tensor.
     """
-    modules = dict(net.named_modules())
+    modules = modules_of(net)
     features: dict[str, Tensor] = {}
     wanted = list(dict.fromkeys(names))
     for name in wanted:

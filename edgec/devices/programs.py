@@ -55,8 +55,8 @@ class Benchmark:
 
     def answer(self, output: str, artifact: Path, what: str) -> dict[str, JsonValue]:
         """What a measuring process would say. Raises StageError when there is no figure in the output."""
-        found = parse(self.runtime, output)
-        if found is None:
+        figures = parse(self.runtime, output)
+        if figures is None:
             tail = " | ".join(output.strip().splitlines()[-3:]) or "no output"
             raise StageError(
                 f"{what}: {self.program} reported no time: {tail}; is it the benchmark of {self.runtime}?"
@@ -68,7 +68,7 @@ class Benchmark:
             "runs": RUNS,
             "inputs": {name: [*shape] for name, shape in inputs.items()},
             "versions": {},
-            **found,
+            **figures,
         }
 
 
@@ -103,8 +103,8 @@ def parse(runtime: str, output: str) -> dict[str, JsonValue] | None:
 
 
 def _last(pattern: str, output: str) -> float | None:
-    found = re.findall(pattern, output)
-    return float(found[-1]) if found else None
+    matches = re.findall(pattern, output)
+    return float(matches[-1]) if matches else None
 
 
 def _package(artifact: Path) -> PackageFile | None:
@@ -113,9 +113,9 @@ def _package(artifact: Path) -> PackageFile | None:
 
 def inputs_of(artifact: Path) -> dict[str, tuple[int, ...]]:
     """The input shapes that an .onnx file declares; what it leaves open is 1, as benchmark programs take it."""
-    import onnx
+    from edgec.onnx.proto import load_model
 
-    graph = onnx.load(str(artifact), load_external_data=False).graph
+    graph = load_model(artifact, weights=False).graph
     return {
         v.name: tuple(d.dim_value or 1 for d in v.type.tensor_type.shape.dim)
         for v in graph.input

@@ -11,7 +11,7 @@ import json
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,7 @@ class Remote:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     @contextmanager
-    def lease(self, events: Events) -> Iterator[None]:
+    def lease(self, events: Events) -> Generator[None]:
         """First among this machine's users of the device, then on it, where it has Python. Copies go with the lease."""
         waiting = waiting_for(self.name, events)
         with held("device-" + hashlib.sha256(self._transport.name.encode()).hexdigest()[:16], waiting):
@@ -158,11 +158,11 @@ class Remote:
         if golden and Path(golden).is_file():
             files.append(Copied(Path(golden), "golden.npz"))
         folder = self._copy(files)
-        there = job.copy()
-        there["artifact"] = folder if artifact.is_dir() else f"{folder}/{ARTIFACT}"
-        there["golden"] = f"{folder}/golden.npz" if golden else None
-        there["limit_s"] = limit
-        return self._ask_probe(there, job["threads"], what, limit)
+        remote_job = job.copy()
+        remote_job["artifact"] = folder if artifact.is_dir() else f"{folder}/{ARTIFACT}"
+        remote_job["golden"] = f"{folder}/golden.npz" if golden else None
+        remote_job["limit_s"] = limit
+        return self._ask_probe(remote_job, job["threads"], what, limit)
 
     def _by_benchmark(
         self, benchmark: Benchmark, job: ProbeJob, folder: str, limit: float, what: str
@@ -273,10 +273,10 @@ class Remote:
         listing = self._call(
             f"mkdir -p {places} && cd {folder} && find . -type f -exec wc -c {{}} +", CALL_SECONDS
         )
-        found = (line.split() for line in listing.splitlines())
+        lines = (line.split() for line in listing.splitlines())
         return {
             parts[1].removeprefix("./"): int(parts[0])
-            for parts in found
+            for parts in lines
             if len(parts) == 2 and parts[0].isdigit()
         }
 
@@ -284,7 +284,7 @@ class Remote:
         size = file.path.stat().st_size
         if sizes.get(file.name) == size:  # only moved to this name once it was checked
             return
-        there, part = f"{folder}/{file.name}", f"{folder}/{file.name}.part"
+        destination, part = f"{folder}/{file.name}", f"{folder}/{file.name}.part"
         offset = sizes.get(f"{file.name}.part", 0)
         for start in (offset, 0) if 0 < offset <= size else (0,):
             with file.path.open("rb") as stream:
@@ -296,7 +296,7 @@ class Remote:
                 CALL_SECONDS,
             )
             if digest in check.split():  # a login shell may greet first
-                self._call(f"mv {part} {there}", CALL_SECONDS)
+                self._call(f"mv {part} {destination}", CALL_SECONDS)
                 return
             self._call(f"rm -f {part}", CALL_SECONDS)
         raise StageError(

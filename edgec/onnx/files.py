@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from edgec.core.errors import StageError
+from edgec.onnx.proto import load_model
 
 
 def files_of(artifact: Path) -> list[Path]:
@@ -40,7 +41,7 @@ def files_of(artifact: Path) -> list[Path]:
 def read_graph(artifact: Path) -> onnx.ModelProto:
     """The model without external data. Raises StageError when it cannot be read."""
     try:
-        model = onnx.load(str(artifact), load_external_data=False)
+        model = load_model(artifact, weights=False)
     except OSError as error:
         raise StageError(f"{artifact}: cannot be read ({error.strerror})") from error
     except Exception as error:  # protobuf's DecodeError has no public home

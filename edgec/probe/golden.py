@@ -13,7 +13,7 @@ import numpy as np
 if __package__:
     from edgec.probe.measure import ProbeError
 else:  # run as a folder or a zip file, perhaps on a machine without edgec
-    from measure import ProbeError  # pyright: ignore[reportMissingImports]
+    from measure import ProbeError
 
 EXACT_DB = 200.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def place_of(name: str) -> Path:
 
 
 @contextmanager
-def held(name: str, waiting: Callable[[], None]) -> Iterator[None]:
+def held(name: str, waiting: Callable[[], None]) -> Generator[None]:
     """Hold the lease called `name`; while another process has it, wait, after one call of `waiting`."""
     if fcntl is None:
         yield

@@ -13,7 +13,7 @@ import numpy as np
 if __package__:
     from edgec.probe.operators import repeat, table
 else:  # run as a folder or a zip file, perhaps on a machine without edgec
-    from operators import repeat, table  # pyright: ignore[reportMissingImports]
+    from operators import repeat, table
 
 
 class MnnSession:
@@ -54,8 +54,8 @@ def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Ca
     def run(feeds: Mapping[str, Any]) -> list[Any]:
         opened.give(feeds)
         opened.interpreter.runSession(opened.session)
-        there = opened.interpreter.getSessionOutputAll(opened.session)
-        return [opened.taken(there[name]) for name in package["outputs"]]
+        outputs = opened.interpreter.getSessionOutputAll(opened.session)
+        return [opened.taken(outputs[name]) for name in package["outputs"]]
 
     return run, str(opened.mnn.version())
 

@@ -27,13 +27,13 @@ if __package__:
     from edgec.probe.golden import OpenedArtifact, arrays_of
     from edgec.probe.measure import ProbeError
 else:  # run as a folder, perhaps on a machine without edgec
-    import executorch_session  # pyright: ignore[reportMissingImports]
-    import litert_session  # pyright: ignore[reportMissingImports]
-    import mnn_session  # pyright: ignore[reportMissingImports]
-    import ncnn_session  # pyright: ignore[reportMissingImports]
-    import openvino_session  # pyright: ignore[reportMissingImports]
-    from golden import OpenedArtifact, arrays_of  # pyright: ignore[reportMissingImports]
-    from measure import ProbeError  # pyright: ignore[reportMissingImports]
+    import executorch_session
+    import litert_session
+    import mnn_session
+    import ncnn_session
+    import openvino_session
+    from golden import OpenedArtifact, arrays_of
+    from measure import ProbeError
 
 Run = Callable[[Mapping[str, Any]], list[Any]]
 Opener = Callable[
@@ -128,7 +128,7 @@ def operators(
     package = read_package(folder)
     if runtime not in OPERATORS:
         raise ProbeError("artifact", f"{runtime} does not report times by operator")
-    found: dict[str, Any] = OPERATORS[runtime](
+    times: dict[str, Any] = OPERATORS[runtime](
         folder / package["file"], threads, package, feeds_of(package, golden), seconds
     )
-    return found
+    return times

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from edgec.core.errors import RecipeError
+from edgec.core.frozen import json_object
 from edgec.recipe.base import INTEGERS, Frozen, Name, NonNegative, Precision
 from edgec.recipe.compression import Quantize
 from edgec.recipe.data import DATA, Data
@@ -127,10 +128,10 @@ class Recipe(Frozen):
             return stages
         filled: dict[Any, Any] = {}
         for name, body in cast("Mapping[Any, Any]", stages).items():
-            body = {} if body is None else body
-            if isinstance(body, Mapping) and "kind" not in body and name in STAGES.names():
-                body = {"kind": name, **body}
-            filled[name] = body
+            keys = json_object({} if body is None else body)
+            if keys is not None and "kind" not in keys and name in STAGES.names():
+                keys = {"kind": name, **keys}
+            filled[name] = body if keys is None else keys
         return filled
 
 

@@ -112,7 +112,7 @@ def _refuse_tricks(text: str, name: str) -> None:
     """Refuse aliases, tags, deep nesting and huge documents before anything is built."""
     depth = nodes = documents = 0
     for event in cast(Iterator[yaml.Event], yaml.parse(text, Loader=yaml.SafeLoader)):  # pyright: ignore[reportUnknownMemberType]
-        mark: Any = event.start_mark  # type: ignore[attr-defined]
+        mark: Any = event.start_mark
         place = f"{name}:{mark.line + 1}"
         nodes += 1
         if isinstance(event, yaml.DocumentStartEvent):
@@ -318,5 +318,6 @@ def _tag(model: Any) -> str | None:
     return None
 
 
-def _tag_of_node(node: Mapping[str, Any]) -> Any:
-    return node.get("kind", node.get("format"))
+def _tag_of_node(node: Any) -> Any:
+    keys = cast(Mapping[object, Any], node)
+    return keys.get("kind", keys.get("format"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -22,7 +22,7 @@ def join_process_group(device: str) -> ProcessGroup:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Generator[None]:
     """Let SIGTERM end the work the way ctrl-C does, inside the block."""
     if threading.current_thread() is not threading.main_thread():
         yield

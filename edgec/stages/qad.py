@@ -20,6 +20,7 @@ from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.quantization import Parity, QatResult
 from edgec.core.surgery import FoldNorms
 from edgec.core.taps import tapped
+from edgec.core.typed_torch import norm
 from edgec.env import Env
 from edgec.onnx.export import with_fast_mish
 from edgec.onnx.graph import initializers
@@ -108,23 +109,23 @@ def _load(net: nn.Module, model: onnx.ModelProto) -> None:
     state = net.state_dict()
     for name, tensor in state.items():
         if name in stored and stored[name].shape == tuple(tensor.shape):
-            state[name] = torch.from_numpy(stored[name].copy())
+            state[name] = torch.as_tensor(stored[name].copy())
     net.load_state_dict(state)
 
 
 def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> Parity:
-    """How near the int8 graph in onnxruntime is to what was trained, in dB: as written, and as the runtime optimises it.
+    """How near the int8 graph in onnxruntime is to what was trained, in dB: as written, and as the runtime optimizes it.
 
     Not endless: sums of floats fall on one or the other side of a level, and one step here is many in later layers.
     """
     images = env.task.images("val", PARITY_IMAGES)
     with torch.no_grad():
-        outputs = student.eval().cpu()(torch.from_numpy(images))
+        outputs = student.eval().cpu()(torch.as_tensor(images))
     trained = [o.numpy() for o in tensors_of(outputs)]
     data = graph.SerializeToString()
 
-    def snr_db(optimise: bool) -> float:
-        reached = OnnxSession(data, optimise=optimise).run({"images": images})
+    def snr_db(optimize: bool) -> float:
+        reached = OnnxSession(data, optimize=optimize).run({"images": images})
         return round(worst_snr_db(trained, reached), 2)
 
     return Parity(as_written_db=snr_db(False), optimised_db=snr_db(True))
@@ -150,4 +151,4 @@ def _channel_factors(
 
 def _sizes(value: Tensor) -> Tensor:
     """The norm of each channel."""
-    return value.movedim(1, 0).flatten(1).norm(dim=1)
+    return norm(value.movedim(1, 0).flatten(1), 1)

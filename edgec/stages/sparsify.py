@@ -16,6 +16,7 @@ from edgec.core.errors import StageError
 from edgec.core.network import Network
 from edgec.core.patterns import check_patterns
 from edgec.core.results.training import NEAR_ZERO, ChannelSizes, SparsifyResult
+from edgec.core.typed_torch import modules_of
 from edgec.env import Env
 from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.filters import FilterNorms
@@ -62,7 +63,7 @@ def signal_kind(config: Sparsify, net: nn.Module) -> Literal["norm_scales", "fil
 def _signal(
     kind: Literal["norm_scales", "filter_norms"], config: Sparsify, net: nn.Module, env: Env
 ) -> Signal:
-    check_patterns({f"stages.{env.stage}.ignore": config.ignore}, dict(net.named_modules()))
+    check_patterns({f"stages.{env.stage}.ignore": config.ignore}, modules_of(net))
     if kind == "norm_scales":
         return NormScales(list(prunable_scales(net, config.ignore).values()))
     groups = dependency_groups(net, env.task.example(), config.ignore)

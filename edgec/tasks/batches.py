@@ -72,7 +72,7 @@ class KeyedBatches:
         workers = min(workers, _cores())  # more would only wait; the batches are the same
         self._loader = DataLoader(
             items,
-            batch_sampler=self._order,  # type: ignore[arg-type]
+            batch_sampler=self._order,
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Several processes training one network, as torchrun starts them."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from edgec.core.typed_torch import floats
 from edgec.env import ProcessGroup
 
 TIMEOUT = timedelta(hours=3)  # rank 0 prunes, exports and profiles alone while the others wait
@@ -45,7 +47,7 @@ def average(values: list[float], process_group: ProcessGroup) -> list[float]:
         return values
     tensor = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(tensor.cuda() if dist.get_backend() == "nccl" else tensor)
-    return (tensor / process_group.size).tolist()
+    return floats(tensor / process_group.size)
 
 
 def average_gradients(module: torch.nn.Module, process_group: ProcessGroup) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from edgec.core.errors import StageError
 from edgec.core.patterns import matches
+from edgec.core.typed_torch import modules_of
 from edgec.recipe import Sparsify
 from edgec.training.schedules import Position
 
@@ -43,7 +44,9 @@ class NormScales:
 
     @torch.no_grad()
     def penalize(self, rates: Tensor) -> None:
-        for scale, rate in zip(self.scales, rates.split([g.numel() for g in self.scales]), strict=True):
+        for scale, rate in zip(
+            self.scales, torch.split(rates, [g.numel() for g in self.scales]), strict=True
+        ):
             if scale.grad is not None:
                 scale.grad.add_((rate * scale.sign()).to(scale.grad.dtype))
 
@@ -53,17 +56,17 @@ def prunable_scales(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Param
 
     Raises StageError when there are none.
     """
-    found = {
+    scales = {
         name: module.weight
-        for name, module in net.named_modules()
+        for name, module in modules_of(net).items()
         if isinstance(module, nn.BatchNorm2d) and module.affine and not matches(name, ignore)
     }
-    if not found:
+    if not scales:
         raise StageError(
             "sparsify: no batch norm is left to penalize, which signal: norm_scales needs; shorten ignore, or penalize "
             "the norms of filters with signal: filter_norms"
         )
-    return found
+    return scales
 
 
 def penalty_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float:

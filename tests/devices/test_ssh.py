@@ -23,6 +23,7 @@ from edgec.core.results.artifact_id import artifact_named
 from edgec.core.results.profile import ProfileResult
 from edgec.devices.device import Device, DeviceLost
 from edgec.devices.inventory import open_devices
+from edgec.devices.probe_job import ProbeJob
 from edgec.devices.ssh import Ssh, parsed
 from edgec.recipe import Profile
 
@@ -41,8 +42,8 @@ def open_board(board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return opened
 
 
-def job(path: Path, **changes: Any) -> dict[str, Any]:
-    return {
+def job(path: Path, **changes: Any) -> ProbeJob:
+    made: Any = {
         "what": "latency",
         "runtime": "onnxruntime",
         "artifact": str(path),
@@ -50,12 +51,14 @@ def job(path: Path, **changes: Any) -> dict[str, Any]:
         **QUICK,
         **changes,
     }
+    return made
 
 
 def golden(path: Path, wrong: float = 0.0) -> Path:
-    feeds = {"images": np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)}
-    (out,) = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feeds)
-    np.savez(path.with_suffix(".npz"), **feeds, out=np.asarray(out) + wrong)
+    images = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"images": images})
+    np.savez(path.with_suffix(".npz"), images=images, out=np.asarray(out) + wrong)
     return path.with_suffix(".npz")
 
 
@@ -85,7 +88,7 @@ def test_latency_on_the_board_leaves_nothing_there(
     device.close()
 
 
-def test_a_broken_copy_is_gone_on_with(
+def test_an_interrupted_copy_is_resumed(
     board: Board,
     open_board: Callable[..., Device],
     tiny_onnx: Callable[..., Path],
@@ -267,7 +270,7 @@ def test_a_board_that_is_not_there_costs_the_others_nothing(tiny_onnx: Callable[
         profile_artifacts([tiny_onnx()], alone, Events())
 
 
-def test_wrong_numbers_on_the_board_are_no_measurement(
+def test_wrong_numbers_on_the_board_are_not_a_measurement(
     board: Board, open_board: Callable[..., Device], tiny_onnx: Callable[..., Path]
 ) -> None:
     open_board()

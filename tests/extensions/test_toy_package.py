@@ -16,7 +16,7 @@ import edgec
 from edgec.core import extensions
 from edgec.core.errors import ExtensionError, RecipeError
 from edgec.core.runtimes import RUNTIMES
-from edgec.recipe import load
+from edgec.recipe import Profile, load
 from edgec.recipe.stage_results import result_of_json
 from edgec.recipe.stages import STAGES
 from edgec.recipe.tables import TABLES
@@ -143,7 +143,9 @@ def test_artifacts_are_measured_by_the_contract_of_the_packages_task(
     wrong = contract.changed(input={**tree["input"], "scale": 10.0})
     write_artifact(tmp_path / "wrong.onnx", model, wrong)
     assert edgec.evaluate(tmp_path / "wrong.onnx", RECIPE)["wrong"]["score"] != exported["score"]
-    result = edgec.profile(artifact, config=load(RECIPE).stages["profile"])
+    config = load(RECIPE).stages["profile"]
+    assert isinstance(config, Profile)
+    result = edgec.profile(artifact, config=config)
     assert {cell.runtime for cell in result.first.cells} == {"onnxruntime", "copied"}
 
 
@@ -185,7 +187,7 @@ def test_a_package_that_fails_at_import_is_named_and_the_rest_works(installed: N
     assert STAGES.row("prune").function == "edgec.stages.prune:prune"
 
 
-def test_what_is_no_row_is_named(installed: None) -> None:
+def test_what_is_not_a_row_is_named(installed: None) -> None:
     terms = RECIPE["stages"]["distill"] | {"terms": [{"kind": "wrong"}]}
     with pytest.raises(RecipeError, match="distiller 'wrong' of an installed package is a str, not a Dist"):
         load({**RECIPE, "stages": {"distill": terms}})

@@ -185,7 +185,8 @@ def test_a_training_that_is_over_is_not_done_again(whole: nn.Module, tmp_path: P
     net = make_net()
     result = fit(net, never, CONFIG, make_env(tmp_path))
     assert same(whole, net) and not net.training
-    assert len(result.curves) == 3 and result.final["score"] == result.curves[-1].metrics["score"]
+    assert len(result.curves) == 3 and result.final is not None
+    assert result.final["score"] == result.curves[-1].metrics["score"]
 
 
 def test_only_safetensors_and_json_lie_there_and_only_two_of_each(stopped: Path) -> None:

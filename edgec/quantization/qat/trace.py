@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The operators of a network, traced."""
 
 from __future__ import annotations

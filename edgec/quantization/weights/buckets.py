@@ -20,7 +20,7 @@ def levels_of(weight: np.ndarray, bits: int, bucket: int) -> tuple[np.ndarray, n
 
     The last bucket is filled up with its last weight.
     """
-    levels, step, low = _leveled(torch.from_numpy(weight.astype(np.float32)), bits, bucket)
+    levels, step, low = _leveled(torch.as_tensor(weight.astype(np.float32)), bits, bucket)
     first = -(2 ** (bits - 1))
     return (levels + first).numpy().astype(np.int8), step.numpy(), (low - first * step).numpy()
 

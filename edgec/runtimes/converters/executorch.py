@@ -8,8 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import onnx
-
+from edgec.onnx.proto import save_model
 from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_tool
 
@@ -19,7 +18,7 @@ PROGRAM = "edgec.runtimes.converters.executorch_program"
 def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.pte and, where sizes are open, any.pte."""
     given = folder / "given.onnx"
-    onnx.save(source.model, str(given))
+    save_model(source.model, given)
     sizes = "open" if source.open_sizes else "fixed"
     (shape,) = list(source.shapes.values())[:1]
     command = [sys.executable, "-P", "-m", PROGRAM, source.precision, sizes, *map(str, shape)]

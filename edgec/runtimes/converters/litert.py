@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from edgec.core.errors import Missing, StageError
 from edgec.core.files import write_atomic
 from edgec.onnx.graph import clone
+from edgec.onnx.proto import save_model
 from edgec.onnx.scales import without_pairs
 from edgec.runtimes.converters.litert_environment import GIGABYTES, converter_python
 from edgec.runtimes.source import ConversionSource
@@ -37,11 +37,11 @@ def convert(source: ConversionSource, folder: Path) -> str:
     model = without_pairs(source.model)[0] if int8 else clone(source.model)
     if int8:  # XNNPACK's int8 kernels take no other size than the one that was calibrated
         if source.open_sizes:
-            onnx.save(model, str(folder / "any.onnx"))
+            save_model(model, folder / "any.onnx")
         for value in model.graph.input:
             for dim, side in zip(value.type.tensor_type.shape.dim, source.shapes[value.name], strict=True):
                 dim.dim_value = side
-    onnx.save(model, str(folder / "given.onnx"))
+    save_model(model, folder / "given.onnx")
     with np.load(source.golden, allow_pickle=False) as arrays:
         golden = {name: arrays[name] for name in arrays.files}
     np.savez(folder / "golden.npz", allow_pickle=False, **golden)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-import onnx
-
 from edgec.core.errors import StageError
 from edgec.core.grid import Grid
+from edgec.onnx.proto import save_model
 from edgec.onnx.scales import Convolution, without_pairs
 from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_python
@@ -37,7 +36,7 @@ def convert(source: ConversionSource, folder: Path) -> str:
             )
         (folder / "scales.bin").write_bytes(compression(list(layers.values())))
         more = ["--compressionParamsFile", "scales.bin"]
-    onnx.save(model, str(folder / "given.onnx"))
+    save_model(model, folder / "given.onnx")
     arguments = ["-f", "ONNX", "--modelFile", "given.onnx", "--MNNModel", "model.mnn", "--bizCode", "edgec"]
     run_python(CODE, [*arguments, *more], folder, what, "mnn")
     for name in ("given.onnx", "scales.bin"):

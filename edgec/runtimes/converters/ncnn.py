@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from edgec.core.errors import StageError
+from edgec.onnx.proto import save_model
 from edgec.onnx.scales import Convolution, without_pairs
 from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_tool
@@ -32,7 +32,7 @@ WEIGHTLESS = frozenset(
 def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.param and model.bin."""
     model, layers = without_pairs(source.model) if source.precision == "int8" else (source.model, {})
-    onnx.save(model, str(folder / "given.onnx"))
+    save_model(model, folder / "given.onnx")
     what = f"{source.path.name} for ncnn"
     half = source.precision == "fp16"
     command = ["pnnx", "given.onnx", f"inputshape={_shapes(source, 1.0)}", f"fp16={int(half)}"]

@@ -39,10 +39,10 @@ def finish(
     score_threshold: float = LEAST_SCORE,
 ) -> list[Detections]:
     """Detections of each image, in pixels of the image, from the outputs for a batch and how its images were placed."""
-    found = detect_batch(outputs, contract, len(placements), score_threshold)
+    detected = detect_batch(outputs, contract, len(placements), score_threshold)
     return [
         Detections(placement.to_image(one.boxes), one.scores, one.labels)
-        for placement, one in zip(placements, found, strict=True)
+        for placement, one in zip(placements, detected, strict=True)
     ]
 
 
@@ -58,7 +58,7 @@ def detect_batch(
     if contract.output == "boxes":
         return [_of_image(outputs, index, score_threshold) for index in range(images)]
     with torch.inference_mode():
-        maps = [torch.from_numpy(np.ascontiguousarray(o)) for o in outputs]  # pyright: ignore[reportUnknownMemberType]
+        maps = [torch.as_tensor(np.ascontiguousarray(o)) for o in outputs]
         boxes, scores = decode(maps, contract.heads)
     return detections(_array(boxes), _array(scores), score_threshold, iou_threshold, max_detections)
 

@@ -31,14 +31,14 @@ class OpenedPairs:
 
     def __getitem__(self, index: int) -> Patch:
         """(low, high) of a pair."""
-        found = self._cache.get(index)
-        if found is None:
-            found = self.pairs[index].read()
-            size = found[0].nbytes + found[1].nbytes
+        cached = self._cache.get(index)
+        if cached is None:
+            cached = self.pairs[index].read()
+            size = cached[0].nbytes + cached[1].nbytes
             if size <= self._room:
                 self._room -= size
-                self._cache[index] = found
-        return found
+                self._cache[index] = cached
+        return cached
 
 
 class _Patches(Dataset[Patch]):
@@ -58,7 +58,7 @@ class _Patches(Dataset[Patch]):
 def cut(low: np.ndarray, high: np.ndarray, side: int, scale: int, rng: np.random.Generator) -> Patch:
     """A patch of `side` low-resolution pixels and its partner, at random; smaller images are mirrored at the edge."""
     low, high = mirrored(low, side, side), mirrored(high, side * scale, side * scale)
-    top, left = (int(rng.integers(have - side + 1)) for have in low.shape[:2])
+    top, left = (int(rng.integers(int(have) - side + 1)) for have in low.shape[:2])
     return (
         low[top : top + side, left : left + side],
         high[top * scale : (top + side) * scale, left * scale : (left + side) * scale],
@@ -98,10 +98,8 @@ def superres_batches(
     """
 
     def collate(items: list[Patch]) -> Batch:
-        images = torch.from_numpy(np.stack([prepare(low) for low, _ in items]))
-        targets = torch.from_numpy(
-            np.stack([high.transpose(2, 0, 1) for _, high in items]).astype(np.float32)
-        )
+        images = torch.as_tensor(np.stack([prepare(low) for low, _ in items]))
+        targets = torch.as_tensor(np.stack([high.transpose(2, 0, 1) for _, high in items]).astype(np.float32))
         return Batch(images.contiguous(memory_format=torch.channels_last), targets * (data.peak / 255))
 
     items = _Patches(opened, data, seed)

@@ -125,19 +125,20 @@ class SuperResolution:
         return as_input(low, self._grown, self.data.peak / 255)
 
     def contract(self, net: nn.Module, config: Export | None = None) -> SuperresContract:
-        lacking = [n for n in ("factor", "multiple", "radius") if not isinstance(getattr(net, n, None), int)]
-        if lacking:
+        names = ("factor", "multiple", "radius")
+        sizes = {n: value for n in names if isinstance(value := getattr(net, n, None), int)}
+        if lacking := [n for n in names if n not in sizes]:
             raise NetworkError(
                 f"a {type(net).__name__} needs a whole number {', '.join(lacking)}; see docs/your-own-network.md"
             )
-        factor = int(net.factor)  # type: ignore[arg-type]
         wanted = 1 if self.data.enlarged else self.data.scale
-        if factor != wanted:
-            message = f"{self.data.scale}, enlarged {self.data.enlarged}; the network enlarges by {factor}"
+        if sizes["factor"] != wanted:
+            message = (
+                f"{self.data.scale}, enlarged {self.data.enlarged}; the network enlarges by {sizes['factor']}"
+            )
             raise DataError([Problem("data.scale", message, "give the network's scale, or another network")])
-        multiple = int(net.multiple)  # type: ignore[arg-type]
-        if any(side % multiple for side in self._input()):
-            message = f"the network's input would be {list(self._input())}, it takes multiples of {multiple}"
+        if any(side % sizes["multiple"] for side in self._input()):
+            message = f"the network's input would be {list(self._input())}, it takes multiples of {sizes['multiple']}"
             raise DataError([Problem("data.input", message, "change it")])
         return SuperresContract(
             input=SuperresInput(name="images", shape=(1, 3, *self._input()), scale=self.data.peak / 255),
@@ -145,9 +146,9 @@ class SuperResolution:
             dynamic_size=True,
             scale=self.data.scale,
             enlarged=self.data.enlarged,
-            factor=factor,
-            multiple=multiple,
-            radius=int(net.radius),  # type: ignore[arg-type]
+            factor=sizes["factor"],
+            multiple=sizes["multiple"],
+            radius=sizes["radius"],
         )
 
     # --- export
@@ -192,7 +193,7 @@ class SuperResolution:
             low = mirrored(low, height, width)
             rng = np.random.default_rng((self.seed, k))
             top, left = (
-                int(rng.integers(h - s + 1)) for h, s in zip(low.shape, (height, width), strict=False)
+                int(rng.integers(int(h) - s + 1)) for h, s in zip(low.shape, (height, width), strict=False)
             )
             chosen.append(self._prepare(low[top : top + height, left : left + width]))
         return np.stack(chosen)
@@ -215,7 +216,7 @@ class SuperResolution:
         and what tiles of data.input change.
         """
         opened = self.opened("val")
-        found: list[Picture] = []
+        pictures: list[Picture] = []
         for index in sorted({int(i) for i in np.linspace(0, len(opened) - 1, min(count, len(opened)))}):
             low, high = opened[index]
             made = {"bicubic": bicubic_up(low, self.data.scale)}
@@ -230,10 +231,10 @@ class SuperResolution:
             caption = (
                 f"{pair.set}/{pair.name}, where the last network errs most: {', '.join(made)}, the original"
             )
-            found.append(
+            pictures.append(
                 Picture(pair.name, f"{caption}, the error, and what tiles change", data, "image/png")
             )
-        return found
+        return pictures
 
 
 def superres_of(recipe: Recipe, events: Events | None) -> SuperResolution:

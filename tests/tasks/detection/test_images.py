@@ -9,7 +9,7 @@ import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from edgec.core.contract.detection import Fit
 from edgec.core.errors import DataError
 from edgec.images.reading import MAX_PIXELS, decode_image, read_image
 from edgec.tasks.detection.images import PAD_VALUE, fit_image, placement_of
@@ -75,7 +76,7 @@ def test_a_truncated_jpeg_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"<svg/>", b"\xff\xd8\xff"])
-def test_what_is_no_image_is_named(data: bytes):
+def test_what_is_not_an_image_is_named(data: bytes):
     with pytest.raises(DataError, match=r"a\.jpg: is "):
         decode_image(data, "a.jpg")
 
@@ -85,7 +86,7 @@ def test_a_missing_file_is_named(tmp_path: Path):
         read_image(tmp_path / "gone.jpg")
 
 
-def test_a_folder_is_no_image(tmp_path: Path):
+def test_a_folder_is_not_an_image(tmp_path: Path):
     with pytest.raises(DataError, match="cannot be read"):
         read_image(tmp_path)
 
@@ -171,11 +172,11 @@ def test_a_bright_patch_is_where_its_box_says():
     st.integers(1, 5000),
     st.integers(1, 5000),
     st.sampled_from([(320, 320), (64, 416), (416, 64), (32, 32)]),
-    st.sampled_from(["letterbox", "stretch"]),
+    st.sampled_from(get_args(Fit)),
     st.lists(st.floats(0, 1), min_size=4, max_size=4),
 )
 def test_boxes_go_to_the_input_and_back(
-    height: int, width: int, size: tuple[int, int], fit: str, at: list[float]
+    height: int, width: int, size: tuple[int, int], fit: Fit, at: list[float]
 ):
     placement = placement_of(height, width, size, fit)
     x1, x2 = sorted([at[0] * width, at[2] * width])
@@ -188,8 +189,8 @@ def test_boxes_go_to_the_input_and_back(
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from(["letterbox", "stretch"]))
-def test_every_shape_fits(height: int, width: int, fit: str):
+@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from(get_args(Fit)))
+def test_every_shape_fits(height: int, width: int, fit: Fit):
     image, placement = fit_image(np.zeros((height, width, 3), np.uint8), (64, 96), fit)
     assert image.shape == (64, 96, 3)
     assert placement == placement_of(height, width, (64, 96), fit)
