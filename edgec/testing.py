@@ -30,7 +30,7 @@ from edgec.recipe import Export, NetworkSource
 from edgec.tasks.protocol import Picture, Split
 
 SIDE = 8  # pixels of an image
-STEPS = 4  # in an epoch
+STEPS = 4  # steps in an epoch
 IMAGES = 16  # of each split
 
 
@@ -46,7 +46,7 @@ class TinyBatch:
     """Images and the means that the network is to predict."""
 
     images: Tensor  # [n, 3, 8, 8]
-    wanted: Tensor  # [n, 1, 1, 1]
+    wanted: Tensor  # [n, 1, 1, 1]; whatever the losses of your own task compare outputs with
 
     def to(self, device: str) -> TinyBatch:
         return TinyBatch(self.images.to(device), self.wanted.to(device))
@@ -57,20 +57,24 @@ class TinyBatch:
 
 @dataclass
 class TinyBatches:
-    """Four batches per epoch, the same for the same (seed, epoch); each rank gets its rows of every batch."""
+    """Four batches per epoch, the same for the same (seed, epoch); each rank gets its rows of every batch.
+
+    A subclass that draws others overrides `epoch`, and `steps` where there are more or fewer.
+    """
 
     batch: int
     seed: int = 0
     rank: int = 0
     world: int = 1
     closed: bool = False
+    steps: int = STEPS  # in an epoch
 
     def __len__(self) -> int:
-        return STEPS
+        return self.steps
 
     def epoch(self, index: int) -> Iterator[TinyBatch]:
         generator = torch.Generator().manual_seed(1000 * self.seed + index)
-        for _ in range(STEPS):
+        for _ in range(self.steps):
             images = torch.randn(self.batch * self.world, 3, SIDE, SIDE, generator=generator)
             rows = images[self.rank :: self.world]
             yield TinyBatch(rows, _mean(rows))
@@ -85,6 +89,7 @@ class TinyTask:
     name: str = "tiny"
     metric: str = "score"
     metrics: tuple[Metric, ...] = (Metric("score", "score", "", 4),)
+    side: int = SIDE  # pixels of an image
 
     def digest(self) -> str:
         return "tiny"
@@ -99,10 +104,10 @@ class TinyTask:
         return dict(source.args)
 
     def example(self) -> Tensor:
-        return torch.zeros(1, 3, SIDE, SIDE)
+        return torch.zeros(1, 3, self.side, self.side)
 
     def contract(self, net: nn.Module, config: Export | None = None) -> Contract:
-        shape = (1, 3, SIDE, SIDE)
+        shape = (1, 3, self.side, self.side)
         return TinyContract(input=ImageInput(name="images", shape=shape, scale=1 / 255), outputs=("mean",))
 
     def tail(self, net: nn.Module, config: Export) -> tuple[Callable[[Any], Any] | None, list[str]]:
@@ -116,11 +121,11 @@ class TinyTask:
     ) -> TinyBatches:
         return TinyBatches(batch, seed, rank, world)
 
-    def losses(self, outputs: Tensor, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
+    def losses(self, outputs: Any, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
         error = outputs - batch.wanted
         return {"square": error.square().mean(), "absolute": 0.1 * error.abs().mean()}
 
-    def knowledge(self, outputs: Tensor, net: nn.Module) -> dict[str, list[Tensor]]:
+    def knowledge(self, outputs: Any, net: nn.Module) -> dict[str, list[Tensor]]:
         return {"images": [outputs]}
 
     def regions(self, batch: TinyBatch, size: tuple[int, int]) -> Tensor:
@@ -128,7 +133,7 @@ class TinyTask:
 
     def images(self, split: Split, count: int) -> Array:
         generator = torch.Generator().manual_seed(5)
-        return torch.randn(IMAGES, 3, SIDE, SIDE, generator=generator)[:count].numpy()
+        return torch.randn(IMAGES, 3, self.side, self.side, generator=generator)[:count].numpy()
 
     def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
         """The score is the negative mean squared error; 0 is perfect."""
@@ -168,6 +173,7 @@ def env_for(
     dense: Network | None = None,
     listeners: tuple[Listener, ...] = (),
     process_group: ProcessGroup | None = None,
+    seed: int = 0,
 ) -> Env:
     """What a stage is given, with its two folders under `folder`. `task` has what the stage asks for; `TinyTask` has all.
 
@@ -182,6 +188,7 @@ def env_for(
         dense=dense or tiny_network(),
         scratch=folder / "scratch",
         out=folder / "out",
+        seed=seed,
         process_group=process_group or ProcessGroup(),
         allow_code=True,
     )

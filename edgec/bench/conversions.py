@@ -28,6 +28,7 @@ from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import predictor, predictor_of
 from edgec.runtimes.convert import package
 from edgec.runtimes.source import ConversionSource, Precision
+from edgec.tasks.protocol import Evaluation
 
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
 CALIBRATION_IMAGES = 64  # for converters that take no scales
@@ -106,21 +107,18 @@ def _convert(
             if env is not None:
                 if path not in references:
                     model = predictor(path)
-                    references[path] = Reference(model, _accuracy(model, env)[env.task.metric])
+                    references[path] = Reference(model, env.task.evaluate(model, "val")[env.task.metric])
                 reference = references[path]
                 place = f"{candidate.artifact} in {runtime}"
-                accuracy = _accuracy(predictor_of(session, reference.model.contract, place), env)
+                served = predictor_of(session, reference.model.contract, place)
+                accuracy = env.task.evaluate(served, "val")
                 done = done.model_copy(update={"metrics": accuracy})
-                _check_accuracy(accuracy, reference.metric, env)
+                _check_accuracy(accuracy, reference.metric, env.task)
     except EdgecError as error:
         kind = "missing" if isinstance(error, Missing) else "failed"
         reason = str(error).removeprefix(f"{path.name} for {runtime}: ")  # which stands beside it
         return done.model_copy(update={"kind": kind, "reason": reason})
     return done
-
-
-def _accuracy(model: Predictor, env: Env) -> Accuracy:
-    return env.task.evaluate(model, "val")
 
 
 def _finite(value: float) -> float | None:
@@ -134,8 +132,8 @@ def golden_of(path: Path, folder: Path, shapes: Mapping[str, Sequence[int]]) -> 
     beside = path.parent / "golden" / f"{path.stem}.npz"
     if beside.is_file() and not shapes:
         return beside
-    made = folder / f"{path.stem}.npz"
-    if not made.is_file():
+    drawn_golden = folder / f"{path.stem}.npz"
+    if not drawn_golden.is_file():
         session = OnnxSession(path)
         rng = np.random.default_rng(0)
         sizes = {
@@ -145,8 +143,8 @@ def golden_of(path: Path, folder: Path, shapes: Mapping[str, Sequence[int]]) -> 
         feeds = {name: rng.random(shape, dtype=np.float32) for name, shape in sizes.items()}
         outputs = dict(zip(session.outputs, session.run(feeds), strict=True))
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(made, allow_pickle=False, **feeds, **outputs)
-    return made
+        np.savez_compressed(drawn_golden, allow_pickle=False, **feeds, **outputs)
+    return drawn_golden
 
 
 def _source(path: Path, precision: str, golden: Path, images: Array | None) -> ConversionSource:
@@ -194,9 +192,9 @@ def _check_parity(parity: Parity, precision: str) -> None:
         )
 
 
-def _check_accuracy(accuracy: Accuracy, reference: float, env: Env) -> None:
+def _check_accuracy(accuracy: Accuracy, reference: float, task: Evaluation) -> None:
     """Raises StageError when the metric is far below the artifact's own in onnxruntime."""
-    headline = env.task.metrics[0]
+    headline = task.metrics[0]
     reached = accuracy[headline.name]
     if not reference - reached <= LARGEST_DROP[headline.share]:
         raise StageError(

@@ -54,8 +54,8 @@ class Benchmark:
 
     def answer(self, output: str, artifact: Path, what: str) -> dict[str, Any]:
         """What a measuring process would say. Raises StageError when there is no figure in the output."""
-        found = parse(self.runtime, output)
-        if found is None:
+        figures = parse(self.runtime, output)
+        if figures is None:
             tail = " | ".join(output.strip().splitlines()[-3:]) or "no output"
             raise StageError(
                 f"{what}: {self.program} reported no time: {tail}; is it the benchmark of {self.runtime}?"
@@ -66,7 +66,7 @@ class Benchmark:
             "runs": RUNS,
             "inputs": package["inputs"] if package is not None else inputs_of(artifact),
             "versions": {},
-            **found,
+            **figures,
         }
 
 
@@ -101,8 +101,8 @@ def parse(runtime: str, output: str) -> dict[str, Any] | None:
 
 
 def _last(pattern: str, output: str) -> float | None:
-    found = re.findall(pattern, output)
-    return float(found[-1]) if found else None
+    matches = re.findall(pattern, output)
+    return float(matches[-1]) if matches else None
 
 
 def _package(artifact: Path) -> dict[str, Any] | None:

@@ -156,11 +156,11 @@ class Remote:
         if golden and Path(golden).is_file():
             files.append(Copied(Path(golden), "golden.npz"))
         folder = self._copy(files)
-        there = job.copy()
-        there["artifact"] = folder if artifact.is_dir() else f"{folder}/{ARTIFACT}"
-        there["golden"] = f"{folder}/golden.npz" if golden else None
-        there["limit_s"] = limit
-        return self._ask_probe(there, job["threads"], what, limit)
+        remote_job = job.copy()
+        remote_job["artifact"] = folder if artifact.is_dir() else f"{folder}/{ARTIFACT}"
+        remote_job["golden"] = f"{folder}/golden.npz" if golden else None
+        remote_job["limit_s"] = limit
+        return self._ask_probe(remote_job, job["threads"], what, limit)
 
     def _by_benchmark(
         self, benchmark: Benchmark, job: ProbeJob, folder: str, limit: float, what: str
@@ -271,10 +271,10 @@ class Remote:
         listing = self._call(
             f"mkdir -p {places} && cd {folder} && find . -type f -exec wc -c {{}} +", CALL_SECONDS
         )
-        found = (line.split() for line in listing.splitlines())
+        lines = (line.split() for line in listing.splitlines())
         return {
             parts[1].removeprefix("./"): int(parts[0])
-            for parts in found
+            for parts in lines
             if len(parts) == 2 and parts[0].isdigit()
         }
 
@@ -282,7 +282,7 @@ class Remote:
         size = file.path.stat().st_size
         if sizes.get(file.name) == size:  # only moved to this name once it was checked
             return
-        there, part = f"{folder}/{file.name}", f"{folder}/{file.name}.part"
+        destination, part = f"{folder}/{file.name}", f"{folder}/{file.name}.part"
         offset = sizes.get(f"{file.name}.part", 0)
         for start in (offset, 0) if 0 < offset <= size else (0,):
             with file.path.open("rb") as stream:
@@ -294,7 +294,7 @@ class Remote:
                 CALL_SECONDS,
             )
             if digest in check.split():  # a login shell may greet first
-                self._call(f"mv {part} {there}", CALL_SECONDS)
+                self._call(f"mv {part} {destination}", CALL_SECONDS)
                 return
             self._call(f"rm -f {part}", CALL_SECONDS)
         raise StageError(

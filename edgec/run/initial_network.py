@@ -17,7 +17,7 @@ from edgec.core.network import Network
 from edgec.core.typed_torch import load_safetensors
 from edgec.core.weights import load_into
 from edgec.recipe import Recipe
-from edgec.tasks.protocol import Task
+from edgec.tasks.protocol import Building
 
 
 def check_files(recipe: Recipe) -> None:
@@ -35,7 +35,7 @@ def check_files(recipe: Recipe) -> None:
         raise RecipeError(problems)
 
 
-def initial_network(recipe: Recipe, task: Task, allow_code: bool = False) -> Network:
+def initial_network(recipe: Recipe, task: Building, allow_code: bool = False) -> Network:
     """The network of the recipe, with its weights, or with random ones (by the recipe's seed)."""
     source = recipe.network
     if source.weights is not None and source.weights.is_dir():

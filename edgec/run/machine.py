@@ -20,12 +20,12 @@ def choose_device(asked: str) -> str:
 
     if asked not in ("auto", "cpu", "cuda"):
         raise RecipeError(f"--device {asked!r}: give auto, cpu or cuda")
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
         raise Missing(
             "--device cuda: no CUDA device is available to torch; use --device cpu, or install a CUDA build"
         )
-    return "cuda" if there and asked != "cpu" else "cpu"
+    return "cuda" if available and asked != "cpu" else "cpu"
 
 
 def environment() -> dict[str, Any]:

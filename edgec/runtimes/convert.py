@@ -14,7 +14,7 @@ from edgec.runtimes.source import ConversionSource, Convert
 
 
 def installed() -> tuple[list[str], list[str]]:
-    """(present, absent): the runtimes that take files of their own, by whether all that they need is installed."""
+    """(present, absent): the runtimes that need converted files, by whether all that they need is installed."""
     rows = [row for row in RUNTIMES.rows() if row.converted]
     present = [row.name for row in rows if row.installed()]
     return present, [row.name for row in rows if row.name not in present]

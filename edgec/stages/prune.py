@@ -32,7 +32,7 @@ from edgec.pruning.surgery import prune_channels
 from edgec.pruning.thresholds import Decision, solve, target_of
 from edgec.recipe import Prune
 from edgec.tasks.predictor import torch_predictor
-from edgec.tasks.protocol import Task
+from edgec.tasks.protocol import Building
 
 FOLD_IMAGES = 32
 TAYLOR_IMAGES = 32  # each a batch: from 16 to 192, IMDN lost the same, within 0.2 dB
@@ -123,7 +123,7 @@ def _scores(config: Prune, env: Env) -> Scores:
     return lambda net, groups: criterion_of(config.importance, net, groups).scores(net, groups, data)
 
 
-def ranks_without_data(config: Prune, network: Network, task: Task) -> bool:
+def ranks_without_data(config: Prune, network: Network, task: Building) -> bool:
     """Whether the run ranks channels as a plan does, which reads no data."""
     net = network.build()
     groups = dependency_groups(net, task.example(), config.ignore)
@@ -131,7 +131,7 @@ def ranks_without_data(config: Prune, network: Network, task: Task) -> bool:
 
 
 def make_plan(
-    config: Prune, net: nn.Module, task: Task, scores: Scores = importance, place: str = "stages.prune"
+    config: Prune, net: nn.Module, task: Building, scores: Scores = importance, place: str = "stages.prune"
 ) -> Plan:
     """Groups, ranking and thresholds for a network, without changing it. Errors name `place` of the recipe."""
     check_patterns({f"{place}.ignore": config.ignore}, modules_of(net))
@@ -158,7 +158,7 @@ def make_plan(
     return Plan(groups, scales, decision, shapes, before, cost(decision.kept))
 
 
-def _layers_without_bias(net: nn.Module, task: Task, shapes: Sequence[LayerShape]) -> list[LayerShape]:
+def _layers_without_bias(net: nn.Module, task: Building, shapes: Sequence[LayerShape]) -> list[LayerShape]:
     """The layers that get a bias when constants are folded into them."""
     normed = norms_behind(net, task.example())
     return [s for s in shapes if s.kind in ("conv", "linear") and not s.bias and s.name not in normed]
@@ -168,7 +168,7 @@ def _counts(masks: Mapping[str, np.ndarray]) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in masks.items()}
 
 
-def plan(config: Prune, place: str, network: Network, task: Task, shaped: bool) -> Iterator[str]:
+def plan(config: Prune, place: str, network: Network, task: Building, shaped: bool) -> Iterator[str]:
     """For --dry-run: the groups, and what pruning by them would leave; the ranking itself may still change by training.
 
     Channels are ranked by size, without the data. Raises StageError for a target that this ranking cannot reach, where
@@ -190,7 +190,7 @@ def plan(config: Prune, place: str, network: Network, task: Task, shaped: bool) 
     )
 
 
-def plan_summary(config: Prune, network: Network, task: Task, place: str = "stages.prune") -> PrunePlan:
+def plan_summary(config: Prune, network: Network, task: Building, place: str = "stages.prune") -> PrunePlan:
     """What pruning this network now would leave: groups, parameters, MACs. Ranks by sizes: data is not read."""
     return summary(make_plan(config, network.build(), task, place=place))
 
@@ -225,7 +225,7 @@ def summary(plan: Plan) -> PrunePlan:
     return PrunePlan(groups=tuple(groups), layers=layers, before=plan.before, after=plan.after)
 
 
-def _same_outputs(before: nn.Module, after: nn.Module, task: Task, place: str) -> None:
+def _same_outputs(before: nn.Module, after: nn.Module, task: Building, place: str) -> None:
     """The outputs must have the shapes they had: a head that lost channels would be read wrongly."""
     with torch.no_grad():
         old, new = before(task.example()), after(task.example())

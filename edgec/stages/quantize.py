@@ -54,6 +54,7 @@ from edgec.quantization.weights.formats import EIGHT_BITS, UNIT, WeightFormat
 from edgec.quantization.weights.palettize import palettized
 from edgec.recipe import Export, Quantize
 from edgec.tasks.predictor import torch_predictor
+from edgec.tasks.protocol import Evaluation
 
 RAW = Export(precisions=("fp32",), output="raw", dynamic_batch=True)
 CODEBOOK_BITS = 4  # and fewer: weights lie on the centroids of a codebook
@@ -96,22 +97,22 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, Qua
         )  # fmt: skip
     fixed = [*fixed, *noisy]
     kept = tuple(weights_alone or fixed)
-    found = Quantization(  # of `model`, whose channels are equalized already
+    quantization = Quantization(  # of `model`, whose channels are equalized already
         calibrated.ranges, kept, {}, formats, config.calibration, config.activation_bits
     )
     if config.bias_correction:
         images = env.task.images("train", config.images)
-        found = replace(found, biases=corrections(model, formats, fixed, images, config.batch))
+        quantization = replace(quantization, biases=corrections(model, formats, fixed, images, config.batch))
     costs = {s.name: total([s], {}, {}, BLOCK).padded_macs for s in shapes_of(net, env.task.example())}
     worst_first = by_worth(table, costs)
     reference = env.task.evaluate(torch_predictor(net, env.task, env.device), "val")
     queue = [name for name in worst_first if name not in fixed]
-    alone = _metric_alone(found, model, contract, queue[: config.metric_layers], reference, env)
-    tried = _return_layers(config, found, model, contract, queue, reference, env)
+    alone = _metric_alone(quantization, model, contract, queue[: config.metric_layers], reference, env)
+    tried = _return_layers(config, quantization, model, contract, queue, reference, env)
     best = tried[-1] if tried[-1].kept else max(tried, key=lambda t: t.reached[env.task.metric])
     final, graph = measured(best.found, model, contract, reference, env, best.reached)
     if not best.kept:
-        limit = max_drop_of(config, env)
+        limit = max_drop_of(config, env.task)
         env.events.note(
             f"{env.stage}: int8 loses {graph.drop:.4f} {env.task.metric}, more than max_drop {limit}, with "
             f"{len(tried) - 1} layers tried; raise max_float_layers, or use quantization-aware training (a qad stage)",
@@ -210,9 +211,9 @@ def by_worth(table: Mapping[str, float], costs: Mapping[str, float]) -> list[str
     return sorted(table, key=lambda name: -(10 ** (-table[name] / 10)) / max(costs[name], 1))
 
 
-def max_drop_of(config: Quantize, env: Env) -> float:
+def max_drop_of(config: Quantize, task: Evaluation) -> float:
     """What the headline metric may lose, in its unit: the recipe's, or what is little for this task."""
-    return env.task.metrics[0].small_drop if config.max_drop is None else config.max_drop
+    return task.metrics[0].small_drop if config.max_drop is None else config.max_drop
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _return_layers(
         elif layer is not None:
             found = replace(found, float_layers=(*found.float_layers, layer))
         reached = env.task.evaluate(_predictor(found.graph(model), contract), "val")
-        kept = reference[env.task.metric] - reached[env.task.metric] <= max_drop_of(config, env)
+        kept = reference[env.task.metric] - reached[env.task.metric] <= max_drop_of(config, env.task)
         tried.append(_Tried(found, layer, reached, kept))
         if kept:
             break
@@ -318,7 +319,7 @@ def _tuned(
         images,
         example,
         evaluate,
-        max_drop_of(config, env),
+        max_drop_of(config, env.task),
         contract.size_multiple,
         config.batch,
     )
@@ -339,11 +340,11 @@ def _formats(
     if config.average_bits is not None:
         sizes = {layer: weight.size for layer, weight in weights.items()}
         bits = share_bits(sizes, _gradients(net, layers, env), config.average_bits)
-    found: dict[str, WeightFormat] = {}
+    formats: dict[str, WeightFormat] = {}
     for layer, weight in weights.items():
         points = first_centroids(torch.as_tensor(weight), 2 ** bits[layer], config.points)
-        found[layer] = WeightFormat(bits[layer], tuple(round(float(p) * UNIT) for p in points))
-    return found
+        formats[layer] = WeightFormat(bits[layer], tuple(round(float(p) * UNIT) for p in points))
+    return formats
 
 
 def _gradients(net: nn.Module, layers: Sequence[str], env: Env) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.filters import FilterNorms
 from edgec.recipe import Sparsify
 from edgec.stages.sparsify import BINS, signal_kind, sparsify
+from edgec.testing import TinyBatch, TinyBatches, TinyTask
 
 
 class Small(nn.Module):
@@ -37,40 +37,26 @@ class Small(nn.Module):
         return self.head(self.bn(self.conv(images)).relu()) + 0 * self.idle(self.side(images)).mean()
 
 
-@dataclass(frozen=True)
-class Batch:
-    images: Tensor
-
-    def to(self, device: str) -> Batch:
-        return self
-
-    def __len__(self) -> int:
-        return len(self.images)
+class Noise(TinyBatches):
+    def epoch(self, index: int) -> Iterator[TinyBatch]:
+        generator = torch.Generator().manual_seed(index)
+        for _ in range(self.steps):
+            images = torch.randn(self.batch, 3, 8, 8, generator=generator)
+            yield TinyBatch(images, images.mean((1, 2, 3), keepdim=True))
 
 
-class Means:
-    name = "means"
+class Means(TinyTask):
+    """Its loss is the square alone, and its accuracy is the same for any network."""
+
     metric = "map50"
 
-    def contract(self, net: nn.Module) -> dict[str, Any]:
-        return {}
+    def batches(
+        self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> TinyBatches:
+        return Noise(batch, steps=5)
 
-    def batches(self, batch: int, *rest: int) -> Means:
-        return self
-
-    def __len__(self) -> int:
-        return 5
-
-    def epoch(self, index: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(index)
-        for _ in range(5):
-            yield Batch(torch.randn(4, 3, 8, 8, generator=generator))
-
-    def close(self) -> None:
-        pass
-
-    def losses(self, outputs: Tensor, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
-        return {"square": (outputs - batch.images.mean((1, 2, 3), keepdim=True)).square().mean()}
+    def losses(self, outputs: Tensor, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
+        return {"square": (outputs - batch.wanted).square().mean()}
 
     def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
         return Accuracy(values={"map50": 0.5})
@@ -158,10 +144,7 @@ def test_the_network_that_came_in_is_left_alone(run: Run, network: Network) -> N
 class Upscaling(Means):
     """Images to be enlarged twofold, for a network without batch norms."""
 
-    def example(self) -> Tensor:
-        return torch.zeros(1, 3, 8, 8)
-
-    def losses(self, outputs: Tensor, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
+    def losses(self, outputs: Tensor, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
         wanted = batch.images.repeat_interleave(2, 2).repeat_interleave(2, 3)
         return {"l1": 0 * (outputs - wanted).abs().mean()}  # the penalty alone moves the network
 

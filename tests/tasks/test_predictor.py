@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import torch
 from torch import nn
 
 from edgec.tasks.predictor import torch_predictor
+from edgec.testing import TinyTask
 
-TASK: Any = SimpleNamespace(contract=lambda net: None)
+TASK = TinyTask()
 
 
 def make() -> nn.Module:
