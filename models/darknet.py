@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgec.models.blocks import ACTIVATIONS, Add, Concat, ConvBNAct, DarknetMaxPool, activation, initialise
+from edgec.models.blocks import ACTIVATIONS, Add, Concat, ConvBNAct, DarknetMaxPool, activation, initialize
 
 MAX_CFG = 1 << 20  # characters
 MAX_LAYERS = 2000
@@ -270,7 +270,7 @@ class Darknet(nn.Module):
         classes = {int(str(head["classes"])) for head in self.heads}
         if len(classes) != 1:
             raise ValueError(f"cfg: heads of {sorted(classes)} classes; give all [yolo] sections the same")
-        initialise(self, heads, classes.pop())
+        initialize(self, heads, classes.pop())
 
     @staticmethod
     def name_of(index: int) -> str:
@@ -310,11 +310,11 @@ class Darknet(nn.Module):
             raise s.fail("dilated convolutions are not read; use dilation=1")
         if o * (i // groups) * size * size > MAX_WEIGHTS:
             raise s.fail(f"{o * (i // groups) * size * size:,} weights; one layer may have {MAX_WEIGHTS:,}")
-        normalise = s.integer("batch_normalize", 0, 0, 1) == 1
+        normalize = s.integer("batch_normalize", 0, 0, 1) == 1
 
         def one(filters: int) -> nn.Module:
-            conv = nn.Conv2d(i, filters, size, step, padding, groups=groups, bias=not normalise)
-            if not normalise:
+            conv = nn.Conv2d(i, filters, size, step, padding, groups=groups, bias=not normalize)
+            if not normalize:
                 return PlainConv(conv, act)
             block = ConvBNAct(1, 1, 1, act=act)
             block.conv, block.bn = conv, nn.BatchNorm2d(filters, eps=1e-5)

@@ -132,8 +132,8 @@ def golden_of(path: Path, folder: Path, shapes: Mapping[str, Sequence[int]]) -> 
     beside = path.parent / "golden" / f"{path.stem}.npz"
     if beside.is_file() and not shapes:
         return beside
-    made = folder / f"{path.stem}.npz"
-    if not made.is_file():
+    drawn_golden = folder / f"{path.stem}.npz"
+    if not drawn_golden.is_file():
         session = OnnxSession(path)
         rng = np.random.default_rng(0)
         sizes = {
@@ -143,8 +143,8 @@ def golden_of(path: Path, folder: Path, shapes: Mapping[str, Sequence[int]]) -> 
         feeds = {name: rng.random(shape, dtype=np.float32) for name, shape in sizes.items()}
         outputs = dict(zip(session.outputs, session.run(feeds), strict=True))
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(made, allow_pickle=False, **feeds, **outputs)
-    return made
+        np.savez_compressed(drawn_golden, allow_pickle=False, **feeds, **outputs)
+    return drawn_golden
 
 
 def _source(path: Path, precision: str, golden: Path, images: Array | None) -> ConversionSource:

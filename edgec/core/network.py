@@ -39,7 +39,7 @@ class Network:
 
     @classmethod
     def initial(cls, arch: str, args: Mapping[str, Any], seed: int, allow_code: bool = False) -> Network:
-        """A network with the architecture's own random initialisation, reproducible by seed."""
+        """A network with the architecture's own random initialization, reproducible by seed."""
         network = cls(arch, dict(args), allow_code=allow_code)
         with random_state(seed):
             return network.with_weights(network.blank())

@@ -1,4 +1,4 @@
-"""A network's outputs, whatever they come in."""
+"""A network's outputs, in whatever containers they come."""
 
 from __future__ import annotations
 

@@ -19,14 +19,14 @@ def check_patterns(wanted: Mapping[str, Sequence[str]], names: Iterable[str], wh
 
     `wanted`: patterns by the key of the recipe that holds them.
     """
-    there = [name for name in names if name]
+    known = [name for name in names if name]
     problems: list[Problem] = []
     for place, patterns in wanted.items():
         for pattern in patterns:
-            if not any(fnmatch(name, pattern) for name in there):
-                near = get_close_matches(pattern, there, 3, cutoff=0.4)
+            if not any(fnmatch(name, pattern) for name in known):
+                near = get_close_matches(pattern, known, 3, cutoff=0.4)
                 hint = (
-                    f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(there[:8])}, ..."
+                    f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known[:8])}, ..."
                 )
                 problems.append(Problem(place, f"{pattern!r} matches no {what}", hint))
     if problems:

@@ -136,5 +136,5 @@ def opener_of(runtime: str) -> str:
 
 
 def converted_runtimes() -> list[str]:
-    """The runtimes that take files of their own."""
+    """The runtimes that take their own files, converted from .onnx."""
     return [row.name for row in RUNTIMES.rows() if row.converted]

@@ -100,7 +100,7 @@ def boards() -> dict[str, Board]:
 
 def _problems(error: ValidationError, source: RecipeSource) -> list[Problem]:
     """By board, so that keys are looked for among a board's own."""
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for name, board in source.tree.items():
         try:
             Board.model_validate(board)
@@ -110,28 +110,28 @@ def _problems(error: ValidationError, source: RecipeSource) -> list[Problem]:
                 {path[1:]: line for path, line in source.lines.items() if path[:1] == (name,)},
                 source.name, source.folder,
             )  # fmt: skip
-            found += [
+            problems += [
                 Problem(p.place if name in p.place else f"{p.place} of {name}", p.message, p.remedy)
                 for p in problems_of(inner, below, Board)
             ]
-    return found or [Problem(source.name, str(error), "see the documentation of devices.yaml")]
+    return problems or [Problem(source.name, str(error), "see the documentation of devices.yaml")]
 
 
 def open_devices(names: Sequence[str]) -> list[Device]:
     """Devices by name or address; nothing is connected yet. Raises RecipeError naming all that are unknown."""
     known = boards() if any(name != "local" and "://" not in name for name in names) else {}
     problems: list[Problem] = []
-    found: list[Device] = []
+    devices: list[Device] = []
     for name in dict.fromkeys(names):
         try:
-            found.append(_open(name, known))
+            devices.append(_open(name, known))
         except ProblemsError as error:
             problems += error.problems
     if problems:
-        for device in found:
+        for device in devices:
             device.close()
         raise RecipeError(problems)
-    return found
+    return devices
 
 
 def reach(names: Sequence[str]) -> None:

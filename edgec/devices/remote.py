@@ -15,7 +15,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn, Protocol
+from typing import IO, NoReturn, Protocol
+
+from pydantic import JsonValue
 
 from edgec.core.errors import EdgecError, Missing, StageError
 from edgec.core.events import Events
@@ -129,7 +131,7 @@ class Remote:
         stderr = _text(process.stderr.read())
         self._raise(process.wait(), stderr, f"a lease on {self.name}")
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> dict[str, JsonValue]:
         if self._python is None:
             return self._environment_by_shell()
         done = self._run(self._script(DESCRIBE), DESCRIBE, CALL_SECONDS, self.name)
@@ -137,7 +139,7 @@ class Remote:
             self._raise(done.returncode, _text(done.stderr), self.name)
         return answer_of(_text(done.stdout), _text(done.stderr), 0, self.name)
 
-    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
+    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, JsonValue]:
         runtime = str(job["runtime"])
         what = f"{subject_of(job)} on {self.name}"
         limit = deadline_s if deadline_s is not None else default_deadline(job)
@@ -156,15 +158,15 @@ class Remote:
         if golden and Path(golden).is_file():
             files.append(Copied(Path(golden), "golden.npz"))
         folder = self._copy(files)
-        there = job.copy()
-        there["artifact"] = folder if artifact.is_dir() else f"{folder}/{ARTIFACT}"
-        there["golden"] = f"{folder}/golden.npz" if golden else None
-        there["limit_s"] = limit
-        return self._ask_probe(there, job["threads"], what, limit)
+        remote_job = job.copy()
+        remote_job["artifact"] = folder if artifact.is_dir() else f"{folder}/{ARTIFACT}"
+        remote_job["golden"] = f"{folder}/golden.npz" if golden else None
+        remote_job["limit_s"] = limit
+        return self._ask_probe(remote_job, job["threads"], what, limit)
 
     def _by_benchmark(
         self, benchmark: Benchmark, job: ProbeJob, folder: str, limit: float, what: str
-    ) -> dict[str, Any]:
+    ) -> dict[str, JsonValue]:
         if job["what"] != "latency":
             raise Missing(f"{what}: benchmark programs do not report times by operator")
         artifact = Path(str(job["artifact"]))
@@ -192,7 +194,7 @@ class Remote:
 
     # --- the probe -------------------------------------------------------------------------------------
 
-    def _ask_probe(self, job: ProbeJob, threads: int, what: str, limit: float) -> dict[str, Any]:
+    def _ask_probe(self, job: ProbeJob, threads: int, what: str, limit: float) -> dict[str, JsonValue]:
         given = json.dumps(job).encode() + b"\n"
         done = self._run(self._probe_script(threads), given, limit + CALL_SECONDS, what)
         if done.returncode not in (0, 3):
@@ -212,7 +214,7 @@ class Remote:
         # Not exec: a shell that stays tells a signal as a status, which connections do not all carry.
         return f"env {counts} {self._python} {folder}/{PROBE_FILE}; exit $?"
 
-    def _environment_by_shell(self) -> dict[str, Any]:
+    def _environment_by_shell(self) -> dict[str, JsonValue]:
         """What a device without Python reports."""
         lines = self._call(
             "nproc; uname -srm; cut -d \\  -f 1 /proc/loadavg; "
@@ -271,10 +273,10 @@ class Remote:
         listing = self._call(
             f"mkdir -p {places} && cd {folder} && find . -type f -exec wc -c {{}} +", CALL_SECONDS
         )
-        found = (line.split() for line in listing.splitlines())
+        lines = (line.split() for line in listing.splitlines())
         return {
             parts[1].removeprefix("./"): int(parts[0])
-            for parts in found
+            for parts in lines
             if len(parts) == 2 and parts[0].isdigit()
         }
 
@@ -282,7 +284,7 @@ class Remote:
         size = file.path.stat().st_size
         if sizes.get(file.name) == size:  # only moved to this name once it was checked
             return
-        there, part = f"{folder}/{file.name}", f"{folder}/{file.name}.part"
+        destination, part = f"{folder}/{file.name}", f"{folder}/{file.name}.part"
         offset = sizes.get(f"{file.name}.part", 0)
         for start in (offset, 0) if 0 < offset <= size else (0,):
             with file.path.open("rb") as stream:
@@ -294,7 +296,7 @@ class Remote:
                 CALL_SECONDS,
             )
             if digest in check.split():  # a login shell may greet first
-                self._call(f"mv {part} {there}", CALL_SECONDS)
+                self._call(f"mv {part} {destination}", CALL_SECONDS)
                 return
             self._call(f"rm -f {part}", CALL_SECONDS)
         raise StageError(

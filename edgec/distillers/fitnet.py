@@ -22,7 +22,7 @@ class FitNet(TappedTerm):
 
 
 def fitnet(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared error of L2-normalised features, summed and divided by the batch; a scalar. Both [n, c, h, w]."""
+    """Squared error of L2-normalized features, summed and divided by the batch; a scalar. Both [n, c, h, w]."""
     import torch.nn.functional as F
 
     from edgec.distillers.connector import resized

@@ -1,6 +1,6 @@
 """Spatial attention distilling (Chu et al., arXiv 2306.01526; after Zagoruyko and Komodakis, arXiv 1612.03928).
 
-Where a network looks: A(x) = normalise(flatten(mean over channels of x^2)). Student and teacher may differ in
+Where a network looks: A(x) = normalize(flatten(mean over channels of x^2)). Student and teacher may differ in
 channels, so a pruned student needs no projector.
 """
 

@@ -37,11 +37,11 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 def users(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
     """The nodes that take a tensor, in the order of the graph; one that takes it twice is there twice."""
-    found: dict[str, list[onnx.NodeProto]] = {}
+    readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
-            found.setdefault(name, []).append(node)
-    return found
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:

@@ -72,7 +72,7 @@ def measure(
 ) -> dict[str, Any]:
     """Time `run` until the median is known within `interval` (share), at least `min_seconds`.
 
-    The first call counts as the first run; the warm-up goes on until two halves of it agree. Times are wall
+    The first call counts as the first run; the warm-up continues until two halves of it agree. Times are wall
     milliseconds of single calls; CPU time is that of the whole process, spinning threads included.
     """
     began = time.perf_counter_ns()

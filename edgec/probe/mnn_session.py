@@ -54,8 +54,8 @@ def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Ca
     def run(feeds: Mapping[str, Any]) -> list[Any]:
         opened.give(feeds)
         opened.interpreter.runSession(opened.session)
-        there = opened.interpreter.getSessionOutputAll(opened.session)
-        return [opened.taken(there[name]) for name in package["outputs"]]
+        outputs = opened.interpreter.getSessionOutputAll(opened.session)
+        return [opened.taken(outputs[name]) for name in package["outputs"]]
 
     return run, str(opened.mnn.version())
 

@@ -60,12 +60,12 @@ def open_session(path: Path, threads: int, profile_prefix: str | None = None, pr
         ) from error
     if not path.is_file():
         raise ProbeError("artifact", f"{path}: not found; check the path")
-    there = onnxruntime.get_available_providers()
+    available = onnxruntime.get_available_providers()
     wanted = PROVIDERS[provider] if provider else "CPUExecutionProvider"
-    if wanted not in there:
+    if wanted not in available:
         raise ProbeError(
             "missing",
-            f"this build of onnxruntime has no {wanted} (it has {', '.join(there)}); install a build with it",
+            f"this build of onnxruntime has no {wanted} (it has {', '.join(available)}); install a build with it",
         )
     options = session_options(threads)
     if profile_prefix is not None:
@@ -203,7 +203,7 @@ def _short(error: Exception) -> str:
 def operators(
     path: Path, threads: int, shapes: Mapping[str, list[int]], seconds: float, golden: Path | None = None
 ) -> dict[str, Any]:
-    """What `edgec.probe.operators.table` gives, for the optimised graph."""
+    """What `edgec.probe.operators.table` gives, for the optimized graph."""
     with tempfile.TemporaryDirectory(prefix="probe-") as folder:
         session = open_session(path, threads, str(Path(folder) / "trace"))
         feeds = feeds_of(session, shapes, golden)

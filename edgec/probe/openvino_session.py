@@ -22,8 +22,8 @@ def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Ca
     order = [compiled.output(name) for name in package["outputs"]]
 
     def run(feeds: Mapping[str, Any]) -> list[Any]:
-        found = request.infer(dict(feeds))
-        return [np.array(found[output]) for output in order]
+        results = request.infer(dict(feeds))
+        return [np.array(results[output]) for output in order]
 
     return run, str(openvino.__version__)
 

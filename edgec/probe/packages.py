@@ -128,7 +128,7 @@ def operators(
     package = read_package(folder)
     if runtime not in OPERATORS:
         raise ProbeError("artifact", f"{runtime} does not report times by operator")
-    found: dict[str, Any] = OPERATORS[runtime](
+    times: dict[str, Any] = OPERATORS[runtime](
         folder / package["file"], threads, package, feeds_of(package, golden), seconds
     )
-    return found
+    return times

@@ -1,4 +1,4 @@
-"""What removed channels still said: their constant output goes into the next layer; then batch norms are measured anew.
+"""What removed channels still said: their constant output goes into the next layer; then batch norms are measured again.
 
 A channel whose batch-norm scale is zero puts out a constant, act(bias), that the next convolution has come to
 rely on (the reference pruning code of arXiv 2306.01526 folds it too). Here the constants are measured on
@@ -85,7 +85,7 @@ def fold(
 
 
 def recalibrate(net: nn.Module, images: np.ndarray, batch: int = 16) -> None:
-    """Measure the statistics of all batch norms anew: the plain average over batches of images, in place."""
+    """Measure the statistics of all batch norms again: the plain average over batches of images, in place."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for norm in norms:

@@ -73,7 +73,7 @@ def dependency_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = (
     order = {e.name: index for index, e in enumerate(layers)}
     pooled = {e.name for e in layers if e.pooled}
     outputs = set(output_layers(net, example))
-    found: list[DependencyGroup] = []
+    groups: list[DependencyGroup] = []
     for group in raw:
         members = _members(graph, group, names, pooled)
         modules = {m.module for m in members}
@@ -84,8 +84,8 @@ def dependency_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = (
             continue
         for part in _parts(net, members, order):
             if not any(matches(m.module, ignore) for m in part.outs()):
-                found.append(part)
-    return sorted(found, key=lambda c: order.get(c.name, len(order)))
+                groups.append(part)
+    return sorted(groups, key=lambda c: order.get(c.name, len(order)))
 
 
 def _rigid(group: Any, names: Mapping[nn.Module, str]) -> bool:

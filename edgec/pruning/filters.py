@@ -1,4 +1,4 @@
-"""How large a channel is where no batch norm tells it: by the norm of the filters that make it (group lasso).
+"""How large a channel is where it has no batch norm: by the norm of the filters that make it (group lasso).
 
 A channel's filters are those of all layers that make it, as the dependency group says (the channels of a residual trunk
 are made by every block). Its size is the root mean square, over these layers, of the L2 norm of filter and bias
@@ -64,7 +64,7 @@ class Filters:
     def penalize(self, rates: Tensor) -> None:
         """Add rate * filter / size to the gradients; `rates` [size].
 
-        Plain gradient descent then shrinks the size of a channel by lr * rate a step, as it would a batch norm's scale.
+        Plain gradient descent then shrinks the size of a channel by lr * rate per step, as it would a batch norm's scale.
         """
         factor = rates / self.sizes().clamp(min=1e-12)
         for maker in self.makers:

@@ -53,7 +53,7 @@ class _Calls(TorchFunctionMode):
 def shuffles(net: nn.Module, example: Tensor) -> dict[Any, tp.BasePruningFunc]:
     """What torch-pruning must know of the network's PixelShuffles: channels in and out, from one forward pass.
 
-    Raises NetworkError for those that cannot be told apart: a module that runs twice, a function without a module.
+    Raises NetworkError for those that cannot be distinguished: a module that runs twice, a function without a module.
     """
     channels: dict[nn.Module, tuple[int, int]] = {}
 

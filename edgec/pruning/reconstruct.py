@@ -31,7 +31,7 @@ def reconstruct(
 ) -> list[str]:  # fmt: skip
     """Fit the convolutions of `pruned` that lost inputs to those of `dense`, in place, over images [n, c, h, w].
 
-    `outs` and `ins` tell which channels of each layer stayed. Both networks are on the CPU, in eval mode. Means go into the
+    `outs` and `ins` say which channels of each layer stayed. Both networks are on the CPU, in eval mode. Means go into the
     bias, or into the running mean of the batch norm behind; a convolution with neither is fitted without. Grouped
     convolutions, and those that are not padded with zeros, stay as they are. Gives the names of the fitted layers.
     """
@@ -83,14 +83,14 @@ def _moments(
     conv = pruned.get_submodule(name)
     assert isinstance(conv, nn.Conv2d) and not isinstance(conv.padding, str)
     kept = slice(None) if mask is None else torch.as_tensor(np.flatnonzero(mask))
-    found = _Moments(conv.weight[0].numel(), conv.out_channels)
+    moments = _Moments(conv.weight[0].numel(), conv.out_channels)
     draw = torch.Generator().manual_seed(seed)
     for image in images:
         x, y = _ends(pruned, dense, name, torch.as_tensor(image[None]))
-        there = torch.randperm(y.shape[2] * y.shape[3], generator=draw)[:POSITIONS]
+        positions = torch.randperm(y.shape[2] * y.shape[3], generator=draw)[:POSITIONS]
         columns = functional.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)
-        found.add(columns[0][:, there].T, y[0, kept].flatten(1)[:, there].T)
-    return found
+        moments.add(columns[0][:, positions].T, y[0, kept].flatten(1)[:, positions].T)
+    return moments
 
 
 def _ends(pruned: nn.Module, dense: nn.Module, name: str, image: Tensor) -> tuple[Tensor, Tensor]:

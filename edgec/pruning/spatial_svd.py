@@ -27,7 +27,7 @@ RIDGE = 1e-4  # of the mean second moment: directions that the images lack still
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What a convolution can be cut to: `left` [o * kw, full rank], orthonormal, the strongest direction first."""
+    """What a convolution can be decomposed into: `left` [o * kw, full rank], orthonormal, the strongest direction first."""
 
     left: Tensor
     energy: Tensor  # [full rank], the share of the output's energy that each direction carries; sums to 1
@@ -99,9 +99,9 @@ def distortions(
     net: nn.Module, convs: Mapping[str, nn.Conv2d], found: Mapping[str, Spectrum], images: np.ndarray, round_to: int,
     progress: Advance = ignore_progress,
 ) -> dict[str, dict[int, float]]:  # fmt: skip
-    """What each layer cut to each rank, alone, does to the network's outputs on images [n, c, h, w].
+    """What decomposing each layer alone, at each rank, does to the network's outputs on images [n, c, h, w].
 
-    The mean squared difference over the variance, summed over outputs. A layer's own energy would not tell: a last layer's
+    The mean squared difference over the variance, summed over outputs. A layer's own energy would not show it: a last layer's
     is nearly all in flat areas, and the details are what counts.
     """
     x = torch.as_tensor(images)
@@ -130,7 +130,7 @@ def choose_ranks(
 ) -> dict[str, int]:  # fmt: skip
     """The ranks that lose little for what they cost; layers that stay whole are left out.
 
-    `costs` and `lost`: each layer's MACs and distortion by rank; `whole`: its MACs uncut, at which it loses nothing.
+    `costs` and `lost`: each layer's MACs and distortion by rank; `whole`: its MACs as it is, at which it loses nothing.
     All begin at the least rank; `spare` MACs go where each brings most, step by step.
     """
     chosen = {name: min(each) for name, each in lost.items()}

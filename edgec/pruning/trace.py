@@ -41,15 +41,15 @@ def executed(net: nn.Module, example: Tensor) -> list[ExecutedConvolution]:
 
 def output_layers(net: nn.Module, example: Tensor) -> list[str]:
     """Layers whose output is an output of the network."""
-    made: dict[int, str] = {}
+    layer_of: dict[int, str] = {}
     kept: list[Tensor] = []
 
     def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         kept.append(output)  # alive, so that no other tensor takes its id
-        made[id(output)] = name
+        layer_of[id(output)] = name
 
     outputs = observed_pass(net, example, (nn.Conv2d, nn.Linear), note)
-    return [made[id(o)] for o in tensors_of(outputs) if id(o) in made]
+    return [layer_of[id(o)] for o in tensors_of(outputs) if id(o) in layer_of]
 
 
 def makes_images(net: nn.Module, example: Tensor, layers: Sequence[ExecutedConvolution]) -> bool:

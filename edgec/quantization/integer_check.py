@@ -25,10 +25,10 @@ REASONS: dict[Cause, str] = {
 def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
     """Open a QDQ graph in onnxruntime, and read the graph that it runs."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "optimised.onnx"
-        OnnxSession(model.SerializeToString(), optimised_path=path, layout=False)  # keeps the layers' names
-        optimised = load_model(path)
-    nodes = list(optimised.graph.node)
+        path = Path(folder) / "optimized.onnx"
+        OnnxSession(model.SerializeToString(), optimized_path=path, layout=False)  # keeps the layers' names
+        optimized = load_model(path)
+    nodes = list(optimized.graph.node)
     integer = sum(n.op_type in INTEGER for n in nodes)
     left: list[LeftFloat] = []
     pixels = on_a_pixel(model)
@@ -43,7 +43,7 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
         integer=integer,
         left_float=tuple(left),
         dequantize=len(alone),
-        lone=tuple(_readers(optimised.graph, alone)),
+        lone=tuple(_readers(optimized.graph, alone)),
     )
 
 

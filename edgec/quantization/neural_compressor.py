@@ -1,7 +1,7 @@
 """Calibration by Intel Neural Compressor, with its accuracy-driven tuning: it tries observers and keeps the best network.
 
 Its own export leaves most convolutions in float in onnxruntime, since pairs stand at their inputs alone. So its ranges are
-taken over to the pairs of `place_pairs`: the tensors of both are recognised by their values.
+taken over to the pairs of `place_pairs`: the tensors of both are recognized by their values.
 """
 
 from __future__ import annotations
@@ -100,12 +100,12 @@ def _ranges(
         (node, value) for node, value in Values(copy.deepcopy(observed)).of(probe) if node.name in reached
     ]
     keys, operators = keys_of(model), operators_of(model)
-    found: dict[str, Range] = {}
+    ranges: dict[str, Range] = {}
     for tensor, value in values_of(model, list(tensors), probe.numpy()).items():
         node = same(values, value, operators.get(tensor))
         if node is not None:
-            found[keys.get(tensor, tensor)] = reached[node.name]
-    return found
+            ranges[keys.get(tensor, tensor)] = reached[node.name]
+    return ranges
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class Prune(StageConfig):
     )
     recalibrate_batches: Annotated[int, Field(ge=0)] = Field(
         default=16,
-        description="Batches on which the batch norms' statistics are measured anew after pruning. 0: none.",
+        description="Batches on which the batch norms' statistics are measured again after pruning. 0: none.",
     )
     tolerance: Ratio = Field(
         default=0.05,

@@ -75,24 +75,24 @@ def _python() -> Iterator[Row]:
 
 def _packages() -> Iterator[Row]:
     for name, purpose in REQUIRED.items():
-        found = _version(name)
-        if found is None and name == "opencv-python-headless":
-            found = _version("opencv-python") or _version("opencv-contrib-python")
-        yield Row(name, found or "not installed", "" if found else f"pip install {name}  ({purpose})")
+        installed = _version(name)
+        if installed is None and name == "opencv-python-headless":
+            installed = _version("opencv-python") or _version("opencv-contrib-python")
+        yield Row(name, installed or "not installed", "" if installed else f"pip install {name}  ({purpose})")
 
 
 def _optional() -> Iterator[Row]:
     extras = {name: (row.extra, purpose) for row in RUNTIMES.rows() for name, purpose in row.distributions}
     for name, (extra, purpose) in (extras | OTHER_EXTRAS).items():
-        found = _version(name)
+        installed = _version(name)
         wanted = f"'edgec[{extra}]'" if extra else name  # a package's runtime has no extra of edgec's
-        remedy = "" if found else f"only if you want it: pip install {wanted}  ({purpose})"
-        yield Row(f"optional: {name}", found or "not installed", remedy)
-    there = converter.converter_python()
+        remedy = "" if installed else f"only if you want it: pip install {wanted}  ({purpose})"
+        yield Row(f"optional: {name}", installed or "not installed", remedy)
+    python = converter.converter_python()
     folder = converter.environment_folder()
     remedy = f"only if you want it: edgec doctor --install litert-converter  ({converter.GIGABYTES} GB, in {folder})"
     yield Row(
-        "optional: litert-converter", "installed" if there else "not installed", "" if there else remedy
+        "optional: litert-converter", "installed" if python else "not installed", "" if python else remedy
     )
 
 
@@ -161,8 +161,8 @@ def cuda_devices() -> int:
 
 def _cpu() -> Iterator[Row]:
     yield Row("CPU", local.cpu_name())
-    allowed, there = local.allowed_cores(), os.cpu_count() or 1
-    yield Row("cores", str(there) if allowed == there else f"{allowed} of {there} allowed")
+    allowed, total = local.allowed_cores(), os.cpu_count() or 1
+    yield Row("cores", str(total) if allowed == total else f"{allowed} of {total} allowed")
     yield int8_row(local.cpu_flags(), platform.machine())
     yield fp16_row(local.cpu_flags())
     governor = local.environment()["governor"]

@@ -88,7 +88,7 @@ def _stages(context: RunContext, network: Network) -> Iterator[str]:
 
 
 def _line(name: str, config: Stage, result: Result | None) -> str:
-    status = "cached" if result else "to do" if STAGES.row(config.kind).cached else "measured anew"
+    status = "cached" if result else "to do" if STAGES.row(config.kind).cached else "measured again"
     where = f" on {', '.join(config.measured_on())}" if config.measured_on() else ""
     return f"stage    {name}: {config.kind}{config.details()}, {status}{where}"
 

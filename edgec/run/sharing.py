@@ -33,9 +33,9 @@ def stored(
     def waiting(holder: str) -> None:
         events.note(f"waiting for {holder}, which is computing this result", stage=stage)
 
-    found = None if anew else _found(store, key, events, allow_code, process_group, quiet=True)
-    if found is not None:
-        yield found
+    result = None if anew else _found(store, key, events, allow_code, process_group, quiet=True)
+    if result is not None:
+        yield result
         return
     with store.making(key, waiting) if process_group.rank == 0 else nullcontext():
         barrier(process_group)

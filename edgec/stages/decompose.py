@@ -35,9 +35,9 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
     convs = _cuttable(config, net, place)
     images = env.task.images("train", config.images)
     measuring_inputs = env.events.progress("measuring the inputs of layers", env.stage)
-    found = spectra(net, convs, images, env.seed, measuring_inputs)
+    spectrum_of = spectra(net, convs, images, env.seed, measuring_inputs)
     measuring_ranks = env.events.progress("measuring ranks", env.stage)
-    lost = distortions(net, convs, found, images[:MEASURED], config.round_to, measuring_ranks)
+    lost = distortions(net, convs, spectrum_of, images[:MEASURED], config.round_to, measuring_ranks)
     example = env.task.example()
     choices = _choices(network, net, lost, example, config.round_to)
     check_reach(config, choices, place)
@@ -49,7 +49,7 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
             column, row = net.get_submodule(f"{name}.0"), net.get_submodule(f"{name}.1")
             assert isinstance(column, nn.Conv2d) and isinstance(row, nn.Conv2d)
             conv = convs[name]
-            for made, weight in zip((column, row), factors(conv, found[name], rank), strict=True):
+            for made, weight in zip((column, row), factors(conv, spectrum_of[name], rank), strict=True):
                 made.weight.copy_(weight)
             if row.bias is not None and conv.bias is not None:
                 row.bias.copy_(conv.bias)
@@ -57,8 +57,8 @@ def decompose(config: Decompose, network: Network, env: Env) -> tuple[Network, D
         LayerDecomposed(
             name=name,
             rank=rank,
-            of=len(found[name].energy),
-            energy=found[name].kept(rank),
+            of=len(spectrum_of[name].energy),
+            energy=spectrum_of[name].kept(rank),
             lost=lost[name][rank],
         )
         for name, rank in surgery.changes.items()

@@ -85,7 +85,7 @@ def comparisons_of(
     Raises StageError for a term that runs the user's code without --allow-code, NetworkError where teacher and student
     share no scale group to compare.
     """
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     for index, term in enumerate(config.terms):
         spec = DISTILLERS.row(term.kind)
         if spec.own_code and not env.allow_code:
@@ -93,8 +93,8 @@ def comparisons_of(
                 f"stages.{env.stage}.terms[{index}]: {spec.name} runs your own code; pass --allow-code"
             )
         pairs = _pairs(term, student, teacher, env) if isinstance(term, TappedTerm) else []
-        found.append(Comparison(index, term, spec, pairs))
-    return found
+        comparisons.append(Comparison(index, term, spec, pairs))
+    return comparisons
 
 
 @contextmanager
@@ -113,10 +113,10 @@ def distillation_loss(
             with torch.no_grad():
                 taught = [env.task.knowledge(each(batch.images), each) for each in teachers]
             outputs = model(batch.images)
-            found: dict[str, Tensor] = {}
+            losses: dict[str, Tensor] = {}
             if config.task_loss:
                 terms = env.task.losses(outputs, batch, student)
-                found |= {name: config.task_loss * value for name, value in terms.items()}
+                losses |= {name: config.task_loss * value for name, value in terms.items()}
             learned = env.task.knowledge(outputs, student)
             for each in comparisons:
                 weight = each.term.weight * ramp(each.term.schedule, at.fraction)
@@ -130,8 +130,8 @@ def distillation_loss(
                     name = each.name(
                         label
                     )  # two terms on one tap, and two taps of one student's module, add up
-                    found[name] = found.get(name, 0) + weight * value
-            return found
+                    losses[name] = losses.get(name, 0) + weight * value
+            return losses
 
         yield loss
 
@@ -183,7 +183,7 @@ def make_connectors(
     comparisons: Sequence[Comparison], student: nn.Module, teacher: nn.Module, env: Env
 ) -> nn.ModuleDict:
     """What terms train beside the student, from the features of an example; new weights, by the run's seed."""
-    made = nn.ModuleDict()
+    connectors = nn.ModuleDict()
     example = env.task.example()
     pairs = [pair for comparison in comparisons for pair in comparison.pairs]
     with (
@@ -201,8 +201,8 @@ def make_connectors(
                     each.observed(taught, theirs, teacher=True),
                 )
                 for label, module in each.spec.modules(each.term, *observed).items():
-                    made[_key(each.index, label)] = module
-    return made
+                    connectors[_key(each.index, label)] = module
+    return connectors
 
 
 def _modules_of(comparison: Comparison, connectors: nn.ModuleDict) -> dict[str, nn.Module]:

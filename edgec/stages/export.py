@@ -105,7 +105,7 @@ def _write(role: Role, source: Network, config: Export, env: Env) -> dict[AnyArt
     # with the graph's own limits, so that like is compared with like
     reference = replace(torch_predictor(net, env.task, env.device), contract=contract.of_network())
     torch_metrics = {s: env.task.evaluate(reference, s) for s in splits}
-    found: dict[AnyArtifact, ArtifactResult] = {}
+    artifacts: dict[AnyArtifact, ArtifactResult] = {}
     metric = env.task.metric
     for shape in shapes:
         example = torch.zeros(shape.golden.shape)
@@ -129,7 +129,7 @@ def _write(role: Role, source: Network, config: Export, env: Env) -> dict[AnyArt
             _write_golden(env.out / "golden" / f"{called}.npz", path, shape.golden)
             model = predictor(path)
             reached = {split: env.task.evaluate(model, split) for split in splits}
-            found[artifact] = ArtifactResult(
+            artifacts[artifact] = ArtifactResult(
                 file=path.name,
                 bytes=path.stat().st_size,
                 zipped_bytes=len(zlib.compress(path.read_bytes())),
@@ -144,7 +144,7 @@ def _write(role: Role, source: Network, config: Export, env: Env) -> dict[AnyArt
                 torch={split: torch_metrics[split][metric] for split in splits},
                 drop_from_torch=torch_metrics["val"][metric] - reached["val"][metric],
             )
-    return found
+    return artifacts
 
 
 def _shapes(config: Export, contract: Contract, env: Env) -> list[Shape]:

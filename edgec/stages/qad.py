@@ -114,7 +114,7 @@ def _load(net: nn.Module, model: onnx.ModelProto) -> None:
 
 
 def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> Parity:
-    """How near the int8 graph in onnxruntime is to what was trained, in dB: as written, and as the runtime optimises it.
+    """How near the int8 graph in onnxruntime is to what was trained, in dB: as written, and as the runtime optimizes it.
 
     Not endless: sums of floats fall on one or the other side of a level, and one step here is many in later layers.
     """
@@ -124,8 +124,8 @@ def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> Parity:
     trained = [o.numpy() for o in tensors_of(outputs)]
     data = graph.SerializeToString()
 
-    def snr_db(optimise: bool) -> float:
-        reached = OnnxSession(data, optimise=optimise).run({"images": images})
+    def snr_db(optimize: bool) -> float:
+        reached = OnnxSession(data, optimize=optimize).run({"images": images})
         return round(worst_snr_db(trained, reached), 2)
 
     return Parity(as_written_db=snr_db(False), optimised_db=snr_db(True))

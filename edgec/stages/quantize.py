@@ -97,18 +97,18 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, Qua
         )  # fmt: skip
     fixed = [*fixed, *noisy]
     kept = tuple(weights_alone or fixed)
-    found = Quantization(  # of `model`, whose channels are equalized already
+    quantization = Quantization(  # of `model`, whose channels are equalized already
         calibrated.ranges, kept, {}, formats, config.calibration, config.activation_bits
     )
     if config.bias_correction:
         images = env.task.images("train", config.images)
-        found = replace(found, biases=corrections(model, formats, fixed, images, config.batch))
+        quantization = replace(quantization, biases=corrections(model, formats, fixed, images, config.batch))
     costs = {s.name: total([s], {}, {}, BLOCK).padded_macs for s in shapes_of(net, env.task.example())}
     worst_first = by_worth(table, costs)
     reference = env.task.evaluate(torch_predictor(net, env.task, env.device), "val")
     queue = [name for name in worst_first if name not in fixed]
-    alone = _metric_alone(found, model, contract, queue[: config.metric_layers], reference, env)
-    tried = _return_layers(config, found, model, contract, queue, reference, env)
+    alone = _metric_alone(quantization, model, contract, queue[: config.metric_layers], reference, env)
+    tried = _return_layers(config, quantization, model, contract, queue, reference, env)
     best = tried[-1] if tried[-1].kept else max(tried, key=lambda t: t.reached[env.task.metric])
     final, graph = measured(best.found, model, contract, reference, env, best.reached)
     if not best.kept:
@@ -340,11 +340,11 @@ def _formats(
     if config.average_bits is not None:
         sizes = {layer: weight.size for layer, weight in weights.items()}
         bits = share_bits(sizes, _gradients(net, layers, env), config.average_bits)
-    found: dict[str, WeightFormat] = {}
+    formats: dict[str, WeightFormat] = {}
     for layer, weight in weights.items():
         points = first_centroids(torch.as_tensor(weight), 2 ** bits[layer], config.points)
-        found[layer] = WeightFormat(bits[layer], tuple(round(float(p) * UNIT) for p in points))
-    return found
+        formats[layer] = WeightFormat(bits[layer], tuple(round(float(p) * UNIT) for p in points))
+    return formats
 
 
 def _gradients(net: nn.Module, layers: Sequence[str], env: Env) -> dict[str, float]:

@@ -36,7 +36,7 @@ def torch_predictor(
 def _ready(net: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a module runs as asked without a change."""
     tensors = chain(net.parameters(), net.buffers())
-    there = all(
+    placed = all(
         t.device.type == device.type and (t.dtype == dtype or not t.is_floating_point()) for t in tensors
     )
-    return there and not any(module.training for module in net.modules())
+    return placed and not any(module.training for module in net.modules())

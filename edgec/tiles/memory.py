@@ -38,15 +38,15 @@ def bytes_per_pixel(model: onnx.ModelProto) -> float:
 def _in_integers(graph: onnx.GraphProto) -> set[str]:
     """The float tensors of a quantized graph that never exist, because their operators run in integers."""
     takers = users(graph)
-    found: set[str] = set()
+    names: set[str] = set()
     for node in graph.node:
         for name in node.output:
             read = [taker.op_type for taker in takers.get(name, [])]
             if node.op_type == "DequantizeLinear" and set(read) <= INTEGER:
-                found.add(name)
+                names.add(name)
             elif node.op_type in INTEGER and read == ["QuantizeLinear"]:
-                found.add(name)
-    return found
+                names.add(name)
+    return names
 
 
 def _bytes(value: onnx.ValueInfoProto) -> int:

@@ -96,9 +96,11 @@ class Upscaler:
         self.contract = SuperresContract.of(contract_of(self._session, str(artifact)), str(artifact))
         graph = load_model(artifact)
         self._cost = bytes_per_pixel(graph)
-        if attention == "exact" and (found := other_poolings(graph)):
+        if attention == "exact" and (unsupported := other_poolings(graph)):
             remedy = "the whole image's statistics are means and variances; use local"
-            raise RecipeError([Problem("--attention", f"exact cannot follow {', '.join(found)}", remedy)])
+            raise RecipeError(
+                [Problem("--attention", f"exact cannot follow {', '.join(unsupported)}", remedy)]
+            )
         pools = bool(statistics_of(graph))
         self._staged = StagedGraph(graph, threads) if attention == "exact" and pools else None
         radius = self.contract.radius
@@ -132,14 +134,14 @@ class Upscaler:
         def run(part: np.ndarray) -> np.ndarray:
             return self._session.run({contract.input.name: part})[0]
 
-        def finish(made: np.ndarray) -> np.ndarray:
-            return as_bytes(made, contract)
+        def finish(output: np.ndarray) -> np.ndarray:
+            return as_bytes(output, contract)
 
         if self._staged is None or len(tiles.tiles) == 1:
-            made = tiled(run, x, tiles, contract.factor, finish)
+            output = tiled(run, x, tiles, contract.factor, finish)
         else:
-            made = tiled_exactly(self._staged, x, tiles, contract.factor, finish)
-        return made[:, :height, :width].transpose(1, 2, 0)
+            output = tiled_exactly(self._staged, x, tiles, contract.factor, finish)
+        return output[:, :height, :width].transpose(1, 2, 0)
 
 
 def parse_bytes(text: str | int) -> int:
@@ -151,9 +153,9 @@ def parse_bytes(text: str | int) -> int:
 
 
 def _image(model: Upscaler, path: Path, target: Path) -> None:
-    made = model(read_image(path))
+    output = model(read_image(path))
     alpha, grey = alpha_and_grey(path)
-    picture = Image.fromarray(np.ascontiguousarray(made))
+    picture = Image.fromarray(np.ascontiguousarray(output))
     if grey:
         picture = picture.convert("L")
     if alpha is not None:
@@ -179,13 +181,13 @@ def _video(model: Upscaler, path: Path, target: Path, events: Events) -> None:
     advance = events.progress(f"upscaling {path.name}")
     try:
         for frame in _frames(source):
-            made = np.ascontiguousarray(model(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)))
+            output = np.ascontiguousarray(model(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)))
             if writer is None:
-                size = (made.shape[1], made.shape[0])
+                size = (output.shape[1], output.shape[0])
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
                 if not writer.isOpened():
                     raise Missing("OpenCV cannot write mp4 video here; install opencv-python with FFmpeg")
-            writer.write(cv2.cvtColor(made, cv2.COLOR_RGB2BGR))
+            writer.write(cv2.cvtColor(output, cv2.COLOR_RGB2BGR))
             count += 1
             advance(count, max(total, count))
         if writer is None:
@@ -204,8 +206,8 @@ def _video(model: Upscaler, path: Path, target: Path, events: Events) -> None:
 
 def _frames(source: cv2.VideoCapture) -> Iterator[np.ndarray]:
     while True:
-        there, frame = source.read()
-        if not there:
+        decoded, frame = source.read()
+        if not decoded:
             return
         yield frame
 

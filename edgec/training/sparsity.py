@@ -56,17 +56,17 @@ def prunable_scales(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Param
 
     Raises StageError when there are none.
     """
-    found = {
+    scales = {
         name: module.weight
         for name, module in modules_of(net).items()
         if isinstance(module, nn.BatchNorm2d) and module.affine and not matches(name, ignore)
     }
-    if not found:
+    if not scales:
         raise StageError(
             "sparsify: no batch norm is left to penalize, which signal: norm_scales needs; shorten ignore, or penalize "
             "the norms of filters with signal: filter_norms"
         )
-    return found
+    return scales
 
 
 def penalty_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float:

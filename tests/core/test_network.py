@@ -62,7 +62,7 @@ def test_one_flipped_bit_is_found(network: Network, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "{}", json.dumps({"format": 1})])
-def test_a_damaged_description_is_told(text: str, tmp_path: Path) -> None:
+def test_a_damaged_description_is_reported(text: str, tmp_path: Path) -> None:
     (tmp_path / "network.json").write_text(text, encoding="utf-8")
     with pytest.raises((StorageError, NetworkError), match=r"network\.json"):
         Network.load(tmp_path)
@@ -86,7 +86,7 @@ def test_surgery_is_replayed(network: Network, tmp_path: Path) -> None:
     assert smaller.parameters < network.parameters
 
 
-def test_unknown_surgeries_and_archs_are_told(network: Network) -> None:
+def test_unknown_surgeries_and_archs_are_reported(network: Network) -> None:
     with pytest.raises(NetworkError, match="unknown"):
         surgery_of_json("twist", {})
     with pytest.raises(NetworkError, match="yolov4_tiny"):

@@ -106,7 +106,7 @@ def test_a_phone_without_python(with_programs: Path, tiny_onnx: Callable[..., Pa
     assert list((with_programs / "edgec").iterdir()) == []
 
 
-def test_benchncnn_is_told_the_shape_and_finds_the_files(with_programs: Path, tmp_path: Path) -> None:
+def test_benchncnn_gets_the_shape_and_finds_the_files(with_programs: Path, tmp_path: Path) -> None:
     package = tmp_path / "package"
     package.mkdir()
     for name in ("model.param", "model.bin"):

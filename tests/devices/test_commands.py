@@ -44,7 +44,7 @@ def test_a_table_that_is_never_cut(
     assert "times as fast as a_rather_long_name_of_a_model with 1 thread(s) in null" in out
 
 
-def test_what_was_measured_is_told_beside_what_was_not(
+def test_what_was_measured_is_reported_beside_what_was_not(
     run: Callable[..., tuple[int, str, str]], tiny_onnx: Callable[..., Path], tmp_path: Path
 ) -> None:
     good = tiny_onnx("good.onnx")

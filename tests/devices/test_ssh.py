@@ -88,7 +88,7 @@ def test_latency_on_the_board_leaves_nothing_there(
     device.close()
 
 
-def test_a_broken_copy_is_gone_on_with(
+def test_an_interrupted_copy_is_resumed(
     board: Board,
     open_board: Callable[..., Device],
     tiny_onnx: Callable[..., Path],
@@ -270,7 +270,7 @@ def test_a_board_that_is_not_there_costs_the_others_nothing(tiny_onnx: Callable[
         profile_artifacts([tiny_onnx()], alone, Events())
 
 
-def test_wrong_numbers_on_the_board_are_no_measurement(
+def test_wrong_numbers_on_the_board_are_not_a_measurement(
     board: Board, open_board: Callable[..., Device], tiny_onnx: Callable[..., Path]
 ) -> None:
     open_board()

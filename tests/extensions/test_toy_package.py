@@ -187,7 +187,7 @@ def test_a_package_that_fails_at_import_is_named_and_the_rest_works(installed: N
     assert STAGES.row("prune").function == "edgec.stages.prune:prune"
 
 
-def test_what_is_no_row_is_named(installed: None) -> None:
+def test_what_is_not_a_row_is_named(installed: None) -> None:
     terms = RECIPE["stages"]["distill"] | {"terms": [{"kind": "wrong"}]}
     with pytest.raises(RecipeError, match="distiller 'wrong' of an installed package is a str, not a Dist"):
         load({**RECIPE, "stages": {"distill": terms}})

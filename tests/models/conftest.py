@@ -184,9 +184,9 @@ def made_weights() -> Callable[[nn.Module], bytes]:
             convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
             n = sum(conv.out_channels for conv in convs)
             fan_in = convs[0].weight[0].numel()
-            normalised = section.options.get("batch_normalize") == "1"
+            normalized = section.options.get("batch_normalize") == "1"
             ranges = [(-0.2, 0.2)]  # bias
-            if normalised:
+            if normalized:
                 ranges += [(0.4, 1.0), (-0.1, 0.1), (0.5, 1.5)]  # scale, mean, variance
             for low, high in ranges:
                 parts.append(low + (high - low) * values(n, at))

@@ -56,12 +56,12 @@ def test_open_sizes_are_1_or_as_given(tiny_onnx: Callable[..., Path]) -> None:
     assert given["inputs"] == {"images": [2, 3, 8, 8]}
 
 
-def test_open_channels_are_told_with_a_remedy(tiny_onnx: Callable[..., Path]) -> None:
+def test_open_channels_are_reported_with_a_remedy(tiny_onnx: Callable[..., Path]) -> None:
     with pytest.raises(StageError, match=r"images \['n', 'c', 16, 16\].*export it with fixed sizes"):
         local.probe(job(tiny_onnx(image=("n", "c", 16, 16))))
 
 
-def test_wrong_dims_are_told(tiny_onnx: Callable[..., Path]) -> None:
+def test_wrong_dims_are_reported(tiny_onnx: Callable[..., Path]) -> None:
     with pytest.raises(StageError, match=r"tiny.onnx in onnxruntime with 1 thread"):
         local.probe(job(tiny_onnx(), shapes={"images": [1, 3, 8]}))
 
@@ -128,7 +128,7 @@ def test_missing_runtime(
     assert raised.value.exit_code == 4
 
 
-def test_a_killed_process_is_told(
+def test_a_killed_process_is_reported(
     tiny_onnx: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = tmp_path / "site"
@@ -261,7 +261,7 @@ def test_larger_batches_where_the_file_leaves_them_open(tiny_onnx: Callable[...,
         local.probe(job(tiny_onnx(), batch=4))
 
 
-def test_a_provider_that_this_build_lacks_is_told(tiny_onnx: Callable[..., Path]) -> None:
+def test_a_provider_that_this_build_lacks_is_reported(tiny_onnx: Callable[..., Path]) -> None:
     with pytest.raises(Missing, match=r"has no QNNExecutionProvider \(it has .*CPUExecutionProvider"):
         local.probe(job(tiny_onnx(), runtime="onnxruntime-qnn"))
 

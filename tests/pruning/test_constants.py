@@ -1,4 +1,4 @@
-"""Constants of removed channels, and batch norms measured anew."""
+"""Constants of removed channels, and batch norms measured again."""
 
 from __future__ import annotations
 

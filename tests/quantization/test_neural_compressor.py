@@ -57,7 +57,7 @@ def test_its_ranges_serve_the_int8_graph(tiny: Any) -> None:
     assert min(snr_db(a, b) for a, b in zip(wanted, reached, strict=True)) > 20
 
 
-def test_it_is_told_how_to_install_it(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_says_how_to_install_it(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "neural_compressor", None)
     monkeypatch.setitem(sys.modules, "neural_compressor.torch.quantization", None)
     monkeypatch.delenv("LOGLEVEL", raising=False)

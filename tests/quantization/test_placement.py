@@ -44,8 +44,8 @@ def test_one_convolution_has_the_numbers_of_the_rule(exported: Callable[..., Any
     total = np.einsum("oc,nchw->nohw", q_w, q_in) + q_b[None, :, None, None]
     real = total * (s_in * s_w)[None, :, None, None]
     expected = (np.clip(np.round(real / s_out) + z_out, 0, 255) - z_out) * s_out
-    for optimise in (False, True):
-        reached = run(quantized, made.images, optimise)[0]
+    for optimize in (False, True):
+        reached = run(quantized, made.images, optimize)[0]
         steps = np.abs(reached - expected) / s_out
         assert steps.max() < 1.01
         assert (steps > 0.5).mean() < 0.01  # ties alone
@@ -109,7 +109,7 @@ def test_the_float_graph_is_not_touched(tiny: Any) -> None:
 def test_int8_is_near_float_and_fusing_changes_nothing(tiny: Any, run: Run) -> None:
     quantized = insert_pairs(tiny.model, tiny.ranges)
     reference = run(tiny.model, tiny.images)
-    written, fused = run(quantized, tiny.images, optimise=False), run(quantized, tiny.images)
+    written, fused = run(quantized, tiny.images, optimize=False), run(quantized, tiny.images)
     for a, b, c in zip(reference, written, fused, strict=True):
         assert 30 < snr_db(a, b) < 80
         assert snr_db(b, c) > 50
@@ -256,8 +256,8 @@ def test_channels_that_training_silenced_keep_their_bias(
     made = exported(net)
     quantized = insert_pairs(made.model, made.ranges)
     reference = run(made.model, made.images)[0]
-    for optimise in (True, False):
-        assert snr_db(reference, run(quantized, made.images, optimise)[0]) > 30
+    for optimize in (True, False):
+        assert snr_db(reference, run(quantized, made.images, optimize)[0]) > 30
 
 
 def test_layers_in_float_with_few_bits_come_in_the_order_of_the_graph(tiny: Any) -> None:

@@ -46,7 +46,7 @@ def test_a_good_recipe_reads_and_writes_back_to_itself(tmp_path: Path) -> None:
     assert again == recipe
 
 
-def test_all_problems_are_told_at_once_with_line_value_and_remedy(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once_with_line_value_and_remedy(tmp_path: Path) -> None:
     text = GOOD.replace("keep_params: 0.5", "keep_parms: 0.5\n    round_to: many\n  distil: {epochs: 3}")
     told = problems(tmp_path, text + "gates: {max_dorp: 0.1}\n")
     assert "r.yaml:7 stages.prune.keep_parms" in told and "did you mean 'keep_params'?" in told
@@ -154,7 +154,7 @@ def test_checking_a_recipe_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_integers_that_cannot_work_out_are_told_before_anything_trains(tmp_path: Path) -> None:
+def test_integers_that_cannot_work_out_are_reported_before_anything_trains(tmp_path: Path) -> None:
     text = GOOD + "  qad: {epochs: 1}\n"
     assert "stages.qad: put a quantize stage before it" in problems(tmp_path, text)
     text = GOOD + "  quantize: {activation_bits: 4}\n  export: {}\n"

@@ -54,7 +54,7 @@ def yolo(root: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [voc, coco, yolo])
-def test_each_format_is_recognised(make, tmp_path: Path) -> None:
+def test_each_format_is_recognized(make, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     make(tmp_path / "d")
     told = list(write_recipe(tmp_path / "d", tmp_path / "r.yaml"))

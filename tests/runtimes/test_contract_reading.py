@@ -96,7 +96,7 @@ def test_a_newer_version_is_refused_with_what_to_do() -> None:
     )
 
 
-def test_a_newer_version_is_told_even_where_its_keys_are_unknown() -> None:
+def test_a_newer_version_is_reported_even_where_its_keys_are_unknown() -> None:
     assert "version 7" in message({"version": 7, "task": "detection", "shape": "new"})
 
 
@@ -132,7 +132,7 @@ def test_a_missing_key_is_named(key: str) -> None:
     assert f"its contract has no {key};" in message({k: v for k, v in DETECTOR.items() if k != key})
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     said = message({"task": "superres", "scale": 0, "enlarged": "perhaps"})
     for key in ("input", "factor", "radius", "scale: 0", "enlarged: perhaps"):
         assert key in said

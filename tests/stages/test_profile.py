@@ -99,7 +99,7 @@ def test_the_figures_of_an_export_folder(
     assert [e.done for e in progress] == sorted(e.done for e in progress)
 
 
-def test_no_export_before_is_told_with_a_remedy(make_env: Callable[..., Env]) -> None:
+def test_no_export_before_is_reported_with_a_remedy(make_env: Callable[..., Env]) -> None:
     network = Network("none")
     with pytest.raises(StageError, match=r"stages.profile.*put an export stage before it"):
         profile(Profile(), network, make_env(network))

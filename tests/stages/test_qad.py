@@ -164,7 +164,7 @@ def test_a_new_process_makes_the_same_graph_of_it(trained: Callable[..., Any], t
         assert np.array_equal(output, there[f"arr_{index}"])
 
 
-def test_it_goes_on_where_it_was_after_saving(trained: Callable[..., Any], tmp_path: Path) -> None:
+def test_it_continues_after_saving(trained: Callable[..., Any], tmp_path: Path) -> None:
     network, first, _ = trained(4, epochs=1)
     network.save(tmp_path / "network")
     loaded = Network.load(tmp_path / "network")

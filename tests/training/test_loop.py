@@ -138,7 +138,7 @@ def test_events_tell_step_rate_terms_and_time_left(tmp_path: Path, monkeypatch: 
         assert mean["a"] == pytest.approx(sum(rows) / len(rows))
 
 
-def test_steps_are_told_twice_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_reported_twice_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Event] = []
     clock = iter(i * 0.01 for i in range(1_000_000))
     monkeypatch.setattr("edgec.training.fit.time.monotonic", lambda: 100 + next(clock))
@@ -186,7 +186,7 @@ def test_optimizers_are_set_as_asked() -> None:
     assert {g["betas"] for g in soap.param_groups} == {(0.9, 0.95)}
 
 
-def test_helpers_are_optimised_and_what_is_frozen_is_not() -> None:
+def test_helpers_are_optimized_and_what_is_frozen_is_not() -> None:
     net, helper = make_net(), nn.Linear(2, 2)
     net.get_submodule("0").requires_grad_(False)
     groups = make_optimizer(net, helper, Train(epochs=1)).param_groups

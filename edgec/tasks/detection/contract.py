@@ -39,10 +39,10 @@ def finish(
     score_threshold: float = LEAST_SCORE,
 ) -> list[Detections]:
     """Detections of each image, in pixels of the image, from the outputs for a batch and how its images were placed."""
-    found = detect_batch(outputs, contract, len(placements), score_threshold)
+    detected = detect_batch(outputs, contract, len(placements), score_threshold)
     return [
         Detections(placement.to_image(one.boxes), one.scores, one.labels)
-        for placement, one in zip(placements, found, strict=True)
+        for placement, one in zip(placements, detected, strict=True)
     ]
 
 

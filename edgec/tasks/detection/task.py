@@ -97,10 +97,10 @@ class Detection:
         named: Any = getattr(self.data, split)
         if named is None:
             raise DataError([Problem(f"data.{split}", "the recipe names no such split", f"add data.{split}")])
-        found = self._format.read(self.data, split)
-        checked, more = check_samples(found.raws, self.classes)
-        samples = [*found.samples, *checked]
-        problems = [*found.problems, *more]
+        read = self._format.read(self.data, split)
+        checked, more = check_samples(read.raws, self.classes)
+        samples = [*read.samples, *checked]
+        problems = [*read.problems, *more]
         if problems and self.data.problems == "error":
             raise DataError(
                 [
@@ -267,16 +267,16 @@ class Detection:
     ) -> tuple[list[Detections], list[Truth]]:
         """What a network finds in each image of a split, and what there is, in pixels of the images."""
         samples = self.samples(split)[:limit]
-        found: list[Detections] = []
+        predicted: list[Detections] = []
         truths: list[Truth] = []
         size = predictor.batch or 16
         advance = self.events.progress(f"evaluating on {split}")
         for start in range(0, len(samples), size):
             group = samples[start : start + size]
-            found += self._predict(predictor, split, start, group)
+            predicted += self._predict(predictor, split, start, group)
             truths += [Truth(s.boxes, s.labels, s.difficult) for s in group]
             advance(len(truths), len(samples))
-        return found, truths
+        return predicted, truths
 
     def _predict(
         self,
@@ -297,8 +297,8 @@ class Detection:
         placements = [placement_of(*s.size, contract.input.size, contract.input.fit) for s in group]
         if least is None:
             least = LEAST_SCORE if contract.score_threshold is None else contract.score_threshold
-        found = finish(outputs, contract, placements, least)
-        return [self._by_own_classes(one, contract.classes) for one in found]
+        detected = finish(outputs, contract, placements, least)
+        return [self._by_own_classes(one, contract.classes) for one in detected]
 
     def _by_own_classes(self, found: Detections, classes: Sequence[str]) -> Detections:
         """Detections with the labels of the data's classes. Those of classes that the data does not have are left out."""
@@ -326,8 +326,8 @@ class Detection:
             truth = Detections(sample.boxes, np.ones(len(sample.boxes), np.float32), sample.labels)
             panels, captions = [draw_detections(image, truth, self.classes, scores=False)], ["annotated"]
             for name, predictor in predictors.items():
-                found = self._predict(predictor, "val", index, [sample], least=0.3)[0]
-                panels.append(draw_detections(image, found, self.classes))
+                detected = self._predict(predictor, "val", index, [sample], least=0.3)[0]
+                panels.append(draw_detections(image, detected, self.classes))
                 captions.append(name)
             data = encode_jpeg(side_by_side(panels, captions))
             pictures.append(Picture(sample.name, f"{sample.name}: {', '.join(captions)}", data))

@@ -88,7 +88,7 @@ def _images_in(
     if not files:
         remedy = f"images end in {', '.join(SUFFIXES)}"
         raise DataError([Problem(str(folder), "holds no image", remedy)])
-    found: dict[str, Path] = {}
+    images_by_stem: dict[str, Path] = {}
     problems: list[Problem] = []
     for path in files[:limit]:
         try:
@@ -96,12 +96,12 @@ def _images_in(
         except DataError as error:
             problems += error.problems
             continue
-        if path.stem in found:  # their figures would share a name
-            message = f"has the name of {found[path.stem].name}"
+        if path.stem in images_by_stem:  # their figures would share a name
+            message = f"has the name of {images_by_stem[path.stem].name}"
             problems.append(Problem(str(path), message, "rename or remove one of them"))
             continue
-        found[path.stem] = path
-    return found, problems
+        images_by_stem[path.stem] = path
+    return images_by_stem, problems
 
 
 def _problems_of(pair: Pair) -> list[Problem]:

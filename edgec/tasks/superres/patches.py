@@ -31,14 +31,14 @@ class OpenedPairs:
 
     def __getitem__(self, index: int) -> Patch:
         """(low, high) of a pair."""
-        found = self._cache.get(index)
-        if found is None:
-            found = self.pairs[index].read()
-            size = found[0].nbytes + found[1].nbytes
+        cached = self._cache.get(index)
+        if cached is None:
+            cached = self.pairs[index].read()
+            size = cached[0].nbytes + cached[1].nbytes
             if size <= self._room:
                 self._room -= size
-                self._cache[index] = found
-        return found
+                self._cache[index] = cached
+        return cached
 
 
 class _Patches(Dataset[Patch]):

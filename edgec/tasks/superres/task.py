@@ -216,7 +216,7 @@ class SuperResolution:
         and what tiles of data.input change.
         """
         opened = self.opened("val")
-        found: list[Picture] = []
+        pictures: list[Picture] = []
         for index in sorted({int(i) for i in np.linspace(0, len(opened) - 1, min(count, len(opened)))}):
             low, high = opened[index]
             made = {"bicubic": bicubic_up(low, self.data.scale)}
@@ -231,10 +231,10 @@ class SuperResolution:
             caption = (
                 f"{pair.set}/{pair.name}, where the last network errs most: {', '.join(made)}, the original"
             )
-            found.append(
+            pictures.append(
                 Picture(pair.name, f"{caption}, the error, and what tiles change", data, "image/png")
             )
-        return found
+        return pictures
 
 
 def superres_of(recipe: Recipe, events: Events | None) -> SuperResolution:

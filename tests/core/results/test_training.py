@@ -79,7 +79,7 @@ def test_curves_count_epochs_from_one_and_leave_out_what_was_not_evaluated() -> 
     assert accuracy.series == {"mAP 50": [(2, 0.5), (3, 0.75)], "mAP": [(2, 0.25), (3, 0.5)]}
 
 
-def test_one_evaluation_is_no_curve() -> None:
+def test_one_evaluation_is_not_a_curve() -> None:
     (section,) = read("train", TRAINED | {"curves": TRAINED["curves"][:2]}).sections(METRICS)
     assert [chart.title for chart in section.charts] == ["loss terms"]
 

@@ -82,7 +82,7 @@ def test_an_operator_that_is_not_translated_is_named(package: Path, tmp_path: Pa
         executorch.convert(source(kind="Sin"), tmp_path)
 
 
-def test_without_the_package_the_extra_is_told(package: Path, tmp_path: Path) -> None:
+def test_without_the_package_the_extra_is_reported(package: Path, tmp_path: Path) -> None:
     (package / "exir.py").write_text("raise ModuleNotFoundError(\"No module named 'executorch'\")\n")
     with pytest.raises(Missing, match=r"pip install 'edgec\[executorch\]'"):
         executorch.convert(source(), tmp_path)

@@ -46,7 +46,7 @@ def converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_without_the_converter_the_command_that_makes_it_is_told(
+def test_without_the_converter_the_command_that_makes_it_is_reported(
     source: ConversionSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEC_CONVERTERS", str(tmp_path / "nothing"))
@@ -110,7 +110,7 @@ def test_images_in_the_size_of_the_network() -> None:
     assert np.array_equal(grown[:, :, 6:], images[:, :, :2:-1])
 
 
-def test_outputs_are_told_apart_by_their_values() -> None:
+def test_outputs_are_distinguished_by_their_values() -> None:
     rng = np.random.default_rng(0)
     first, second = (rng.random((1, 4, 4, 4)) for _ in range(2))  # shapes tell nothing here
     found = [np.moveaxis(second, 1, -1), first, np.zeros((1, 7))]

@@ -150,7 +150,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, photo: Write):
         ('{"images": [], "categories": {}}', "lacks the lists annotations, categories"),
     ],
 )
-def test_what_is_no_coco_file_is_named(tmp_path: Path, photo: Write, text: str, words: str):
+def test_what_is_not_a_coco_file_is_named(tmp_path: Path, photo: Write, text: str, words: str):
     with pytest.raises(DataError, match=words):
         load(tmp_path, text, photo)
 

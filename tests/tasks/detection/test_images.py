@@ -76,7 +76,7 @@ def test_a_truncated_jpeg_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"<svg/>", b"\xff\xd8\xff"])
-def test_what_is_no_image_is_named(data: bytes):
+def test_what_is_not_an_image_is_named(data: bytes):
     with pytest.raises(DataError, match=r"a\.jpg: is "):
         decode_image(data, "a.jpg")
 
@@ -86,7 +86,7 @@ def test_a_missing_file_is_named(tmp_path: Path):
         read_image(tmp_path / "gone.jpg")
 
 
-def test_a_folder_is_no_image(tmp_path: Path):
+def test_a_folder_is_not_an_image(tmp_path: Path):
     with pytest.raises(DataError, match="cannot be read"):
         read_image(tmp_path)
 

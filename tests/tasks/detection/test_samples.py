@@ -66,7 +66,7 @@ def test_a_link_inside_the_root_may_be_followed(tmp_path: Path):
     assert inside(tmp_path, "link/x.jpg", "data") == tmp_path / "link/x.jpg"
 
 
-def test_a_loop_of_links_is_no_crash(tmp_path: Path):
+def test_a_loop_of_links_does_not_crash(tmp_path: Path):
     (tmp_path / "x").symlink_to(tmp_path / "y")
     (tmp_path / "y").symlink_to(tmp_path / "x")
     with pytest.raises(DataError, match="is outside"):

@@ -118,7 +118,7 @@ def test_a_document_type_is_refused(tmp_path: Path, voc_image: Write, head: str)
 
 
 @pytest.mark.parametrize("text", ["", "<annotation>", "\x00", "{}", "<a/><b/>"])
-def test_what_is_no_xml_is_named(tmp_path: Path, voc_image: Write, text: str):
+def test_what_is_not_xml_is_named(tmp_path: Path, voc_image: Write, text: str):
     path = voc_image(tmp_path, "a", [])
     path.write_text(text)
     samples, problems = load(tmp_path)

@@ -76,7 +76,7 @@ def test_equal_images_have_finite_figures() -> None:
     assert ssim(np.zeros((4, 4)), np.zeros((4, 4))) == 1  # smaller than the window
 
 
-def test_sets_and_images_are_told_apart() -> None:
+def test_sets_and_images_are_distinguished() -> None:
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     near = np.clip(truth.astype(int) + 3, 0, 255).astype(np.uint8)

@@ -47,7 +47,7 @@ def test_grey_and_transparent_images_become_rgb(tmp_path: Path, mode: str) -> No
     np.testing.assert_array_equal(high, expected)
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     for name, size in (("good", 32), ("small", 8), ("lonely", 32), ("wrong", 32)):
         write(tmp_path / "hr" / f"{name}.png", size, size)
     for name, size in (("good", 16), ("small", 4), ("wrong", 15)):
@@ -66,7 +66,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         assert part in told, part
 
 
-def test_images_that_share_a_name_are_told(tmp_path: Path) -> None:
+def test_images_that_share_a_name_are_reported(tmp_path: Path) -> None:
     for name in ("a.bmp", "a.png", "b.png"):
         write(tmp_path / "hr" / name, 32, 32)
     pairs, problems = pairs_of(tmp_path, {"s": ImageSet(hr=Path("hr"))}, 2)
@@ -95,7 +95,7 @@ def test_an_image_must_not_link_out_of_the_root(tmp_path: Path) -> None:
     assert [p.name for p in pairs] == ["a"] and not problems
 
 
-def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "hr" / "a.png", 32, 32)
     (tmp_path / "lr").mkdir()
     pairs, problems = pairs_of(tmp_path, {"s": ImageSet(hr=Path("hr"), lr=Path("lr"))}, 2)

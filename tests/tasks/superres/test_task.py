@@ -143,7 +143,7 @@ def test_an_image_that_is_already_enlarged_goes_in_enlarged(folder: Path) -> Non
     np.testing.assert_array_equal(upscaled(torch_predictor(net, task), low), bicubic_up(low, 2))
 
 
-def test_networks_that_do_not_fit_are_told(folder: Path) -> None:
+def test_networks_that_do_not_fit_are_reported(folder: Path) -> None:
     task = make(folder)
     with pytest.raises(NetworkError, match=r"factor, multiple, radius.*your-own-network"):
         task.contract(nn.Conv2d(3, 3, 1))
