@@ -1,4 +1,5 @@
-"""For tests of your own stages, distillers and runtimes: a task that trains in milliseconds, its network, and an environment.
+"""For tests of your own stages, distillers and runtimes: a task that trains in milliseconds, its network, and an environment;
+a whole recipe that runs in seconds; and a runtime that computes nothing.
 
     def test_my_stage(tmp_path):
         env = env_for(TinyTask(), tmp_path)
@@ -9,7 +10,8 @@ Everything is deterministic: the same seed gives the same batches, weights and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +22,12 @@ from torch import Tensor, nn
 
 from edgec.core.contract.base import Contract, ImageInput
 from edgec.core.events import Events, Listener
+from edgec.core.extensions import added
 from edgec.core.metric import Metric
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
+from edgec.core.runtimes import RuntimeSpec
 from edgec.core.session import Array
 from edgec.env import Env, ProcessGroup
 from edgec.recipe import Export, NetworkSource
@@ -68,6 +72,7 @@ class TinyBatches:
     world: int = 1
     closed: bool = False
     steps: int = STEPS  # in an epoch
+    side: int = SIDE
 
     def __len__(self) -> int:
         return self.steps
@@ -75,7 +80,7 @@ class TinyBatches:
     def epoch(self, index: int) -> Iterator[TinyBatch]:
         generator = torch.Generator().manual_seed(1000 * self.seed + index)
         for _ in range(self.steps):
-            images = torch.randn(self.batch * self.world, 3, SIDE, SIDE, generator=generator)
+            images = torch.randn(self.batch * self.world, 3, self.side, self.side, generator=generator)
             rows = images[self.rank :: self.world]
             yield TinyBatch(rows, _mean(rows))
 
@@ -119,7 +124,7 @@ class TinyTask:
     def batches(
         self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
     ) -> TinyBatches:
-        return TinyBatches(batch, seed, rank, world)
+        return TinyBatches(batch, seed, rank, world, side=self.side)
 
     def losses(self, outputs: Any, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
         error = outputs - batch.wanted
@@ -192,3 +197,46 @@ def env_for(
         process_group=process_group or ProcessGroup(),
         allow_code=True,
     )
+
+
+def tiny_recipe() -> dict[str, Any]:
+    """A recipe with every stage of a detector, on a handful of built-in images; the accuracy is not the point.
+
+    A fresh mapping each time, for `edgec.load` and `edgec.compress`; change what your test is about:
+
+        recipe = tiny_recipe()
+        recipe["stages"] = {"prune": {"ratio": 0.3}, "mine": {"kind": "mine"}}
+        run = edgec.compress(recipe, run=tmp_path / "run")
+    """
+    training = {"batch": 8, "optimizer": "adamw", "lr": 0.002}
+    terms = [{"kind": "spatial_attention"}, {"kind": "logits"}]
+    latency = {"min_seconds": 0.05, "max_seconds": 0.1, "warmup_seconds": 0.0}
+    return {
+        "name": "tiny",
+        "task": "detection",
+        "data": {"format": "signs", "input": [96, 96], "train": 16, "val": 4, "photograph_size": 128},
+        "network": {"arch": "yolov4_tiny", "args": {"width": 0.25}, "anchors": "kmeans"},
+        "stages": {
+            "train": {"epochs": 2, **training},
+            "sparsify": {"epochs": 1, **training},
+            "prune": {"keep_params": 0.6, "recalibrate_batches": 1},
+            "distill": {"epochs": 1, **training, "terms": terms},
+            "quantize": {"images": 8, "sensitivity_images": 2, "max_drop": 1.0},
+            "export": {},
+            "profile": {"processes": 1, "threads": [1], "runtimes": ["onnxruntime"], **latency},
+        },
+        "pictures": 1,
+    }
+
+
+@contextmanager
+def null_runtime() -> Generator[str]:
+    """Inside the block, recipes know a runtime that reads a file and computes nothing; yields its name.
+
+    For tests of what is done with latencies, where the file need not be a network:
+
+        with null_runtime() as name:
+            config = Profile(runtimes=(name,), threads=(1,))
+    """
+    with added("edgec.runtimes", "null", RuntimeSpec("null")):
+        yield "null"

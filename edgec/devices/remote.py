@@ -15,7 +15,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn, Protocol
+from typing import IO, NoReturn, Protocol
+
+from pydantic import JsonValue
 
 from edgec.core.errors import EdgecError, Missing, StageError
 from edgec.core.events import Events
@@ -129,7 +131,7 @@ class Remote:
         stderr = _text(process.stderr.read())
         self._raise(process.wait(), stderr, f"a lease on {self.name}")
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> dict[str, JsonValue]:
         if self._python is None:
             return self._environment_by_shell()
         done = self._run(self._script(DESCRIBE), DESCRIBE, CALL_SECONDS, self.name)
@@ -137,7 +139,7 @@ class Remote:
             self._raise(done.returncode, _text(done.stderr), self.name)
         return answer_of(_text(done.stdout), _text(done.stderr), 0, self.name)
 
-    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
+    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, JsonValue]:
         runtime = str(job["runtime"])
         what = f"{subject_of(job)} on {self.name}"
         limit = deadline_s if deadline_s is not None else default_deadline(job)
@@ -164,7 +166,7 @@ class Remote:
 
     def _by_benchmark(
         self, benchmark: Benchmark, job: ProbeJob, folder: str, limit: float, what: str
-    ) -> dict[str, Any]:
+    ) -> dict[str, JsonValue]:
         if job["what"] != "latency":
             raise Missing(f"{what}: benchmark programs do not report times by operator")
         artifact = Path(str(job["artifact"]))
@@ -192,7 +194,7 @@ class Remote:
 
     # --- the probe -------------------------------------------------------------------------------------
 
-    def _ask_probe(self, job: ProbeJob, threads: int, what: str, limit: float) -> dict[str, Any]:
+    def _ask_probe(self, job: ProbeJob, threads: int, what: str, limit: float) -> dict[str, JsonValue]:
         given = json.dumps(job).encode() + b"\n"
         done = self._run(self._probe_script(threads), given, limit + CALL_SECONDS, what)
         if done.returncode not in (0, 3):
@@ -212,7 +214,7 @@ class Remote:
         # Not exec: a shell that stays tells a signal as a status, which connections do not all carry.
         return f"env {counts} {self._python} {folder}/{PROBE_FILE}; exit $?"
 
-    def _environment_by_shell(self) -> dict[str, Any]:
+    def _environment_by_shell(self) -> dict[str, JsonValue]:
         """What a device without Python reports."""
         lines = self._call(
             "nproc; uname -srm; cut -d \\  -f 1 /proc/loadavg; "

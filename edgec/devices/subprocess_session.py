@@ -101,8 +101,7 @@ class ServedSession:
         finally:
             timer.cancel()
         if answer is not None and "kind" in answer:
-            error = {"kind": str(answer["kind"]), "message": str(answer["error"])}
-            raise_error({"error": error}, self._what)
+            raise_error(str(answer["kind"]), str(answer["error"]), self._what)
         if answer is not None:
             return answer
         code = process.wait()

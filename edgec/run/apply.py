@@ -6,7 +6,8 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+
+from pydantic import JsonValue
 
 from edgec.core.network import Network
 from edgec.core.results.other import InputResult
@@ -30,7 +31,7 @@ class Work:
     name: str
     config: Stage
     key: str
-    parts: Mapping[str, Any]
+    parts: Mapping[str, JsonValue]
     anew: bool  # whatever the store holds
 
     @classmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from edgec.core.network import Network
 from edgec.recipe import Stage
@@ -13,15 +14,15 @@ from edgec.run.code_version import code_behind
 from edgec.run.state import RunContext, RunState
 
 
-def key_parts(config: Stage, context: RunContext, state: RunState) -> dict[str, Any]:
+def key_parts(config: Stage, context: RunContext, state: RunState) -> dict[str, JsonValue]:
     """The parts of the key of a stage that is applied to the network of `state`."""
     row, source = STAGES.row(config.kind), config.teacher_source()
     teacher = Network.load(source, context.allow_code) if isinstance(source, Path) else state.dense
     code = code_behind([*modules_of(config), *modules_of_network(context.task, state.network, teacher)])
-    parts: dict[str, Any] = {
+    parts: dict[str, JsonValue] = {
         "config": config.model_dump(mode="json", exclude={"workers"}),
         "code": code.digest,
-        "libraries": code.versions(*config.libraries()),
+        "libraries": {**code.versions(*config.libraries())},
         "network": state.network.digest,
         "data": context.task.digest(),
         "seed": context.recipe.seed,
@@ -39,7 +40,7 @@ def key_parts(config: Stage, context: RunContext, state: RunState) -> dict[str, 
     return parts
 
 
-def input_parts(context: RunContext, network: Network) -> dict[str, Any]:
+def input_parts(context: RunContext, network: Network) -> dict[str, JsonValue]:
     """The parts of the key of what went in: its accuracy and cost."""
     code = code_behind(
         ["edgec.pruning.cost", "edgec.tasks.predictor", *modules_of_network(context.task, network)]
@@ -48,6 +49,6 @@ def input_parts(context: RunContext, network: Network) -> dict[str, Any]:
         "input": network.digest,
         "data": context.task.digest(),
         "code": code.digest,
-        "libraries": code.versions(),
+        "libraries": {**code.versions()},
         "device": context.device,
     }

@@ -7,7 +7,8 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from edgec.core.errors import Missing, RecipeError
 from edgec.core.version import __version__
@@ -28,7 +29,7 @@ def choose_device(asked: str) -> str:
     return "cuda" if available and asked != "cpu" else "cpu"
 
 
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, JsonValue]:
     """Versions and the machine, for the report and the manifest."""
     names = ("torch", "onnx", "onnxruntime", "torch-pruning", "numpy", "opencv-python-headless")
     versions: dict[str, str] = {}

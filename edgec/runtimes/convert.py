@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from edgec.core.errors import RecipeError, StageError
-from edgec.core.files import write_atomic
 from edgec.core.runtimes import RUNTIMES, converted_runtimes
 from edgec.core.table import dotted
+from edgec.runtimes.package_file import PackageFile
 from edgec.runtimes.source import ConversionSource, Convert
 
 
@@ -44,13 +43,12 @@ def package(runtime: str, source: ConversionSource, folder: Path) -> Path:
     file = convert(source, folder)
     if not (folder / file).is_file():
         raise StageError(f"{source.path.name} for {runtime}: nothing was written")
-    described = {
-        "runtime": runtime,
-        "file": file,
-        "precision": source.precision,
-        "inputs": {name: list(shape) for name, shape in source.shapes.items()},
-        "outputs": [o.name for o in source.model.graph.output],
-        "source": source.path.name,
-    }
-    write_atomic(folder / "package.json", json.dumps(described, indent=1).encode())
+    PackageFile(
+        runtime=runtime,
+        file=file,
+        precision=source.precision,
+        inputs={name: tuple(shape) for name, shape in source.shapes.items()},
+        outputs=tuple(o.name for o in source.model.graph.output),
+        source=source.path.name,
+    ).write(folder)
     return folder

@@ -126,7 +126,7 @@ COCO = DetectionFormat(_read, _classes)
 
 def find_coco(root: Path) -> dict[str, JsonValue] | None:
     """The keys of `data` where a folder is laid out as COCO: annotations/*.json named after splits."""
-    splits: dict[str, JsonValue] = {}
+    splits: dict[str, dict[str, JsonValue]] = {}
     classes: list[str] = []
     files = sorted((root / "annotations").glob("*.json"))
     for split in ("train", "val", "test"):
