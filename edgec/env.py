@@ -11,7 +11,7 @@ from edgec.tasks.protocol import Task
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """The processes that train together."""
 
     rank: int = 0
@@ -31,5 +31,5 @@ class Env:
     inputs: Path | None = None  # files that the export before this stage made
     device: str = "cpu"
     seed: int = 0
-    world: World = field(default_factory=World)
+    process_group: ProcessGroup = field(default_factory=ProcessGroup)
     allow_code: bool = False

@@ -1,4 +1,5 @@
-"""For tests of your own stages, distillers and runtimes: a task that trains in milliseconds, its network, and an environment.
+"""For tests of your own stages, distillers and runtimes: a task that trains in milliseconds, its network, and an environment;
+a whole recipe that runs in seconds; and a runtime that computes nothing.
 
     def test_my_stage(tmp_path):
         env = env_for(TinyTask(), tmp_path)
@@ -9,7 +10,8 @@ Everything is deterministic: the same seed gives the same batches, weights and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,17 +22,19 @@ from torch import Tensor, nn
 
 from edgec.core.contract.base import Contract, ImageInput
 from edgec.core.events import Events, Listener
+from edgec.core.extensions import added
 from edgec.core.metric import Metric
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
+from edgec.core.runtimes import RuntimeSpec
 from edgec.core.session import Array
-from edgec.env import Env, World
+from edgec.env import Env, ProcessGroup
 from edgec.recipe import Export, NetworkSource
 from edgec.tasks.protocol import Picture, Split
 
 SIDE = 8  # pixels of an image
-STEPS = 4  # in an epoch
+STEPS = 4  # steps in an epoch
 IMAGES = 16  # of each split
 
 
@@ -43,10 +47,10 @@ class TinyContract(Contract, frozen=True):
 
 @dataclass(frozen=True)
 class TinyBatch:
-    """Images and the means that the network is to tell."""
+    """Images and the means that the network is to predict."""
 
     images: Tensor  # [n, 3, 8, 8]
-    wanted: Tensor  # [n, 1, 1, 1]
+    wanted: Tensor  # [n, 1, 1, 1]; whatever the losses of your own task compare outputs with
 
     def to(self, device: str) -> TinyBatch:
         return TinyBatch(self.images.to(device), self.wanted.to(device))
@@ -57,21 +61,26 @@ class TinyBatch:
 
 @dataclass
 class TinyBatches:
-    """Four batches an epoch, the same for the same (seed, epoch); each rank gets its rows of every batch."""
+    """Four batches per epoch, the same for the same (seed, epoch); each rank gets its rows of every batch.
+
+    A subclass that draws others overrides `epoch`, and `steps` where there are more or fewer.
+    """
 
     batch: int
     seed: int = 0
     rank: int = 0
     world: int = 1
     closed: bool = False
+    steps: int = STEPS  # in an epoch
+    side: int = SIDE
 
     def __len__(self) -> int:
-        return STEPS
+        return self.steps
 
     def epoch(self, index: int) -> Iterator[TinyBatch]:
         generator = torch.Generator().manual_seed(1000 * self.seed + index)
-        for _ in range(STEPS):
-            images = torch.randn(self.batch * self.world, 3, SIDE, SIDE, generator=generator)
+        for _ in range(self.steps):
+            images = torch.randn(self.batch * self.world, 3, self.side, self.side, generator=generator)
             rows = images[self.rank :: self.world]
             yield TinyBatch(rows, _mean(rows))
 
@@ -85,6 +94,7 @@ class TinyTask:
     name: str = "tiny"
     metric: str = "score"
     metrics: tuple[Metric, ...] = (Metric("score", "score", "", 4),)
+    side: int = SIDE  # pixels of an image
 
     def digest(self) -> str:
         return "tiny"
@@ -99,10 +109,10 @@ class TinyTask:
         return dict(source.args)
 
     def example(self) -> Tensor:
-        return torch.zeros(1, 3, SIDE, SIDE)
+        return torch.zeros(1, 3, self.side, self.side)
 
     def contract(self, net: nn.Module, config: Export | None = None) -> Contract:
-        shape = (1, 3, SIDE, SIDE)
+        shape = (1, 3, self.side, self.side)
         return TinyContract(input=ImageInput(name="images", shape=shape, scale=1 / 255), outputs=("mean",))
 
     def tail(self, net: nn.Module, config: Export) -> tuple[Callable[[Any], Any] | None, list[str]]:
@@ -114,13 +124,13 @@ class TinyTask:
     def batches(
         self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
     ) -> TinyBatches:
-        return TinyBatches(batch, seed, rank, world)
+        return TinyBatches(batch, seed, rank, world, side=self.side)
 
-    def losses(self, outputs: Tensor, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
+    def losses(self, outputs: Any, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
         error = outputs - batch.wanted
         return {"square": error.square().mean(), "absolute": 0.1 * error.abs().mean()}
 
-    def knowledge(self, outputs: Tensor, net: nn.Module) -> dict[str, list[Tensor]]:
+    def knowledge(self, outputs: Any, net: nn.Module) -> dict[str, list[Tensor]]:
         return {"images": [outputs]}
 
     def regions(self, batch: TinyBatch, size: tuple[int, int]) -> Tensor:
@@ -128,7 +138,7 @@ class TinyTask:
 
     def images(self, split: Split, count: int) -> Array:
         generator = torch.Generator().manual_seed(5)
-        return torch.randn(IMAGES, 3, SIDE, SIDE, generator=generator)[:count].numpy()
+        return torch.randn(IMAGES, 3, self.side, self.side, generator=generator)[:count].numpy()
 
     def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
         """The score is the negative mean squared error; 0 is perfect."""
@@ -167,7 +177,8 @@ def env_for(
     stage: str = "stage",
     dense: Network | None = None,
     listeners: tuple[Listener, ...] = (),
-    world: World | None = None,
+    process_group: ProcessGroup | None = None,
+    seed: int = 0,
 ) -> Env:
     """What a stage is given, with its two folders under `folder`. `task` has what the stage asks for; `TinyTask` has all.
 
@@ -182,6 +193,50 @@ def env_for(
         dense=dense or tiny_network(),
         scratch=folder / "scratch",
         out=folder / "out",
-        world=world or World(),
+        seed=seed,
+        process_group=process_group or ProcessGroup(),
         allow_code=True,
     )
+
+
+def tiny_recipe() -> dict[str, Any]:
+    """A recipe with every stage of a detector, on a handful of built-in images; the accuracy is not the point.
+
+    A fresh mapping each time, for `edgec.load` and `edgec.compress`; change what your test is about:
+
+        recipe = tiny_recipe()
+        recipe["stages"] = {"prune": {"ratio": 0.3}, "mine": {"kind": "mine"}}
+        run = edgec.compress(recipe, run=tmp_path / "run")
+    """
+    training = {"batch": 8, "optimizer": "adamw", "lr": 0.002}
+    terms = [{"kind": "spatial_attention"}, {"kind": "logits"}]
+    latency = {"min_seconds": 0.05, "max_seconds": 0.1, "warmup_seconds": 0.0}
+    return {
+        "name": "tiny",
+        "task": "detection",
+        "data": {"format": "signs", "input": [96, 96], "train": 16, "val": 4, "photograph_size": 128},
+        "network": {"arch": "yolov4_tiny", "args": {"width": 0.25}, "anchors": "kmeans"},
+        "stages": {
+            "train": {"epochs": 2, **training},
+            "sparsify": {"epochs": 1, **training},
+            "prune": {"keep_params": 0.6, "recalibrate_batches": 1},
+            "distill": {"epochs": 1, **training, "terms": terms},
+            "quantize": {"images": 8, "sensitivity_images": 2, "max_drop": 1.0},
+            "export": {},
+            "profile": {"processes": 1, "threads": [1], "runtimes": ["onnxruntime"], **latency},
+        },
+        "pictures": 1,
+    }
+
+
+@contextmanager
+def null_runtime() -> Generator[str]:
+    """Inside the block, recipes know a runtime that reads a file and computes nothing; yields its name.
+
+    For tests of what is done with latencies, where the file need not be a network:
+
+        with null_runtime() as name:
+            config = Profile(runtimes=(name,), threads=(1,))
+    """
+    with added("edgec.runtimes", "null", RuntimeSpec("null")):
+        yield "null"

@@ -103,8 +103,8 @@ def scaled(channels: int, width: float) -> int:
     return max(8, round(channels * width / 8) * 8)
 
 
-def initialise(net: nn.Module, heads: Sequence[nn.Conv2d], classes: int, prior: float = 0.01) -> None:
-    """He initialisation, and head biases that start with few objects and rare classes."""
+def initialize(net: nn.Module, heads: Sequence[nn.Conv2d], classes: int, prior: float = 0.01) -> None:
+    """He initialization, and head biases that start with few objects and rare classes."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, a=0.1, mode="fan_out" if module.groups == 1 else "fan_in")

@@ -11,11 +11,12 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgec.models.blocks import ACTIVATIONS, Add, Concat, ConvBNAct, DarknetMaxPool, activation, initialise
+from edgec.models.blocks import ACTIVATIONS, Add, Concat, ConvBNAct, DarknetMaxPool, activation, initialize
 
 MAX_CFG = 1 << 20  # characters
 MAX_LAYERS = 2000
@@ -66,7 +67,7 @@ class Section:
         try:
             value = int(text)
         except ValueError:
-            raise self.fail(f"{name}={text} is no whole number; write one") from None
+            raise self.fail(f"{name}={text} is not a whole number; correct it") from None
         if not low <= value <= high:
             raise self.fail(f"{name}={value} lies outside {low}..{high}; correct it")
         return value
@@ -76,7 +77,7 @@ class Section:
         try:
             value = float(text)
         except ValueError:
-            raise self.fail(f"{name}={text} is no number; write one") from None
+            raise self.fail(f"{name}={text} is not a number; correct it") from None
         if not math.isfinite(value):
             raise self.fail(f"{name}={text} is not finite; write a number")
         return value
@@ -87,7 +88,7 @@ class Section:
         except KeyError:
             raise self.fail(f"{name} is missing; add it") from None
         except ValueError:
-            raise self.fail(f"{name}={self.options[name]} is no list of numbers") from None
+            raise self.fail(f"{name}={self.options[name]} is not a list of numbers") from None
 
     def layers(self, name: str, default: str | None = None) -> list[int]:
         """Layer references as absolute indices; negative ones count back from this layer."""
@@ -99,7 +100,7 @@ class Section:
             try:
                 value = int(part)
             except ValueError:
-                raise self.fail(f"{name}={text} is no list of layers") from None
+                raise self.fail(f"{name}={text} is not a list of layers") from None
             value = self.index + value if value < 0 else value
             if not 0 <= value < self.index:
                 raise self.fail(
@@ -120,7 +121,7 @@ def parse(cfg: str) -> tuple[Section, list[Section]]:
             continue
         if line.startswith("["):
             if not line.endswith("]"):
-                raise ValueError(f"cfg line {number}: {line!r} is no section; close the bracket")
+                raise ValueError(f"cfg line {number}: {line!r} is not a section; close the bracket")
             kind = line[1:-1].strip().lower()
             sections.append(Section(ALIASES.get(kind, kind), {}, number, len(sections) - 1))
             continue
@@ -128,7 +129,7 @@ def parse(cfg: str) -> tuple[Section, list[Section]]:
         if not equals or not sections:
             raise ValueError(f"cfg line {number}: {line!r} is neither [section] nor key=value")
         if key.strip() in sections[-1].options:
-            raise sections[-1].fail(f"{key.strip()} stands twice, again in line {number}; keep one")
+            raise sections[-1].fail(f"{key.strip()} is given twice, again in line {number}; keep one")
         sections[-1].options[key.strip()] = value.strip()
     if not sections or sections[0].kind != "net":
         raise ValueError("cfg: the first section is not [net]; is this a Darknet cfg?")
@@ -269,7 +270,7 @@ class Darknet(nn.Module):
         classes = {int(str(head["classes"])) for head in self.heads}
         if len(classes) != 1:
             raise ValueError(f"cfg: heads of {sorted(classes)} classes; give all [yolo] sections the same")
-        initialise(self, heads, classes.pop())
+        initialize(self, heads, classes.pop())
 
     @staticmethod
     def name_of(index: int) -> str:
@@ -309,11 +310,11 @@ class Darknet(nn.Module):
             raise s.fail("dilated convolutions are not read; use dilation=1")
         if o * (i // groups) * size * size > MAX_WEIGHTS:
             raise s.fail(f"{o * (i // groups) * size * size:,} weights; one layer may have {MAX_WEIGHTS:,}")
-        normalise = s.integer("batch_normalize", 0, 0, 1) == 1
+        normalize = s.integer("batch_normalize", 0, 0, 1) == 1
 
         def one(filters: int) -> nn.Module:
-            conv = nn.Conv2d(i, filters, size, step, padding, groups=groups, bias=not normalise)
-            if not normalise:
+            conv = nn.Conv2d(i, filters, size, step, padding, groups=groups, bias=not normalize)
+            if not normalize:
                 return PlainConv(conv, act)
             block = ConvBNAct(1, 1, 1, act=act)
             block.conv, block.bn = conv, nn.BatchNorm2d(filters, eps=1e-5)
@@ -429,7 +430,7 @@ def _tensors_in_order(net: Darknet, section: Section) -> list[Tensor]:
     if section.kind != "convolutional":
         return []
     module = net.get_submodule(Darknet.name_of(section.index))
-    blocks = list(module.blocks) if isinstance(module, ParallelConv) else [module]
+    blocks: list[Any] = list(module.blocks) if isinstance(module, ParallelConv) else [module]
     if isinstance(blocks[0], PlainConv):
         return [b.conv.bias for b in blocks] + [b.conv.weight for b in blocks]
     names = ("bias", "weight", "running_mean", "running_var")

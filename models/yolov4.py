@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from edgec.models.blocks import SPP, Add, Concat, ConvBNAct, check_arguments, initialise, scaled
+from edgec.models.blocks import SPP, Add, Concat, ConvBNAct, check_arguments, initialize, scaled
 
 ANCHORS = (
     ((12, 16), (19, 36), (40, 28)),
@@ -128,7 +128,7 @@ class YOLOv4(nn.Module):
             {"anchors": [list(map(float, a)) for a in each], "stride": s, "scale_xy": xy, "classes": classes}
             for each, s, xy in zip(anchors, STRIDES, SCALES_XY, strict=True)
         ]
-        initialise(self, (self.head8.out, self.head16.out, self.head32.out), classes)
+        initialize(self, (self.head8.out, self.head16.out, self.head32.out), classes)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         p3, p4, p5 = self.backbone(x)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from edgec.models.blocks import Concat, ConvBNAct, check_arguments, initialise, scaled
+from edgec.models.blocks import Concat, ConvBNAct, check_arguments, initialize, scaled
 
 ANCHORS = (
     ((81, 82), (135, 169), (344, 319)),  # stride 32: masks 3, 4, 5
@@ -96,7 +96,7 @@ class YOLOv4Tiny(nn.Module):
             }
             for each, s in zip(anchors, STRIDES, strict=True)
         ]
-        initialise(self, (self.head32, self.head16), classes)
+        initialize(self, (self.head32, self.head16), classes)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         p4, p5 = self.backbone(x)

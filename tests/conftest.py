@@ -11,8 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.core.extensions import added
-from edgec.core.runtimes import RuntimeSpec
+from edgec.testing import null_runtime
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +29,11 @@ def own_leases(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("EDGEC_LEASES", str(tmp_path_factory.getbasetemp()))
 
 
-@pytest.fixture
-def null_runtime() -> Iterator[str]:
-    """The name of a runtime that computes nothing, which edgec.probe knows, and recipes only here."""
-    with added("edgec.runtimes", "null", RuntimeSpec("null")):
-        yield "null"
+@pytest.fixture(name="null_runtime")
+def known_null_runtime() -> Iterator[str]:
+    """The name of a runtime that computes nothing, which recipes know in this test."""
+    with null_runtime() as name:
+        yield name
 
 
 @pytest.fixture

@@ -119,7 +119,11 @@ def one_way(way: str, folder: Path, side: int, threads: int) -> dict[str, Any]:
             return as_bytes(made, contract).transpose(1, 2, 0)
 
     else:
-        run = Upscaler(path, BUDGET, "exact" if way.endswith("exact") else "local", threads=threads)
+        upscaler = Upscaler(path, BUDGET, "exact" if way.endswith("exact") else "local", threads=threads)
+
+        def run(image: np.ndarray) -> np.ndarray:
+            return upscaler(image)
+
     before = psutil.Process().memory_info().rss
     began = time.perf_counter()
     output = run(low)
@@ -152,7 +156,7 @@ def on_set14(path: Path, threads: int) -> dict[str, float]:
 
 
 def all_ways(path: Path, folder: Path, side: int, threads: int, skip_whole: bool) -> dict[str, Any]:
-    """Figures of every way on an image of one size, each in a process of its own."""
+    """Figures of every way on an image of one size, each in a separate process."""
     found: dict[str, Any] = {}
     reference = folder / "onnxruntime whole.npy"
     reference.unlink(missing_ok=True)

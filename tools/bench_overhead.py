@@ -27,8 +27,12 @@ from torch import Tensor, nn
 
 from edgec.core.events import Events
 from edgec.core.network import Network
+from edgec.core.predictor import Predictor
+from edgec.core.results.accuracy import Accuracy
 from edgec.env import Env
 from edgec.recipe import Train
+from edgec.tasks.protocol import Split
+from edgec.testing import TinyBatch, TinyBatches, TinyTask
 from edgec.training.fit import fit, make_optimizer
 
 ROUNDS = 8
@@ -37,62 +41,51 @@ BATCH, SIDE = 16, 320  # images; pixels
 STARTS = 5  # of each command
 
 
-@dataclass(frozen=True)
-class Batch:
-    images: Tensor
-
-    def to(self, device: str) -> Batch:
-        return self
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
 @dataclass
-class Premade:
-    """A task whose batches cost nothing. `marks` are the times at which a batch was asked for."""
+class Premade(TinyBatches):
+    """Batches that cost nothing. `marks` are the times at which a batch was asked for."""
 
-    data: list[Batch]
+    data: list[TinyBatch] = field(default_factory=list[TinyBatch])
     marks: list[float] = field(default_factory=list[float])
 
-    def batches(self, *_: Any) -> Premade:
-        return self
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def epoch(self, index: int) -> Iterator[Batch]:
+    def epoch(self, index: int) -> Iterator[TinyBatch]:
         for batch in self.data:
             self.marks.append(time.perf_counter())
             yield batch
         self.marks.append(time.perf_counter())
 
-    def close(self) -> None:
-        pass
 
-    def contract(self, net: nn.Module) -> dict[str, Any]:
-        return {}
+@dataclass
+class Timed(TinyTask):
+    """Evaluates nothing."""
 
-    def evaluate(self, *_: Any) -> dict[str, float]:
-        return {}
+    premade: Premade
+
+    def batches(
+        self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> TinyBatches:
+        return self.premade
+
+    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
+        return Accuracy()
 
 
-def loss(model: nn.Module, batch: Batch, at: Any) -> Mapping[str, Tensor]:
+def loss(model: nn.Module, batch: TinyBatch, at: Any) -> Mapping[str, Tensor]:
     return {"square": torch.stack([o.square().mean() for o in model(batch.images)]).sum()}
 
 
-def fit_steps(network: Network, data: list[Batch], config: Train) -> list[float]:
+def fit_steps(network: Network, data: list[TinyBatch], config: Train) -> list[float]:
     """Seconds of each counted step inside `fit`."""
-    task = Premade(data)
+    premade = Premade(BATCH, steps=len(data), data=data)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        env = Env(task, "bench", Events(place / "events.jsonl"), network, place / "scratch", place)  # type: ignore[arg-type]
+        env = Env(Timed(premade), "bench", Events(place / "events.jsonl"), network, place / "scratch", place)
         fit(network.build(), loss, config, env)
         env.events.close()
-    return [b - a for a, b in zip(task.marks, task.marks[1:], strict=False)][1:]
+    return [b - a for a, b in zip(premade.marks, premade.marks[1:], strict=False)][1:]
 
 
-def bare_steps(network: Network, data: list[Batch], config: Train) -> list[float]:
+def bare_steps(network: Network, data: list[TinyBatch], config: Train) -> list[float]:
     """Seconds of each counted step of forward, backward, clipping, optimizer and average, and nothing else."""
     net = network.build().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(net, None, config)
@@ -116,7 +109,9 @@ def bare_steps(network: Network, data: list[Batch], config: Train) -> list[float
 def training() -> dict[str, float]:
     network = Network.initial("yolov4_tiny", {"classes": 3, "width": 0.5}, seed=0)
     generator = torch.Generator().manual_seed(0)
-    data = [Batch(torch.rand(BATCH, 3, SIDE, SIDE, generator=generator)) for _ in range(STEPS)]
+    nothing = torch.zeros(BATCH)  # the loss compares with nothing
+    images = (torch.rand(BATCH, 3, SIDE, SIDE, generator=generator) for _ in range(STEPS))
+    data = [TinyBatch(each, nothing) for each in images]
     config = Train(epochs=1, batch=BATCH, lr=1e-4)
     bare: list[float] = []
     ours: list[float] = []

@@ -138,7 +138,7 @@ def matrix(run: Path, threads: Sequence[int], out: Path) -> dict[str, Any]:
     task = make_task(recipe, None)
     network = Network.load(made / "network")
     config = Profile(
-        runtimes=("onnxruntime", *installed()[0], "torch"),  # type: ignore[arg-type]
+        runtimes=("onnxruntime", *installed()[0], "torch"),
         threads=tuple(threads),
         torch=TorchWays(modes=("eager", "compiled"), precisions=("fp32", "bf16")),
         min_seconds=0.3,

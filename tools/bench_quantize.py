@@ -149,7 +149,7 @@ def naive(fp32: Path, path: Path, images: np.ndarray) -> None:
         def __init__(self) -> None:
             self.left = iter(images)
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
+        def get_next(self) -> Any:  # None at the end, although its type says dict
             image = next(self.left, None)
             return None if image is None else {"images": image[None]}
 
@@ -216,10 +216,10 @@ def _slug(label: str) -> str:
     return label.replace(" ", "_").replace(",", "")
 
 
-def _scores(metrics: Mapping[str, float]) -> dict[str, float]:
+def _scores(metrics: Mapping[str, float | None]) -> dict[str, float]:
     """The headline figures."""
     kept = ("map50", "map", "psnr", "psnr/set5", "psnr/set14")
-    return {k: round(metrics[k], 4) for k in kept if k in metrics}
+    return {k: round(value, 4) for k in kept if (value := metrics.get(k)) is not None}
 
 
 def figures_of(measured: Mapping[str, Mapping[str, Any]]) -> list[Figure]:

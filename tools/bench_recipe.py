@@ -1,6 +1,6 @@
 """A recipe's figures: `python tools/bench_recipe.py detector superres bccd voc_yolo_fastest_xl imdn_x4`; by default the demos.
 
-Runs each shipped recipe as `edgec compress` does (from the cache where it was run before; latency is always measured anew) and
+Runs each shipped recipe as `edgec compress` does (from the cache where it was run before; latency is always measured again) and
 takes its figures from report.json. A broken gate is a result, too. --run NAME=FOLDER takes a finished run instead. Ends with
 one JSON line per recipe.
 """

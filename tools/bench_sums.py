@@ -1,10 +1,10 @@
-"""What exact sums of 8-bit products cost and bring in onnxruntime on this CPU (session.x64quantprecision).
+"""What sums of 8-bit products without saturation cost and bring in onnxruntime on this CPU (session.x64quantprecision).
 
     python tools/bench_sums.py [--artifact model.int8.onnx]
 
 Both sessions, default and exact, take turns on one thread. Without an artifact: the shipped super-resolution network in int8
 as the quantize stage makes it. Ends with one JSON line: whether the default overflows here, how far its outputs are from the
-exact ones (largest difference), and how many times as long exact sums take (95 % interval).
+exact ones (largest difference), and how many times as long sums without saturation take (95 % interval).
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class Trial:
 
 
 def fp32_beside(path: Path) -> Path:
-    """Where the fp32 file of the same network and shape lies: what halves are made from, and integers compared with.
+    """Where the fp32 file of the same network and shape lies: what fp16 is made from, and int8 compared with.
 
     Of files that edgec did not name, that is NAME.fp32.onnx beside NAME.int8.onnx.
     """

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from edgec.bench.candidate import Candidate, fp32_beside
 from edgec.core.errors import EdgecError, Missing, StageError
-from edgec.core.events import Events, Progress
+from edgec.core.events import Events
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.profile import Conversion
@@ -24,10 +23,12 @@ from edgec.devices.subprocess_session import ServedSession
 from edgec.env import Env
 from edgec.onnx.files import files_of
 from edgec.onnx.parity import LEAST_DB_TO_GOLDEN, snr_db
+from edgec.onnx.proto import load_model
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import predictor, predictor_of
 from edgec.runtimes.convert import package
-from edgec.runtimes.source import Precision, Source
+from edgec.runtimes.source import ConversionSource, Precision
+from edgec.tasks.protocol import Evaluation
 
 LARGEST_DROP = {True: 0.02, False: 0.2}  # of the metric, for shares and for decibels
 CALIBRATION_IMAGES = 64  # for converters that take no scales
@@ -75,7 +76,7 @@ def conversions(
     references: dict[Path, Reference] = {}
     results: list[Converted] = []
     for index, (candidate, runtime) in enumerate(pairs):
-        events.emit(Progress(f"{candidate.artifact} for {runtime}", index, len(pairs)))
+        events.progress(f"{candidate.artifact} for {runtime}")(index, len(pairs))
         golden = golden_of(candidate.path, out / "golden", candidate.shapes)
         folder = out / runtime / candidate.path.stem
         result = _convert(candidate, runtime, folder, golden, images, env, references)
@@ -106,21 +107,18 @@ def _convert(
             if env is not None:
                 if path not in references:
                     model = predictor(path)
-                    references[path] = Reference(model, _accuracy(model, env)[env.task.metric])
+                    references[path] = Reference(model, env.task.evaluate(model, "val")[env.task.metric])
                 reference = references[path]
                 place = f"{candidate.artifact} in {runtime}"
-                accuracy = _accuracy(predictor_of(session, reference.model.contract, place), env)
+                served = predictor_of(session, reference.model.contract, place)
+                accuracy = env.task.evaluate(served, "val")
                 done = done.model_copy(update={"metrics": accuracy})
-                _check_accuracy(accuracy, reference.metric, env)
+                _check_accuracy(accuracy, reference.metric, env.task)
     except EdgecError as error:
         kind = "missing" if isinstance(error, Missing) else "failed"
         reason = str(error).removeprefix(f"{path.name} for {runtime}: ")  # which stands beside it
         return done.model_copy(update={"kind": kind, "reason": reason})
     return done
-
-
-def _accuracy(model: Predictor, env: Env) -> Accuracy:
-    return env.task.evaluate(model, "val")
 
 
 def _finite(value: float) -> float | None:
@@ -134,8 +132,8 @@ def golden_of(path: Path, folder: Path, shapes: Mapping[str, Sequence[int]]) -> 
     beside = path.parent / "golden" / f"{path.stem}.npz"
     if beside.is_file() and not shapes:
         return beside
-    made = folder / f"{path.stem}.npz"
-    if not made.is_file():
+    drawn_golden = folder / f"{path.stem}.npz"
+    if not drawn_golden.is_file():
         session = OnnxSession(path)
         rng = np.random.default_rng(0)
         sizes = {
@@ -145,27 +143,27 @@ def golden_of(path: Path, folder: Path, shapes: Mapping[str, Sequence[int]]) -> 
         feeds = {name: rng.random(shape, dtype=np.float32) for name, shape in sizes.items()}
         outputs = dict(zip(session.outputs, session.run(feeds), strict=True))
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(made, allow_pickle=False, **feeds, **outputs)
-    return made
+        np.savez_compressed(drawn_golden, allow_pickle=False, **feeds, **outputs)
+    return drawn_golden
 
 
-def _source(path: Path, precision: str, golden: Path, images: Array | None) -> Source:
+def _source(path: Path, precision: str, golden: Path, images: Array | None) -> ConversionSource:
     """What is converted. Raises StageError for fp16 without its fp32 file beside it, and for precisions without converters."""
     if precision not in CONVERTIBLE:
         raise StageError(f"{path}: its precision is {precision}; other runtimes take fp32, fp16 and int8")
     source = path
-    if precision == "fp16":  # converters make their own halves
+    if precision == "fp16":  # converters make their own fp16
         source = fp32_beside(path)
         if source == path or not source.is_file():
             raise StageError(f"{path}: is converted from its fp32 file; put {source.name} beside it")
     files_of(source)  # for its errors
-    model = onnx.load(str(source))  # pyright: ignore[reportUnknownMemberType]
+    model = load_model(source)
     inputs = {v.name: v for v in model.graph.input}
     with np.load(golden, allow_pickle=False) as arrays:
         shapes = {name: list(arrays[name].shape) for name in inputs}
     declared = [d.dim_value for v in inputs.values() for d in v.type.tensor_type.shape.dim[2:]]
     open_sizes = any(side == 0 for side in declared)
-    return Source(path, model, CONVERTIBLE[precision], shapes, open_sizes, golden, images)
+    return ConversionSource(path, model, CONVERTIBLE[precision], shapes, open_sizes, golden, images)
 
 
 def _compared(session: ServedSession, golden: Path) -> Parity:
@@ -194,9 +192,9 @@ def _check_parity(parity: Parity, precision: str) -> None:
         )
 
 
-def _check_accuracy(accuracy: Accuracy, reference: float, env: Env) -> None:
+def _check_accuracy(accuracy: Accuracy, reference: float, task: Evaluation) -> None:
     """Raises StageError when the metric is far below the artifact's own in onnxruntime."""
-    headline = env.task.metrics[0]
+    headline = task.metrics[0]
     reached = accuracy[headline.name]
     if not reference - reached <= LARGEST_DROP[headline.share]:
         raise StageError(

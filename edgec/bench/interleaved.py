@@ -9,9 +9,9 @@ from edgec.bench.candidate import Candidate, Trial
 from edgec.bench.figures import latency_from
 from edgec.bench.operators import measure_operators
 from edgec.bench.ratios import across, slower, speedups
-from edgec.bench.trust import Watched, judged
+from edgec.bench.trust import Watched, verdict_of
 from edgec.core.errors import EdgecError, Missing, StageError
-from edgec.core.events import Events, Progress
+from edgec.core.events import Events
 from edgec.core.results.artifact_id import DENSE, AnyArtifact
 from edgec.core.results.profile import Case, DeviceEnvironment, DeviceFigures, Failure, OperatorTimes
 from edgec.devices.device import Device, DeviceLost, environment_of, latency_on
@@ -63,7 +63,7 @@ def measure_on(
         for trial in measured
         for answer in rounds.given(trial)
     ]
-    verdict, reasons = judged(watched, before)
+    verdict, reasons = verdict_of(watched, before)
     if verdict != "quiet":
         events.note(f"verdict on {device.name}: {verdict} ({'; '.join(reasons)})", "warning", stage)
     return DeviceFigures(
@@ -131,7 +131,7 @@ def measure_rounds(
         for index, trial in enumerate(trials):
             on = "" if device.name == "local" else f" on {device.name}"
             what = f"latency of {trial.candidate.artifact}{on}"
-            events.emit(Progress(what, round_index * len(trials) + index, total))
+            events.progress(what)(round_index * len(trials) + index, total)
             answer = None
             if trial.case not in failures and not lost:
                 try:
@@ -146,7 +146,7 @@ def measure_rounds(
     for case, failure in failures.items():  # an artifact that gives wrong numbers has no latency
         if failure.kind != "lost":
             answers[case] = [None] * len(answers[case])
-    events.emit(Progress("latency", total, total))
+    events.progress("latency")(total, total)
     return Rounds(answers, tuple(failures.values()))
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import onnx
-
 from edgec.bench.candidate import Candidate
 from edgec.bench.interleaved import measure_on, raise_first
 from edgec.bench.modules import Modules, modules_in, with_layers, with_modules
@@ -15,6 +13,7 @@ from edgec.core.results.artifact_id import AnyArtifact
 from edgec.core.results.fusion import Fusion
 from edgec.core.results.profile import ONNXRUNTIME, Conversion, DeviceFigures, Failure, ProfileResult
 from edgec.devices.inventory import open_devices
+from edgec.onnx.proto import load_model
 from edgec.quantization.integer_check import fusion
 from edgec.recipe import Profile
 
@@ -75,7 +74,7 @@ def _fusions(
     """What onnxruntime makes of each int8 file that was measured."""
     measured = {cell.artifact for cell in first.cells}
     return {
-        c.artifact: with_modules(fusion(onnx.load(str(c.path)), ()), modules.get(c.artifact, {}))  # pyright: ignore[reportUnknownMemberType]
+        c.artifact: with_modules(fusion(load_model(c.path), ()), modules.get(c.artifact, {}))
         for c in candidates
         if c.precision == "int8" and c.runtime == ONNXRUNTIME and c.artifact in measured
     }

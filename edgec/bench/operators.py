@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from edgec.bench.candidate import Trial
 from edgec.core.errors import EdgecError
-from edgec.core.events import Events, Progress
+from edgec.core.events import Events
 from edgec.core.results.artifact_id import AnyArtifact
 from edgec.core.results.profile import ExtraTime, OperatorTime
 from edgec.core.runtimes import tells_operators
@@ -29,7 +29,7 @@ def measure_operators(
     }
     answers: dict[tuple[AnyArtifact, str], OperatorsAnswer] = {}
     for index, (key, candidate) in enumerate(candidates.items()):
-        events.emit(Progress(f"operators of {candidate.artifact}", index, len(candidates)))
+        events.progress(f"operators of {candidate.artifact}")(index, len(candidates))
         try:
             answer = operators_on(device, Trial(candidate, 1).job(config, "operators"))
         except EdgecError as error:

@@ -82,13 +82,13 @@ def slower(
 
     Operators are those of onnxruntime with one thread; for other runtimes there are none.
     """
-    found: list[Slower] = []
+    slow_artifacts: list[Slower] = []
     for row in rows:
         if row.batch != 1 or not (row.ratio < SLOWER or row.ci_high < 1):
             continue
         mine, other = (operators.get((a, ONNXRUNTIME)) for a in (row.artifact, row.against))
         known = row.runtime == ONNXRUNTIME
-        found.append(
+        slow_artifacts.append(
             Slower(
                 artifact=row.artifact,
                 against=row.against,
@@ -100,4 +100,4 @@ def slower(
                 else (),
             )
         )
-    return tuple(found)
+    return tuple(slow_artifacts)

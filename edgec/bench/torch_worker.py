@@ -1,4 +1,4 @@
-"""Latency of a network in torch, in a process of its own: `python -m edgec.bench.torch_worker < job`.
+"""Latency of a network in torch, in a separate process: `python -m edgec.bench.torch_worker < job`.
 
 Job and answer are those of `edgec.probe`, with "artifact" the folder of a network at rest, "shape"
 that of the input, "device" cpu or cuda, "mode" eager, compiled or cuda_graph, "precision", "layout", and "allow_code".
@@ -84,7 +84,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def captured(module: Any, image: Any) -> Callable[[], None]:
-    """Replays the module's kernels as one CUDA graph, recorded after a warm-up on a stream of its own."""
+    """Replays the module's kernels as one CUDA graph, recorded after a warm-up on a separate stream."""
     import torch
 
     stream = torch.cuda.Stream()

@@ -27,7 +27,7 @@ class Watched:
     measured_seconds: float = 0.0
 
 
-def judged(processes: Sequence[Watched], before: DeviceEnvironment) -> tuple[Trust, tuple[str, ...]]:
+def verdict_of(processes: Sequence[Watched], before: DeviceEnvironment) -> tuple[Trust, tuple[str, ...]]:
     """How far to trust the times, and why not.
 
     `before` is the device before the first of the processes; its load average is asked where the cores at work are not

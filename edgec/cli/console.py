@@ -51,7 +51,7 @@ def show_json(tree: Any) -> None:
 
 
 def show_error(error: EdgecError) -> None:
-    """Every problem on a line of its own."""
+    """Every problem on its own line."""
     kind = type(error).__name__
     problems = error.problems if isinstance(error, ProblemsError) else []
     if len(problems) <= 1:

@@ -23,7 +23,8 @@ def profile(
     runtimes: Annotated[
         str,
         typer.Option(
-            help=f"Of onnxruntime, {', '.join(r.name for r in RUNTIMES.own if r.converted)}; all: those that are installed."
+            help=f"Of onnxruntime, {', '.join(r.name for r in RUNTIMES.own if r.converted)}, "
+            "or an installed package's; all: those that are installed."
         ),
     ] = "onnxruntime",
     devices: Annotated[
@@ -70,7 +71,7 @@ def _all_runtimes() -> list[str]:
 
     present, absent = installed()
     for name in absent:
-        warn(f"without {name}: pip install 'edgec[{RUNTIMES.row(name).extra}]'")
+        warn(f"without {name}: pip install {RUNTIMES.row(name).install}")
     return ["onnxruntime", *present]
 
 

@@ -28,7 +28,7 @@ def shipped_archs() -> list[str]:
     return sorted(n for n in names if hasattr(import_module(f"{SHIPPED}.{n}"), "build"))
 
 
-def resolve_arch(arch: str, allow_code: bool) -> Callable[..., nn.Module]:
+def resolve_arch(arch: str, allow_code: bool) -> Callable[..., object]:
     """The factory of an architecture.
 
     Raises NetworkError for an unknown name, and for the user's own code unless it was allowed.
@@ -64,12 +64,12 @@ def resolve_dotted(name: str) -> Callable[..., Any]:
     """`package.module:function` as an object. The caller has made sure that the user allowed it."""
     module_name, _, attribute = name.partition(":")
     try:
-        found = getattr(import_module(module_name), attribute)
+        target = getattr(import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise NetworkError(f"{name!r} cannot be imported ({error}); write package.module:function") from error
-    if not callable(found):
+    if not callable(target):
         raise NetworkError(f"{name!r} is not callable")
-    return found
+    return target
 
 
 def load_darknet_weights(module: nn.Module, path: Path) -> None:

@@ -74,7 +74,7 @@ class GateBroken(EdgecError):
 
 
 class Missing(EdgecError):
-    """A runtime, device or dependency is not there."""
+    """A runtime, device or dependency is missing."""
 
     exit_code = 4
 

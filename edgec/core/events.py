@@ -103,6 +103,7 @@ class RunEnded(Event):
 
 
 Listener = Callable[[Event], None]
+Advance = Callable[[int, int], None]  # says how far work has come: (done, total)
 LIVE_ONLY = (Progress,)  # not worth a line on disk
 
 
@@ -135,10 +136,19 @@ class Events:
     def note(self, message: str, level: str = "info", stage: str = "") -> None:
         self.emit(Note(level, message, stage))
 
+    def progress(self, what: str, stage: str = "") -> Advance:
+        """A function to be called with (done, total), which emits a `Progress` event of `what`, named after its stage."""
+        named = f"{stage}: {what}" if stage else what
+        return lambda done, total: self.emit(Progress(named, done, total))
+
     def close(self) -> None:
         if self._file:
             self._file.close()
             self._file = None
+
+
+def ignore_progress(done: int, total: int) -> None:
+    """The `Advance` of work that nobody watches."""
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:

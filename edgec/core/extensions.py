@@ -64,7 +64,7 @@ def extension(group: str, name: str) -> object | None:
         described = _described(points[0])
         raise ExtensionError(
             f"{name!r} comes from the package {described.package}, whose {described.value} cannot be imported "
-            f"({reason}); mend or uninstall that package"
+            f"({reason}); fix or uninstall that package"
         )
     return row
 

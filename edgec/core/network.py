@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from edgec.core.architectures import resolve_arch
 from edgec.core.errors import NetworkError, StorageError
 from edgec.core.files import sha256_of, write_atomic
 from edgec.core.surgery import Surgery, surgery_of_json, surgery_to_json
+from edgec.core.typed_torch import load_safetensors, random_state
 from edgec.core.weights import load_into
 
 FORMAT = 1
@@ -39,10 +39,9 @@ class Network:
 
     @classmethod
     def initial(cls, arch: str, args: Mapping[str, Any], seed: int, allow_code: bool = False) -> Network:
-        """A network with the architecture's own random initialisation, reproducible by seed."""
+        """A network with the architecture's own random initialization, reproducible by seed."""
         network = cls(arch, dict(args), allow_code=allow_code)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with random_state(seed):
             return network.with_weights(network.blank())
 
     def blank(self) -> nn.Module:
@@ -64,7 +63,7 @@ class Network:
 
     def build(self) -> nn.Module:
         """The module on the CPU, in eval mode, with its weights."""
-        with torch.random.fork_rng():
+        with random_state():
             module = self.blank()
         load_into(module, self.weights, self.arch)
         return module.eval()
@@ -131,10 +130,10 @@ class Network:
         except FileNotFoundError:
             raise NetworkError(f"{place}: not found; give a folder that edgec wrote") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{place}: damaged ({error}); make it again") from error
+            raise StorageError(f"{place}: damaged ({error}); create it again") from error
         weights = folder / "weights.safetensors"
         if not weights.is_file() or sha256_of(weights) != expected:
             raise StorageError(
-                f"{weights}: its sha256 is not the {expected[:12]}... that was written; make it again"
+                f"{weights}: its sha256 is not the {expected[:12]}... that was written; create it again"
             )
-        return cls(arch, args, surgeries, safetensors.torch.load_file(weights), allow_code)
+        return cls(arch, args, surgeries, load_safetensors(weights), allow_code)

@@ -10,20 +10,21 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgec.core.observe import observed_pass
 from edgec.core.outputs import tensors_of
+from edgec.core.typed_torch import norm
 
 
 def norms_behind(net: nn.Module, example: Tensor) -> dict[str, str]:
     """The batch norm that directly takes a convolution's (or linear layer's) output, by that layer's name."""
-    made: dict[int, str] = {}
+    layer_of: dict[int, str] = {}
     kept: list[Tensor] = []  # alive, so that no other tensor takes its id
     norms: dict[str, str] = {}
 
     def look(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if not isinstance(module, nn.BatchNorm2d):
             kept.append(output)
-            made[id(output)] = name
-        elif id(inputs[0]) in made:
-            norms[made[id(inputs[0])]] = name
+            layer_of[id(output)] = name
+        elif id(inputs[0]) in layer_of:
+            norms[layer_of[id(inputs[0])]] = name
 
     observed_pass(net, example, (nn.Conv2d, nn.Linear, nn.BatchNorm2d), look)
     return norms
@@ -58,7 +59,7 @@ def folded_norms(net: nn.Module, example: Tensor) -> tuple[nn.Module, dict[str, 
 
 
 def _near(a: Tensor, b: Tensor) -> bool:
-    return bool((a - b).norm() <= 1e-3 * a.norm() + 1e-6)
+    return bool(norm(a - b) <= 1e-3 * norm(a) + 1e-6)
 
 
 def _replace(net: nn.Module, name: str, module: nn.Module) -> None:

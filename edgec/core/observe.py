@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgec.core.typed_torch import modules_of
+
 Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
 # name, module, inputs and output of a module that has just run; what it gives, unless None, replaces the output
 Look = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
@@ -19,7 +21,7 @@ def observing(net: nn.Module, which: Kinds | Iterable[str], look: Look) -> Gener
     """Call `look` after every run of the modules of the given types, or of the given names, while the block runs."""
     chosen = (which,) if isinstance(which, type) else tuple(which)
     kinds = tuple(kind for kind in chosen if isinstance(kind, type))
-    modules = [(name, module) for name, module in net.named_modules() if isinstance(module, kinds)]
+    modules = [(name, module) for name, module in modules_of(net).items() if isinstance(module, kinds)]
     modules += [(name, net.get_submodule(name)) for name in chosen if isinstance(name, str)]
     handles = [module.register_forward_hook(_hook(name, look)) for name, module in modules]
     try:

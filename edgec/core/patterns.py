@@ -1,4 +1,4 @@
-"""Patterns that name layers (`head.*`), as recipes write them: those that name none are mistakes, and told."""
+"""Patterns that name layers (`head.*`), as recipes write them: those that match no layer are mistakes, and reported."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def check_patterns(wanted: Mapping[str, Sequence[str]], names: Iterable[str], what: str = "layer") -> None:
-    """Raises StageError that tells every pattern which names none of `names`, with the nearest.
+    """Raises StageError that lists every pattern which matches none of `names`, with the nearest names.
 
     `wanted`: patterns by the key of the recipe that holds them.
     """
-    there = [name for name in names if name]
+    known = [name for name in names if name]
     problems: list[Problem] = []
     for place, patterns in wanted.items():
         for pattern in patterns:
-            if not any(fnmatch(name, pattern) for name in there):
-                near = get_close_matches(pattern, there, 3, cutoff=0.4)
+            if not any(fnmatch(name, pattern) for name in known):
+                near = get_close_matches(pattern, known, 3, cutoff=0.4)
                 hint = (
-                    f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(there[:8])}, ..."
+                    f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known[:8])}, ..."
                 )
-                problems.append(Problem(place, f"{pattern!r} names no {what}", hint))
+                problems.append(Problem(place, f"{pattern!r} matches no {what}", hint))
     if problems:
         raise StageError("\n".join(map(str, problems)))

@@ -17,7 +17,7 @@ class RuntimeSpec:
     modules: tuple[str, ...] = ()  # that it and its converter import
     extra: str = ""  # of edgec, which installs them
     distributions: tuple[tuple[str, str], ...] = ()  # on PyPI: name, and what it is good for
-    # (Source, folder) -> name of the main file, see edgec.runtimes.source; "" where it takes the .onnx file itself
+    # (ConversionSource, folder) -> name of the main file, see edgec.runtimes.source; "" where it takes the .onnx file itself
     converts: str = ""
     opener: str = (
         ""  # (file, threads, package.json) -> (run, version), for a runtime that edgec.probe does not know
@@ -34,8 +34,14 @@ class RuntimeSpec:
 
     @property
     def converted(self) -> bool:
-        """Whether it takes files of its own."""
+        """Whether it takes its own files, converted from .onnx."""
         return bool(self.converts)
+
+    @property
+    def install(self) -> str:
+        """What to install for it, as pip takes it: edgec's extra, or the distributions that a package's row names."""
+        names = " ".join(name for name, _ in self.distributions) or " ".join(self.modules)
+        return f"'edgec[{self.extra}]'" if self.extra else names
 
     def installed(self) -> bool:
         """Whether its modules, and what its converter needs beside them, are installed. Imports none of them."""
@@ -118,7 +124,7 @@ RUNTIMES = Table(
 
 
 def tells_operators(runtime: str) -> bool:
-    """Whether a runtime tells times by operator; torch's ways, which are no rows of the table, don't."""
+    """Whether a runtime reports times by operator; torch's ways, which are no rows of the table, don't."""
     row = RUNTIMES.find(runtime)
     return row is not None and row.tells_operators
 
@@ -130,5 +136,5 @@ def opener_of(runtime: str) -> str:
 
 
 def converted_runtimes() -> list[str]:
-    """The runtimes that take files of their own."""
+    """The runtimes that take their own files, converted from .onnx."""
     return [row.name for row in RUNTIMES.rows() if row.converted]

@@ -1,4 +1,4 @@
-"""Recorded changes of a network, pure JSON, that are made again on a fresh module: no tracing, no pickled module.
+"""Recorded changes of a network, pure JSON, that are replayed on a fresh module: no tracing, no pickled module.
 
 A closed union. Each records its changes by module name, and `apply` makes them in place; NetworkError names what fails.
 """

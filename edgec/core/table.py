@@ -68,16 +68,16 @@ class Table(Generic[R]):
     def rows(self) -> list[R]:
         """All rows that can be used: edgec's, then those of packages, which are imported for it."""
         mine = [row.name for row in self.own]
-        found = list(self.own)
+        rows = list(self.own)
         for name in self.names()[len(mine) :]:
             with suppress(ExtensionError):  # reported where the name is asked for, and by `edgec doctor`
-                found.append(self.row(name))
-        return found
+                rows.append(self.row(name))
+        return rows
 
     def of_packages(self) -> list[tuple[Extension, str]]:
         """Every row that packages declare, with what is wrong with it ("" for nothing). Imports them."""
         mine = {row.name for row in self.own}
-        found: list[tuple[Extension, str]] = []
+        rows: list[tuple[Extension, str]] = []
         for declared in extensions(self.group):
             reason = f"edgec has a {self.what} of that name, which is taken" if declared.name in mine else ""
             if not reason:
@@ -85,15 +85,15 @@ class Table(Generic[R]):
                     self.find(declared.name)
                 except ExtensionError as error:
                     reason = str(error)
-            found.append((declared, reason))
-        return found
+            rows.append((declared, reason))
+        return rows
 
 
 def dotted(name: str) -> Callable[..., Any]:
     """The function or class `package.module:name` of a row, imported now. Rows name them so that tables import nothing."""
     module, _, attribute = name.partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), attribute)
-    return found
+    target: Callable[..., Any] = getattr(import_module(module), attribute)
+    return target
 
 
 def choices(names: Sequence[str]) -> str:

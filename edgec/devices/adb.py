@@ -22,7 +22,7 @@ class Adb:
                 [
                     Problem(
                         f"device {address!r}",
-                        "is no serial number",
+                        "is not a serial number",
                         "write adb://SERIAL, as `adb devices` shows it",
                     )
                 ]
@@ -35,16 +35,16 @@ class Adb:
     def lost(self, code: int, stderr: str) -> EdgecError | None:
         """adb ends with 1 both for its own errors and for a command's; its own begin so."""
         lines = [line.strip() for line in stderr.splitlines()]
-        told = next((line for line in lines if line.startswith(("error: ", "adb: "))), None)
-        if code != 1 or told is None:
+        message = next((line for line in lines if line.startswith(("error: ", "adb: "))), None)
+        if code != 1 or message is None:
             return None
-        if "unauthorized" in told:
+        if "unauthorized" in message:
             remedy = "allow USB debugging for this computer on its screen"
-        elif "offline" in told:
+        elif "offline" in message:
             remedy = "plug it in again, or `adb reconnect`"
         else:
             remedy = "`adb devices` lists what is connected"
-        return DeviceLost(f"{self.name}: {told.removeprefix('error: ').removeprefix('adb: ')}; {remedy}")
+        return DeviceLost(f"{self.name}: {message.removeprefix('error: ').removeprefix('adb: ')}; {remedy}")
 
     def close(self) -> None:
         """adb's server is the user's, and stays."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
+
+from pydantic import JsonValue
 
 from edgec.core.errors import Missing
 from edgec.core.events import Events
@@ -30,14 +32,14 @@ class Device(Protocol):
         """Nobody else measures on the device meanwhile. Waits, and says so, until that is so."""
         ...
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> dict[str, JsonValue]:
         """`edgec.probe.describe.environment` of the device. Raises Missing (DeviceLost) when it does not answer."""
         ...
 
-    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
+    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, JsonValue]:
         """Run a job of `edgec.probe` in a fresh process there, with the files that it names.
 
-        Raises DeviceLost when the device does not answer, Missing when the runtime is not there, StageError when the
+        Raises DeviceLost when the device does not answer, Missing when the runtime is not installed, StageError when the
         artifact cannot be measured, the process crashed, or it took longer than `deadline_s`.
         """
         ...

@@ -19,13 +19,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from edgec.core.errors import EdgecError, Missing, Problem, ProblemsError, RecipeError
+from edgec.core.frozen import json_object
 from edgec.devices.adb import Adb
 from edgec.devices.device import SAFE, Device
 from edgec.devices.local import Local
 from edgec.devices.programs import Benchmark
 from edgec.devices.remote import Remote, Transport
 from edgec.devices.ssh import Ssh
-from edgec.recipe.yaml_source import Source, parse, problems_of
+from edgec.recipe.yaml_source import RecipeSource, parse, problems_of
 
 Benchmarked = Literal["onnxruntime", "ncnn", "mnn", "litert"]
 
@@ -54,7 +55,7 @@ def boards() -> dict[str, Board]:
     path = device_file()
     if not path.is_file():
         if "EDGEC_DEVICES" in os.environ:
-            raise RecipeError([Problem("EDGEC_DEVICES", f"{path} is not there", "check the path")])
+            raise RecipeError([Problem("EDGEC_DEVICES", f"{path} does not exist", "check the path")])
         return {}
     try:
         text = path.read_text(encoding="utf-8")
@@ -77,7 +78,7 @@ def boards() -> dict[str, Board]:
                 problems.append(
                     Problem(
                         source.place(at),
-                        f"{value!r} holds characters that a shell may take",
+                        f"{value!r} contains characters that a shell would interpret",
                         "use a plain path",
                     )
                 )
@@ -90,47 +91,47 @@ def boards() -> dict[str, Board]:
             ]
         if name == "local" or "://" in name:
             problems.append(
-                Problem(source.place((name,)), f"{name!r} is no name for a board", "take another")
+                Problem(source.place((name,)), f"{name!r} is not a valid name for a board", "take another")
             )
     if problems:
         raise RecipeError(problems)
     return found
 
 
-def _problems(error: ValidationError, source: Source) -> list[Problem]:
+def _problems(error: ValidationError, source: RecipeSource) -> list[Problem]:
     """By board, so that keys are looked for among a board's own."""
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for name, board in source.tree.items():
         try:
             Board.model_validate(board)
         except ValidationError as inner:
-            below = Source(
-                board if isinstance(board, dict) else {},
+            below = RecipeSource(
+                json_object(board) or {},
                 {path[1:]: line for path, line in source.lines.items() if path[:1] == (name,)},
                 source.name, source.folder,
             )  # fmt: skip
-            found += [
+            problems += [
                 Problem(p.place if name in p.place else f"{p.place} of {name}", p.message, p.remedy)
                 for p in problems_of(inner, below, Board)
             ]
-    return found or [Problem(source.name, str(error), "see the documentation of devices.yaml")]
+    return problems or [Problem(source.name, str(error), "see the documentation of devices.yaml")]
 
 
 def open_devices(names: Sequence[str]) -> list[Device]:
     """Devices by name or address; nothing is connected yet. Raises RecipeError naming all that are unknown."""
     known = boards() if any(name != "local" and "://" not in name for name in names) else {}
     problems: list[Problem] = []
-    found: list[Device] = []
+    devices: list[Device] = []
     for name in dict.fromkeys(names):
         try:
-            found.append(_open(name, known))
+            devices.append(_open(name, known))
         except ProblemsError as error:
             problems += error.problems
     if problems:
-        for device in found:
+        for device in devices:
             device.close()
         raise RecipeError(problems)
-    return found
+    return devices
 
 
 def reach(names: Sequence[str]) -> None:
@@ -171,7 +172,7 @@ def _transport(board: Board, folder: Path | None) -> Transport:
         if config is not None:
             config = (folder or Path.cwd()) / config.expanduser()
             if not config.is_file():
-                raise RecipeError([Problem(f"ssh_config {config}", "is not there", "check the path")])
+                raise RecipeError([Problem(f"ssh_config {config}", "does not exist", "check the path")])
         return Ssh(board.address, config)
     if board.address.startswith("adb://"):
         return Adb(board.address)
@@ -179,7 +180,7 @@ def _transport(board: Board, folder: Path | None) -> Transport:
         [
             Problem(
                 f"device {board.address!r}",
-                "is no address",
+                "is not an address",
                 "write local, ssh://user@host[:port] or adb://serial",
             )
         ]

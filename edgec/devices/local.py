@@ -1,4 +1,4 @@
-"""This machine: a measuring process of its own for each job."""
+"""This machine: a separate measuring process for each job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import subprocess
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from edgec.core.errors import StageError
 from edgec.core.events import Events
@@ -33,10 +34,10 @@ class Local:
     def lease(self, events: Events) -> AbstractContextManager[None]:
         return held("device", waiting_for(self.name, events))
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> dict[str, JsonValue]:
         return environment()
 
-    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
+    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, JsonValue]:
         if str(job["artifact"]).endswith(".onnx"):
             files_of(Path(str(job["artifact"])))  # for its errors
         ask = torch_worker if str(job["runtime"]).startswith("torch") else probe
@@ -46,21 +47,21 @@ class Local:
         pass
 
 
-def probe(job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
+def probe(job: ProbeJob, deadline_s: float | None = None) -> dict[str, JsonValue]:
     """Run a job of `edgec.probe` in a fresh process and give its answer.
 
-    Raises Missing when the runtime is not there, StageError when the artifact cannot be measured, the process
+    Raises Missing when the runtime is not installed, StageError when the artifact cannot be measured, the process
     crashed, or it took longer than `deadline_s`.
     """
     return _ask([sys.executable, str(PROBE)], job, deadline_s)
 
 
-def torch_worker(job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
+def torch_worker(job: ProbeJob, deadline_s: float | None = None) -> dict[str, JsonValue]:
     """Run a job of `edgec.bench.torch_worker` in a fresh process and give its answer."""
     return _ask([sys.executable, "-P", "-m", "edgec.bench.torch_worker"], job, deadline_s)
 
 
-def _ask(command: list[str], job: ProbeJob, deadline_s: float | None) -> dict[str, Any]:
+def _ask(command: list[str], job: ProbeJob, deadline_s: float | None) -> dict[str, JsonValue]:
     what = subject_of(job)
     limit = deadline_s if deadline_s is not None else default_deadline(job)
     try:

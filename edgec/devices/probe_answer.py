@@ -6,9 +6,9 @@ import json
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from edgec.core.errors import EdgecError, Missing, StageError
 from edgec.core.frozen import json_object
@@ -63,7 +63,7 @@ class OperatorsAnswer(Answer):
 A = TypeVar("A", bound=BaseModel)
 
 
-def read_answer(kind: type[A], answer: Mapping[str, Any], what: str) -> A:
+def read_answer(kind: type[A], answer: Mapping[str, JsonValue], what: str) -> A:
     """An answer, checked. Raises StageError that names what is wrong with it."""
     try:
         return kind.model_validate(answer)
@@ -87,26 +87,26 @@ def default_deadline(job: ProbeJob) -> float:
     return spare + 10 * (job.get("warmup_seconds", 0.0) + job.get("max_seconds", 0.0))
 
 
-def answer_of(stdout: str, stderr: str, code: int, what: str) -> dict[str, Any]:
-    """The last line of `stdout`. Raises Missing or StageError when it is an error, or there is no answer."""
+def answer_of(stdout: str, stderr: str, code: int, what: str) -> dict[str, JsonValue]:
+    """The last line of `stdout`. Raises Missing or StageError when it is an error, or the answer is missing."""
     lines = [line for line in stdout.splitlines() if line.strip()]
     try:
         answer = json_object(json.loads(lines[-1])) if lines else None
     except ValueError:
         answer = None
     if answer is not None and "error" in answer:
-        raise_error(answer, what)
+        error = json_object(answer["error"]) or {}
+        raise_error(str(error.get("kind")), str(error.get("message")), what)
     if code != 0 or answer is None:
         tail = " | ".join(stderr.strip().splitlines()[-3:]) or "no message"
         raise StageError(f"{what}: the measuring process {ending(code)}: {tail}")
     return answer
 
 
-def raise_error(answer: Mapping[str, Any], what: str) -> NoReturn:
+def raise_error(kind: str, message: str, what: str) -> NoReturn:
     """The error that a measuring process answered."""
-    error: dict[str, str] = answer["error"]
-    kind: type[EdgecError] = Missing if error["kind"] == "missing" else StageError
-    raise kind(f"{what}: {error['message']}")
+    error: type[EdgecError] = Missing if kind == "missing" else StageError
+    raise error(f"{what}: {message}")
 
 
 def late(what: str, limit_s: float) -> StageError:

@@ -1,6 +1,6 @@
 """A device that takes shell commands: the probe and the artifact are copied to it, and what it says is read.
 
-Copies are kept by content under one folder there, come with their sha256 checked, go on where a broken copy ended, and are
+Copies are kept by content under one folder there, come with their sha256 checked, resume where an interrupted copy ended, and are
 removed when the device is closed. Nothing of the user's is put into a command but names that were checked.
 """
 
@@ -11,11 +11,13 @@ import json
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn, Protocol
+from typing import IO, NoReturn, Protocol
+
+from pydantic import JsonValue
 
 from edgec.core.errors import EdgecError, Missing, StageError
 from edgec.core.events import Events
@@ -91,7 +93,7 @@ class Remote:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     @contextmanager
-    def lease(self, events: Events) -> Iterator[None]:
+    def lease(self, events: Events) -> Generator[None]:
         """First among this machine's users of the device, then on it, where it has Python. Copies go with the lease."""
         waiting = waiting_for(self.name, events)
         with held("device-" + hashlib.sha256(self._transport.name.encode()).hexdigest()[:16], waiting):
@@ -120,7 +122,7 @@ class Remote:
             process.stdin.write(LEASE)
             process.stdin.flush()
         except BrokenPipeError:
-            pass  # told below, by how it ended
+            pass  # reported below, by how it ended
         for line in process.stdout:
             if line.strip() == b"leased":
                 return
@@ -129,7 +131,7 @@ class Remote:
         stderr = _text(process.stderr.read())
         self._raise(process.wait(), stderr, f"a lease on {self.name}")
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> dict[str, JsonValue]:
         if self._python is None:
             return self._environment_by_shell()
         done = self._run(self._script(DESCRIBE), DESCRIBE, CALL_SECONDS, self.name)
@@ -137,12 +139,12 @@ class Remote:
             self._raise(done.returncode, _text(done.stderr), self.name)
         return answer_of(_text(done.stdout), _text(done.stderr), 0, self.name)
 
-    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, Any]:
+    def probe(self, job: ProbeJob, deadline_s: float | None = None) -> dict[str, JsonValue]:
         runtime = str(job["runtime"])
         what = f"{subject_of(job)} on {self.name}"
         limit = deadline_s if deadline_s is not None else default_deadline(job)
         if runtime.startswith("torch"):
-            raise Missing(f"{what}: networks in torch are measured locally alone")
+            raise Missing(f"{what}: networks in torch are measured on this machine only")
         artifact = Path(str(job["artifact"]))
         files = [Copied(path, _name_there(path, artifact)) for path in files_of(artifact)]
         if runtime in self._benchmarks:  # MNN's takes every file of the folder for a model
@@ -156,17 +158,17 @@ class Remote:
         if golden and Path(golden).is_file():
             files.append(Copied(Path(golden), "golden.npz"))
         folder = self._copy(files)
-        there = job.copy()
-        there["artifact"] = folder if artifact.is_dir() else f"{folder}/{ARTIFACT}"
-        there["golden"] = f"{folder}/golden.npz" if golden else None
-        there["limit_s"] = limit
-        return self._ask_probe(there, job["threads"], what, limit)
+        remote_job = job.copy()
+        remote_job["artifact"] = folder if artifact.is_dir() else f"{folder}/{ARTIFACT}"
+        remote_job["golden"] = f"{folder}/golden.npz" if golden else None
+        remote_job["limit_s"] = limit
+        return self._ask_probe(remote_job, job["threads"], what, limit)
 
     def _by_benchmark(
         self, benchmark: Benchmark, job: ProbeJob, folder: str, limit: float, what: str
-    ) -> dict[str, Any]:
+    ) -> dict[str, JsonValue]:
         if job["what"] != "latency":
-            raise Missing(f"{what}: benchmark programs tell no times by operator")
+            raise Missing(f"{what}: benchmark programs do not report times by operator")
         artifact = Path(str(job["artifact"]))
         done = self._run(benchmark.script(folder, artifact, job), b"", limit, what)
         if done.returncode != 0:
@@ -181,7 +183,7 @@ class Remote:
         self._scratch = None
 
     def _remove(self) -> None:
-        """Remove what was copied whole; a broken copy stays, to be gone on with. Never raises."""
+        """Remove what was copied whole; an interrupted copy stays, to be resumed. Never raises."""
         folders = sorted(set(self._folders.values()))
         self._folders.clear()
         try:
@@ -192,7 +194,7 @@ class Remote:
 
     # --- the probe -------------------------------------------------------------------------------------
 
-    def _ask_probe(self, job: ProbeJob, threads: int, what: str, limit: float) -> dict[str, Any]:
+    def _ask_probe(self, job: ProbeJob, threads: int, what: str, limit: float) -> dict[str, JsonValue]:
         given = json.dumps(job).encode() + b"\n"
         done = self._run(self._probe_script(threads), given, limit + CALL_SECONDS, what)
         if done.returncode not in (0, 3):
@@ -212,8 +214,8 @@ class Remote:
         # Not exec: a shell that stays tells a signal as a status, which connections do not all carry.
         return f"env {counts} {self._python} {folder}/{PROBE_FILE}; exit $?"
 
-    def _environment_by_shell(self) -> dict[str, Any]:
-        """What a device without Python tells."""
+    def _environment_by_shell(self) -> dict[str, JsonValue]:
+        """What a device without Python reports."""
         lines = self._call(
             "nproc; uname -srm; cut -d \\  -f 1 /proc/loadavg; "
             "cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null || echo unavailable; "
@@ -268,13 +270,13 @@ class Remote:
     def _sizes(self, folder: str, below: set[str]) -> dict[str, int]:
         """Bytes of the files in a folder there, which is made with the folders `below` it where it is not there."""
         places = " ".join(f"{folder}/{place}" for place in sorted(below))
-        told = self._call(
+        listing = self._call(
             f"mkdir -p {places} && cd {folder} && find . -type f -exec wc -c {{}} +", CALL_SECONDS
         )
-        found = (line.split() for line in told.splitlines())
+        lines = (line.split() for line in listing.splitlines())
         return {
             parts[1].removeprefix("./"): int(parts[0])
-            for parts in found
+            for parts in lines
             if len(parts) == 2 and parts[0].isdigit()
         }
 
@@ -282,7 +284,7 @@ class Remote:
         size = file.path.stat().st_size
         if sizes.get(file.name) == size:  # only moved to this name once it was checked
             return
-        there, part = f"{folder}/{file.name}", f"{folder}/{file.name}.part"
+        destination, part = f"{folder}/{file.name}", f"{folder}/{file.name}.part"
         offset = sizes.get(f"{file.name}.part", 0)
         for start in (offset, 0) if 0 < offset <= size else (0,):
             with file.path.open("rb") as stream:
@@ -294,7 +296,7 @@ class Remote:
                 CALL_SECONDS,
             )
             if digest in check.split():  # a login shell may greet first
-                self._call(f"mv {part} {there}", CALL_SECONDS)
+                self._call(f"mv {part} {destination}", CALL_SECONDS)
                 return
             self._call(f"rm -f {part}", CALL_SECONDS)
         raise StageError(

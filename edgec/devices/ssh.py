@@ -78,14 +78,14 @@ class Ssh:
                 f"its host key is not known; connect once by hand (ssh {place}) and compare the fingerprint"
             )
         if "Permission denied" in stderr:
-            return "it does not let you in; put your public key there (ssh-copy-id), and load the key into your agent"
+            return "it refuses the login; put your public key there (ssh-copy-id), and load the key into your agent"
         if "Could not resolve" in stderr:
             return "no machine has this name; check the address, or use the IP address"
         if "Connection refused" in stderr:
             return "nothing listens there; check the port, and that sshd runs"
         if "timed out" in stderr or "No route" in stderr or "unreachable" in stderr:
             return "it does not answer; check that it is on, and reachable from here"
-        return "the connection was lost; the same command goes on when it is back"
+        return "the connection was lost; run the same command again when it is back, it resumes"
 
     def _known(self) -> str:
         """The name under which known_hosts has it."""
@@ -122,7 +122,7 @@ def parsed(address: str) -> tuple[str | None, str, int | None]:
             [
                 Problem(
                     f"device {address!r}",
-                    "is no address of a machine",
+                    "is not the address of a machine",
                     "write ssh://user@host or ssh://user@host:port",
                 )
             ]

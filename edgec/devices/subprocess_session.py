@@ -1,4 +1,4 @@
-"""An artifact that runs in a process of its own: a runtime that crashes or hangs takes nothing with it."""
+"""An artifact that runs in a separate process: a runtime that crashes or hangs takes nothing with it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ class ServedSession:
     metadata: Mapping[str, str] = {}
 
     def __init__(self, package: Path, runtime: str, threads: int = 1, limit_s: float = LIMIT_SECONDS) -> None:
-        told = read_package(package)
-        self.inputs: Mapping[str, tuple[int | None, ...]] = {n: tuple(s) for n, s in told["inputs"].items()}
+        manifest = read_package(package)
+        self.inputs: Mapping[str, tuple[int | None, ...]] = {
+            n: tuple(s) for n, s in manifest["inputs"].items()
+        }
         self._what, self._limit = f"{package.name} in {runtime}", limit_s
         job = {
             "what": "serve",
@@ -53,10 +55,10 @@ class ServedSession:
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Outputs for a batch. Raises StageError when the runtime fails, dies or takes longer than its limit."""
-        found = self._answer(None, feeds)
-        if "error" in found:
-            raise StageError(f"{self._what}: {found['error']}")
-        return [found[f"o{index}"] for index in range(len(found))]
+        answer = self._answer(None, feeds)
+        if "error" in answer:
+            raise StageError(f"{self._what}: {answer['error']}")
+        return [answer[f"o{index}"] for index in range(len(answer))]
 
     def close(self) -> None:
         self._process.kill()
@@ -93,16 +95,15 @@ class ServedSession:
                 process.stdin.flush()
             else:
                 write_frame(cast("BinaryIO", process.stdin), feeds or {})
-            found = read_frame(cast("BinaryIO", process.stdout))
+            answer = read_frame(cast("BinaryIO", process.stdout))
         except BrokenPipeError:
-            found = None
+            answer = None
         finally:
             timer.cancel()
-        if found is not None and "kind" in found:
-            error = {"kind": str(found["kind"]), "message": str(found["error"])}
-            raise_error({"error": error}, self._what)
-        if found is not None:
-            return found
+        if answer is not None and "kind" in answer:
+            raise_error(str(answer["kind"]), str(answer["error"]), self._what)
+        if answer is not None:
+            return answer
         code = process.wait()
         if late.is_set():
             raise StageError(f"{self._what}: no answer in {self._limit:.0f} s, so its process was ended")

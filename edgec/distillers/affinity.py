@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, each_tap
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def affinity(student: Tensor, teacher: Tensor, pool: int = 12) -> Tensor:
     return (affinity_map(student, size) - affinity_map(teacher, size)).abs().mean()
 
 
-def terms(term: FeatureAffinity, lesson: Lesson) -> Losses:
+def terms(term: FeatureAffinity, batch: DistillationBatch) -> Losses:
     """At every tap."""
-    return each_tap(lesson, lambda s, t: affinity(s, t, term.pool))
+    return each_tap(batch, lambda s, t: affinity(s, t, term.pool))
 
 
 AFFINITY = DistillerSpec("affinity", FeatureAffinity, terms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, Observed, mean_over_teachers
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, Observed, mean_over_teachers
 from edgec.distillers.term import Term
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def boxes(
 ) -> Tensor:
     """A scalar: smooth L1 of the regression outputs [n, a, h, w, 4], weighted by the teacher's confidence.
 
-    `objectness` [n, a, h, w] and `classes` [n, a, h, w, c] are the teacher's logits, one tensor a head.
+    `objectness` [n, a, h, w] and `classes` [n, a, h, w, c] are the teacher's logits, one tensor per head.
     """
     import torch
     import torch.nn.functional as F
@@ -40,15 +40,15 @@ def boxes(
     return total / seen.clamp(min=float(student[0].shape[0]))
 
 
-def terms(term: Boxes, lesson: Lesson) -> Losses:
+def terms(term: Boxes, batch: DistillationBatch) -> Losses:
     """Over all heads."""
-    mine = lesson.student.knowledge
+    mine = batch.student.knowledge
 
     def distance(teacher: Observed) -> Tensor:
         theirs = teacher.knowledge
         return boxes(mine["boxes"], theirs["boxes"], theirs["objectness"], theirs["classes"])
 
-    return mean_over_teachers(lesson, distance)
+    return mean_over_teachers(batch, distance)
 
 
 BOXES = DistillerSpec("boxes", Boxes, terms, knowledge=("classes", "objectness", "boxes"))

@@ -29,8 +29,8 @@ def resized(feature: Tensor, like: Tensor) -> Tensor:
 
 def connectors(student: Observed, teacher: Observed, always: bool = False) -> dict[str, nn.Module]:
     """A connector by tap label: where the channels differ, or `always`. Weights are new; their order is that of the taps."""
-    made: dict[str, nn.Module] = {}
+    modules: dict[str, nn.Module] = {}
     for (label, mine), (_, theirs) in zip(student.features, teacher.features, strict=True):
         if always or mine.shape[1] != theirs.shape[1]:
-            made[label] = Connector(mine.shape[1], theirs.shape[1])
-    return made
+            modules[label] = Connector(mine.shape[1], theirs.shape[1])
+    return modules

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, Observed, each_tap
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, Observed, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def channel_wise(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> 
     return temperature**2 / (c * n) * (t.exp() * (t - s)).sum()
 
 
-def terms(term: ChannelWise, lesson: Lesson) -> Losses:
+def terms(term: ChannelWise, batch: DistillationBatch) -> Losses:
     """At every tap."""
-    return each_tap(lesson, lambda s, t: channel_wise(s, t, term.temperature))
+    return each_tap(batch, lambda s, t: channel_wise(s, t, term.temperature))
 
 
 def modules(term: ChannelWise, student: Observed, teacher: Observed) -> dict[str, nn.Module]:

@@ -23,7 +23,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillationBatch:
     """What a term sees of one batch."""
 
     student: Observed
@@ -48,37 +48,35 @@ Losses: TypeAlias = "Sequence[tuple[str, Tensor]]"  # scalars with their taps' l
 class DistillerSpec:
     """One distiller.
 
-    `terms(term, lesson)` gives a scalar for each tap with its label, or ("", value) for what has no taps. The stage weighs
+    `terms(term, batch)` gives a scalar for each tap with its label, or ("", value) for what has no taps. The stage weighs
     each by itself, names it "kind/label", and adds up those of one name. `modules(term, student, teacher)` makes what
     trains beside the student (connectors), by tap label, from the features of an example.
     """
 
     name: str
     term: type[Term]
-    terms: Callable[[Any, Lesson], Losses]
+    terms: Callable[[Any, DistillationBatch], Losses]
     knowledge: tuple[str, ...] = ()  # of the task, that it compares
     modules: Callable[[Any, Observed, Observed], Mapping[str, nn.Module]] | None = None
     own_code: bool = False  # runs the user's function, behind --allow-code
 
 
-def each_tap(lesson: Lesson, distance: Callable[[Tensor, Tensor], Tensor]) -> Losses:
+def each_tap(batch: DistillationBatch, distance: Callable[[Tensor, Tensor], Tensor]) -> Losses:
     """A distance of the student's feature from the teacher's at every tap; the mean over several teachers.
 
     Features go through the term's module of their label first, where there is one.
     """
     losses: list[tuple[str, Tensor]] = []
-    for index, (label, feature) in enumerate(lesson.student.features):
-        if label in lesson.modules:
-            feature = lesson.modules[label](feature)
-        losses.append(
-            (label, _mean([distance(feature, each.features[index][1]) for each in lesson.teachers]))
-        )
+    for index, (label, feature) in enumerate(batch.student.features):
+        if label in batch.modules:
+            feature = batch.modules[label](feature)
+        losses.append((label, _mean([distance(feature, each.features[index][1]) for each in batch.teachers])))
     return losses
 
 
-def mean_over_teachers(lesson: Lesson, distance: Callable[[Observed], Tensor]) -> Losses:
+def mean_over_teachers(batch: DistillationBatch, distance: Callable[[Observed], Tensor]) -> Losses:
     """The mean of a distance from each teacher, for what has no taps."""
-    return [("", _mean([distance(teacher) for teacher in lesson.teachers]))]
+    return [("", _mean([distance(teacher) for teacher in batch.teachers]))]
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from edgec.core.values import NonNegative
-from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, Observed, each_tap
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, Observed, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class FitNet(TappedTerm):
 
 
 def fitnet(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared error of L2-normalised features, summed and divided by the batch; a scalar. Both [n, c, h, w]."""
+    """Squared error of L2-normalized features, summed and divided by the batch; a scalar. Both [n, c, h, w]."""
     import torch.nn.functional as F
 
     from edgec.distillers.connector import resized
@@ -31,9 +31,9 @@ def fitnet(student: Tensor, teacher: Tensor) -> Tensor:
     return (s - t).square().sum() / teacher.shape[0]
 
 
-def terms(term: FitNet, lesson: Lesson) -> Losses:
+def terms(term: FitNet, batch: DistillationBatch) -> Losses:
     """At every tap."""
-    return each_tap(lesson, fitnet)
+    return each_tap(batch, fitnet)
 
 
 def modules(term: FitNet, student: Observed, teacher: Observed) -> dict[str, nn.Module]:

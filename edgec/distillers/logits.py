@@ -1,4 +1,4 @@
-"""Knowledge distillation of logits (Hinton, Vinyals, Dean, arXiv 1503.02531), for heads with a sigmoid a class."""
+"""Knowledge distillation of logits (Hinton, Vinyals, Dean, arXiv 1503.02531), for heads with one sigmoid per class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, Observed, mean_over_teachers
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, Observed, mean_over_teachers
 from edgec.distillers.term import Term
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def logits(
 ) -> Tensor:
     """A scalar: class KL where the teacher sees an object, plus objectness KL everywhere.
 
-    Lists have one tensor a head: classes [n, a, h, w, c], objectness [n, a, h, w]. Both sums are divided by the
-    teacher's total objectness, the soft count of its objects (at least one an image), so that empty cells don't drown them.
+    Lists have one tensor per head: classes [n, a, h, w, c], objectness [n, a, h, w]. Both sums are divided by the
+    teacher's total objectness, the soft count of its objects (at least one per image), so that empty cells don't drown them.
     """
     import torch
 
@@ -61,9 +61,9 @@ def logits(
     return total / seen.clamp(min=float(student_classes[0].shape[0]))
 
 
-def terms(term: Logits, lesson: Lesson) -> Losses:
+def terms(term: Logits, batch: DistillationBatch) -> Losses:
     """Over all heads."""
-    mine = lesson.student.knowledge
+    mine = batch.student.knowledge
 
     def distance(teacher: Observed) -> Tensor:
         theirs = teacher.knowledge
@@ -71,7 +71,7 @@ def terms(term: Logits, lesson: Lesson) -> Losses:
             mine["classes"], mine["objectness"], theirs["classes"], theirs["objectness"], term.temperature
         )
 
-    return mean_over_teachers(lesson, distance)
+    return mean_over_teachers(batch, distance)
 
 
 LOGITS = DistillerSpec("logits", Logits, terms, knowledge=("classes", "objectness"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, Observed, each_tap
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, Observed, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ def mean_squared(student: Tensor, teacher: Tensor) -> Tensor:
     return (resized(student, teacher).float() - wanted).square().mean() / wanted.var().clamp(min=1e-12)
 
 
-def terms(term: MeanSquared, lesson: Lesson) -> Losses:
+def terms(term: MeanSquared, batch: DistillationBatch) -> Losses:
     """At every tap."""
-    return each_tap(lesson, mean_squared)
+    return each_tap(batch, mean_squared)
 
 
 def modules(term: MeanSquared, student: Observed, teacher: Observed) -> dict[str, nn.Module]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, mean_over_teachers
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, mean_over_teachers
 from edgec.distillers.term import Term
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ def output(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     return torch.stack([(s.float() - t.float()).abs().mean() for s, t in pairs]).mean()
 
 
-def terms(term: Output, lesson: Lesson) -> Losses:
+def terms(term: Output, batch: DistillationBatch) -> Losses:
     """Over all outputs."""
-    mine = lesson.student.knowledge["output"]
-    return mean_over_teachers(lesson, lambda teacher: output(mine, teacher.knowledge["output"]))
+    mine = batch.student.knowledge["output"]
+    return mean_over_teachers(batch, lambda teacher: output(mine, teacher.knowledge["output"]))
 
 
 OUTPUT = DistillerSpec("output", Output, terms, knowledge=("output",))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from edgec.core.values import NonNegative
-from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, Observed, each_tap
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, Observed, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def pearson(student: Tensor, teacher: Tensor) -> Tensor:
     return 0.5 * (standardized(resized(student, teacher)) - standardized(teacher)).square().mean()
 
 
-def terms(term: Pearson, lesson: Lesson) -> Losses:
+def terms(term: Pearson, batch: DistillationBatch) -> Losses:
     """At every tap."""
-    return each_tap(lesson, pearson)
+    return each_tap(batch, pearson)
 
 
 def modules(term: Pearson, student: Observed, teacher: Observed) -> dict[str, nn.Module]:

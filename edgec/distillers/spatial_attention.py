@@ -1,6 +1,6 @@
 """Spatial attention distilling (Chu et al., arXiv 2306.01526; after Zagoruyko and Komodakis, arXiv 1612.03928).
 
-Where a network looks: A(x) = normalise(flatten(mean over channels of x^2)). Student and teacher may differ in
+Where a network looks: A(x) = normalize(flatten(mean over channels of x^2)). Student and teacher may differ in
 channels, so a pruned student needs no projector.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from edgec.core.values import NonNegative
-from edgec.distillers.distiller import DistillerSpec, Lesson, Losses, each_tap
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Losses, each_tap
 from edgec.distillers.term import TappedTerm
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def spatial_attention(student: Tensor, teacher: Tensor, mask: Tensor | None = No
     return (attention_map(student, size, mask) - attention_map(teacher, size, mask)).square().mean()
 
 
-def terms(term: SpatialAttention, lesson: Lesson) -> Losses:
+def terms(term: SpatialAttention, batch: DistillationBatch) -> Losses:
     """At every tap."""
     if term.mask == "boxes":
         return each_tap(
-            lesson, lambda s, t: spatial_attention(s, t, lesson.regions((t.shape[-2], t.shape[-1])))
+            batch, lambda s, t: spatial_attention(s, t, batch.regions((t.shape[-2], t.shape[-1])))
         )
-    return each_tap(lesson, spatial_attention)
+    return each_tap(batch, spatial_attention)
 
 
 SPATIAL_ATTENTION = DistillerSpec("spatial_attention", SpatialAttention, terms)

@@ -26,6 +26,10 @@ class Term(Frozen):
         description="How the weight changes over the training: from 1 to 0, or from 0 to 1 times `weight`.",
     )
 
+    def modules(self) -> tuple[str, ...]:
+        """Modules whose code is behind the term, beside that of its distiller and what it imports."""
+        return ()
+
 
 class TappedTerm(Term):
     """A term that compares feature maps."""

@@ -19,7 +19,7 @@ def bicubic_down(image: np.ndarray, scale: int) -> np.ndarray:
     height, width = image.shape[:2]
     if height % scale or width % scale:
         raise DataError(
-            [Problem("image", f"{width} x {height} pixels are no multiple of {scale}", "crop it first")]
+            [Problem("image", f"{width} x {height} pixels are not a multiple of {scale}", "crop it first")]
         )
     return resized(image, (height // scale, width // scale))
 

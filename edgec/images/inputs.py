@@ -12,7 +12,7 @@ from edgec.core.errors import DataError, Problem
 def files_of(inputs: Sequence[str | Path], images: Sequence[str], others: Sequence[str] = ()) -> list[Path]:
     """The files that inputs mean: themselves, and what lies in folders and ends in `images` or `others`.
 
-    Raises DataError that lists every input that is not there or holds nothing.
+    Raises DataError that lists every input that is missing or empty.
     """
     paths: list[Path] = []
     problems: list[Problem] = []

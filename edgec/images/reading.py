@@ -66,7 +66,7 @@ def decode_image(data: bytes, place: str) -> np.ndarray:
                     return np.repeat(grey[:, :, None], 3, 2)
                 return np.array(image.convert("RGB"))
     except UnidentifiedImageError:
-        raise DataError([Problem(place, "is no image", "replace or remove it")]) from None
+        raise DataError([Problem(place, "is not an image", "replace or remove it")]) from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise DataError([Problem(place, f"is a broken image ({error})", "replace or remove it")]) from None
 
@@ -97,6 +97,10 @@ def inside(root: Path, relative: str, place: str) -> Path:
         escapes = True
     if escapes or "\0" in relative:
         raise DataError(
-            [Problem(place, f"{relative!r} leads out of {root}", "keep the files inside the root")]
+            [
+                Problem(
+                    place, f"{relative!r} is outside the data root {root}", "keep the files inside the root"
+                )
+            ]
         )
     return path

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """From a torch module to an ONNX graph: batch norms folded, names kept, metadata stripped, checked."""
 
 from __future__ import annotations

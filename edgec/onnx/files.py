@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from edgec.core.errors import StageError
+from edgec.onnx.proto import load_model
 
 
 def files_of(artifact: Path) -> list[Path]:
@@ -31,7 +32,7 @@ def files_of(artifact: Path) -> list[Path]:
             )
         if not path.is_file():
             raise StageError(
-                f"{artifact}: the weights of {tensor!r} lie in {name!r}, which is not there; copy it beside the artifact"
+                f"{artifact}: the weights of {tensor!r} lie in {name!r}, which is missing; copy it beside the artifact"
             )
         others.append(path)
     return [artifact, *dict.fromkeys(others)]
@@ -40,12 +41,12 @@ def files_of(artifact: Path) -> list[Path]:
 def read_graph(artifact: Path) -> onnx.ModelProto:
     """The model without external data. Raises StageError when it cannot be read."""
     try:
-        model = onnx.load(str(artifact), load_external_data=False)
+        model = load_model(artifact, weights=False)
     except OSError as error:
         raise StageError(f"{artifact}: cannot be read ({error.strerror})") from error
     except Exception as error:  # protobuf's DecodeError has no public home
         raise StageError(
-            f"{artifact}: is no ONNX file, or only the beginning of one; export it again"
+            f"{artifact}: is not an ONNX file, or only the beginning of one; export it again"
         ) from error
     if not model.graph.node:
         raise StageError(f"{artifact}: holds no graph, or only the beginning of one; export it again")

@@ -9,6 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgec.core.errors import StageError
+from edgec.onnx.proto import check_model
 
 RECTIFIERS = frozenset({"Relu", "Clip"})
 
@@ -36,11 +37,11 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 def users(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
     """The nodes that take a tensor, in the order of the graph; one that takes it twice is there twice."""
-    found: dict[str, list[onnx.NodeProto]] = {}
+    readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
-            found.setdefault(name, []).append(node)
-    return found
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
@@ -92,6 +93,6 @@ def strip(model: onnx.ModelProto) -> None:
 def validate(model: onnx.ModelProto) -> None:
     """Raise StageError when the graph is not valid ONNX."""
     try:
-        onnx.checker.check_model(model, full_check=True)
+        check_model(model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise StageError(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error

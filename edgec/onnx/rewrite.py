@@ -7,7 +7,7 @@ size of an artifact is one of its figures.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -23,12 +23,12 @@ _NOTE = "edgec.empty"
 
 def opened(model: onnx.ModelProto) -> ir.Model:
     """A copy of a graph, linked; `model` stays as it is."""
-    made = ir.from_proto(clone(model))  # its tensors are those of what it is made from
-    for item, proto in _pairs(made, model):
+    copy = ir.from_proto(clone(model))  # its tensors are those of what it is made from
+    for item, proto in _pairs(copy, model):
         written = {text: proto.HasField(text) for text in TEXTS if getattr(proto, text, None) == ""}
         if written:
             item.meta[_NOTE] = written
-    return made
+    return copy
 
 
 def saved(made: ir.Model) -> onnx.ModelProto:
@@ -97,7 +97,7 @@ def take_over_output(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
         if output is old:
             graph.outputs[index] = new
     new.type, new.shape = old.type, old.shape
-    new.meta.update(old.meta)
+    cast(Any, new.meta).update(old.meta)
 
 
 def replace_uses(old: ir.Value, new: ir.Value, but: Collection[ir.Node] = ()) -> None:
@@ -143,9 +143,9 @@ def cut_to(
     """The part of a graph that computes `outputs` from `inputs`, which may be any of its tensors. Inputs that are not needed
     are left out, but for the first.
     """
-    made = opened(model)
-    graph = ir.convenience.extract(made.graph, [i.name for i in inputs], [o.name for o in outputs])
-    cut = ir.to_proto(ir.Model(graph, ir_version=made.ir_version))
+    copy = opened(model)
+    graph = ir.convenience.extract(copy.graph, [i.name for i in inputs], [o.name for o in outputs])
+    cut = ir.to_proto(ir.Model(graph, ir_version=copy.ir_version))
     del cut.graph.value_info[:], cut.graph.input[:], cut.graph.output[:]
     taken = {name for node in cut.graph.node for name in node.input}
     cut.graph.input.extend(i for n, i in enumerate(inputs) if n == 0 or i.name in taken)

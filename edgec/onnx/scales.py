@@ -47,8 +47,8 @@ def without_pairs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Co
 
     A graph without pairs comes back as it is, with no convolutions.
     """
-    made = opened(model)
-    graph = made.graph
+    copy = opened(model)
+    graph = copy.graph
     integer = [_Integer.of(node) for node in graph if _is_integer(node)]
     grids: dict[ir.Value, Grid] = {}  # of a float tensor
     for node in [n for n in graph if n.op_type == "DequantizeLinear"]:
@@ -67,7 +67,7 @@ def without_pairs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Co
         graph.remove(node, safe=True)
     graph.remove([n for n in graph if n.op_type == "QuantizeLinear" and not n.outputs[0].uses()], safe=True)
     drop_unused(graph)
-    return saved(made), {each.weight: each.convolution(grids) for each in integer}
+    return saved(copy), {each.weight: each.convolution(grids) for each in integer}
 
 
 @dataclass(frozen=True)

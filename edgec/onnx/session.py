@@ -16,7 +16,7 @@ from edgec.probe.session_options import session_options
 class OnnxSession:
     """An .onnx file (or a serialised model) opened with a number of threads.
 
-    `optimise=False` runs the graph as written, for parity checks; `optimised_path` saves what runs.
+    `optimize=False` runs the graph as written, for parity checks; `optimized_path` saves what runs.
     `layout=False` leaves out the last step, which reorders weights and renames them. `small_memory` gives memory back to
     the arena after each operator's last use: a plan made beforehand for all values takes about twice as much.
     """
@@ -25,8 +25,8 @@ class OnnxSession:
         self,
         artifact: Path | bytes,
         threads: int = 1,
-        optimise: bool = True,
-        optimised_path: Path | None = None,
+        optimize: bool = True,
+        optimized_path: Path | None = None,
         layout: bool = True,
         small_memory: bool = False,
     ) -> None:
@@ -39,13 +39,13 @@ class OnnxSession:
         options.enable_mem_pattern = not small_memory
         options.graph_optimization_level = (
             ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-            if not optimise
+            if not optimize
             else ort.GraphOptimizationLevel.ORT_ENABLE_ALL
             if layout
             else ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         )
-        if optimised_path is not None:
-            options.optimized_model_filepath = str(optimised_path)
+        if optimized_path is not None:
+            options.optimized_model_filepath = str(optimized_path)
         place = str(artifact) if isinstance(artifact, Path) else "the model"
         if isinstance(artifact, Path) and not artifact.is_file():
             raise StageError(f"{place}: does not exist; check the path")

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-import torch.ao.quantization.fx._decomposed  # defines torch.ops.quantized_decomposed
 import torch.nn.functional as F
 from onnx import helper
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from edgec.core.errors import StageError
 from edgec.core.grid import Grid
 from edgec.onnx.graph import initializers
 from edgec.onnx.scales import dequantized, grid_of
+
+import_module("torch.ao.quantization.fx._decomposed")  # defines torch.ops.quantized_decomposed
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def _resize(call: Call, x: list[Tensor]) -> Tensor:
     scales = call.constant(2, [])
     call.refuse_unless(given.get("mode", b"nearest") == b"nearest" and len(scales) == 4, "this mode")
     whole = scales[:2] == [1, 1] and all(s == int(s) for s in scales[2:])
-    call.refuse_unless(whole, "a factor that is no whole number")
+    call.refuse_unless(whole, "a factor that is not an integer")
     return F.interpolate(x[0], scale_factor=[float(s) for s in scales[2:]], mode="nearest")
 
 
@@ -196,7 +198,7 @@ class TorchGraph(nn.Module):
 
     def _keep(self, name: str, value: np.ndarray) -> None:
         self.buffer_of[name] = f"value_{len(self.buffer_of)}"
-        self.register_buffer(self.buffer_of[name], torch.from_numpy(np.array(value)))
+        self.register_buffer(self.buffer_of[name], torch.as_tensor(np.array(value)))
 
     def _keep_weights(self, node: onnx.NodeProto, stored: Mapping[str, np.ndarray]) -> None:
         """int8 weights with a scale for each output channel stay integers; biases and all else become floats."""
@@ -253,7 +255,7 @@ def _grid(node: onnx.NodeProto, stored: Mapping[str, np.ndarray]) -> Grid:
     """Of a quantize or dequantize node of a tensor."""
     scale = stored[node.input[1]]
     zero = stored[node.input[2]] if len(node.input) > 2 else None
-    if scale.size != 1 or (zero is not None and zero.dtype not in (np.uint8, np.int8)):
+    if scale.size != 1 or (zero is not None and not (zero.dtype == np.uint8 or zero.dtype == np.int8)):
         raise StageError(f"{node.name or node.op_type}: not 8 bits with one scale; not translated to torch")
     return grid_of(scale, zero)
 

@@ -10,6 +10,7 @@ Answer: the figures, or {"error": {"kind", "message"}} with exit status 3. "serv
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO
 if __package__:
     from edgec.probe.measure import ProbeError, measure, pin
 else:  # run as a folder or a zip file, perhaps on a machine without edgec
-    from measure import ProbeError, measure, pin  # pyright: ignore[reportMissingImports]
+    from measure import ProbeError, measure, pin
 
 LEAST_PYTHON = (3, 9)
 NULL_WORK_BYTES = 1 << 16
@@ -57,7 +58,7 @@ def main() -> int:
 def act(job: dict[str, Any], pinned: list[int], answers: BinaryIO, tell: Any) -> int:
     """A job that needs a runtime. Imported only after pinning, so that thread pools made at import inherit it."""
     try:
-        import numpy  # noqa: F401
+        importlib.import_module("numpy")
     except ImportError as error:
         raise ProbeError(
             "missing", f"numpy cannot be imported ({error}); {sys.executable} -m pip install numpy"
@@ -65,10 +66,10 @@ def act(job: dict[str, Any], pinned: list[int], answers: BinaryIO, tell: Any) ->
     if __package__:
         from edgec.probe import golden, onnx_session, packages, serve
     else:
-        import golden  # pyright: ignore[reportMissingImports]
-        import onnx_session  # pyright: ignore[reportMissingImports]
-        import packages  # pyright: ignore[reportMissingImports]
-        import serve  # pyright: ignore[reportMissingImports]
+        import golden
+        import onnx_session
+        import packages
+        import serve
 
     if job["what"] == "serve":
         try:
@@ -107,7 +108,7 @@ def work(job: dict[str, Any], golden: Any, onnx_session: Any, packages: Any) -> 
         max_seconds=float(job["max_seconds"]),
         interval=float(job["interval"]),
     )
-    return {**opened.told, **figures, **golden.distance(opened, beside)}
+    return {**opened.details, **figures, **golden.distance(opened, beside)}
 
 
 def open_null(path: Path, golden: Any) -> Any:
@@ -119,8 +120,8 @@ def open_null(path: Path, golden: Any) -> Any:
         raise ProbeError("artifact", f"{path}: {error.strerror}; check the path") from error
     block = (data * (NULL_WORK_BYTES // max(len(data), 1) + 1))[:NULL_WORK_BYTES] or bytes(NULL_WORK_BYTES)
     load = time.perf_counter_ns() - began
-    told = {"load_ms": load / 1e6, "inputs": {}, "versions": {}}
-    return golden.Opened(lambda: [hashlib.sha256(block).digest()], {}, [], told)
+    details: dict[str, Any] = {"load_ms": load / 1e6, "inputs": {}, "versions": {}}
+    return golden.OpenedArtifact(lambda: [hashlib.sha256(block).digest()], {}, [], details)
 
 
 if __name__ == "__main__":

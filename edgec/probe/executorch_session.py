@@ -31,7 +31,7 @@ def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Ca
 
     def run(feeds: Mapping[str, Any]) -> list[Any]:
         if kept[0] is not feeds[name]:
-            kept[:] = [feeds[name], torch.from_numpy(np.ascontiguousarray(feeds[name], np.float32))]
+            kept[:] = [feeds[name], torch.as_tensor(np.ascontiguousarray(feeds[name], np.float32))]
         fits = list(kept[1].shape) == list(shape)
         method = method_of(path if fits else path.with_name("any.pte"))
         return [output.numpy() for output in method.execute([kept[1]])]

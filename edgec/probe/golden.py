@@ -13,23 +13,23 @@ import numpy as np
 if __package__:
     from edgec.probe.measure import ProbeError
 else:  # run as a folder or a zip file, perhaps on a machine without edgec
-    from measure import ProbeError  # pyright: ignore[reportMissingImports]
+    from measure import ProbeError
 
 EXACT_DB = 200.0
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedArtifact:
     """An artifact that is ready to be timed: `run` gives the outputs called `outputs` for `feeds`."""
 
     run: Callable[[], Sequence[Any]]
     feeds: Mapping[str, Any]
     outputs: Sequence[str]
-    told: dict[str, Any]  # what is to be told of opening it
+    details: dict[str, Any]  # what is to be reported about opening it
 
 
 def arrays_of(path: Path | None) -> dict[str, Any]:
-    """The arrays of a golden file; none where there is no such file or it cannot be read."""
+    """The arrays of a golden file; none where the file is missing or unreadable."""
     if path is None or not path.is_file():
         return {}
     try:
@@ -39,7 +39,7 @@ def arrays_of(path: Path | None) -> dict[str, Any]:
         return {}
 
 
-def distance(opened: Opened, path: Path | None) -> dict[str, float]:
+def distance(opened: OpenedArtifact, path: Path | None) -> dict[str, float]:
     """{"snr_db", "max_abs_error"} of the worst output against the golden file; nothing where its inputs were not what ran.
 
     Raises ProbeError when an output has another shape.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,22 +27,22 @@ def place_of(name: str) -> Path:
 
 
 @contextmanager
-def held(name: str, waiting: Callable[[], None]) -> Iterator[None]:
+def held(name: str, waiting: Callable[[], None]) -> Generator[None]:
     """Hold the lease called `name`; while another process has it, wait, after one call of `waiting`."""
     if fcntl is None:
         yield
         return
     file = _open(place_of(name))
-    told = False
+    waited = False
     try:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if not told:
+                if not waited:
                     waiting()
-                told = True
+                waited = True
                 time.sleep(POLL_SECONDS)
         yield
     finally:

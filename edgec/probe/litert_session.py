@@ -47,11 +47,11 @@ def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Ca
         interpreter = interpreter_for(laid_out[1].shape)
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], laid_out[1])
         interpreter.invoke()
-        there = interpreter.get_output_details()
-        found: list[Any] = []
+        details = interpreter.get_output_details()
+        outputs: list[Any] = []
         for each in layout["outputs"]:
-            value = interpreter.get_tensor(there[each["position"]]["index"])
-            found.append(np.moveaxis(value, -1, 1) if each["channels_last"] else value)
-        return found
+            value = interpreter.get_tensor(details[each["position"]]["index"])
+            outputs.append(np.moveaxis(value, -1, 1) if each["channels_last"] else value)
+        return outputs
 
     return run, version("ai-edge-litert")

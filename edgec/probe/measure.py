@@ -17,7 +17,7 @@ except ImportError:  # not on this system: what it reports stays unknown
 if __package__:
     from edgec.probe.describe import energy_uj, temperature_c, text_of
 else:  # run as a folder or a zip file, perhaps on a machine without edgec
-    from describe import energy_uj, temperature_c, text_of  # pyright: ignore[reportMissingImports]
+    from describe import energy_uj, temperature_c, text_of
 
 CHECK_SECONDS = 0.1  # between looks at the interval, so that sorting does not sit between two runs
 MIN_RUNS = 3
@@ -72,7 +72,7 @@ def measure(
 ) -> dict[str, Any]:
     """Time `run` until the median is known within `interval` (share), at least `min_seconds`.
 
-    The first call counts as the first run; the warm-up goes on until two halves of it agree. Times are wall
+    The first call counts as the first run; the warm-up continues until two halves of it agree. Times are wall
     milliseconds of single calls; CPU time is that of the whole process, spinning threads included.
     """
     began = time.perf_counter_ns()

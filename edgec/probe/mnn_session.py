@@ -13,10 +13,10 @@ import numpy as np
 if __package__:
     from edgec.probe.operators import repeat, table
 else:  # run as a folder or a zip file, perhaps on a machine without edgec
-    from operators import repeat, table  # pyright: ignore[reportMissingImports]
+    from operators import repeat, table
 
 
-class Opened:
+class MnnSession:
     """A file in a session of its own, whose input takes any size."""
 
     def __init__(self, path: Path, threads: int, package: Mapping[str, Any]) -> None:
@@ -49,13 +49,13 @@ class Opened:
 
 
 def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Callable[..., list[Any]], str]:
-    opened = Opened(path, threads, package)
+    opened = MnnSession(path, threads, package)
 
     def run(feeds: Mapping[str, Any]) -> list[Any]:
         opened.give(feeds)
         opened.interpreter.runSession(opened.session)
-        there = opened.interpreter.getSessionOutputAll(opened.session)
-        return [opened.taken(there[name]) for name in package["outputs"]]
+        outputs = opened.interpreter.getSessionOutputAll(opened.session)
+        return [opened.taken(outputs[name]) for name in package["outputs"]]
 
     return run, str(opened.mnn.version())
 
@@ -64,7 +64,7 @@ def operators(
     path: Path, threads: int, package: Mapping[str, Any], feeds: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     """Operators as they ran, timed between MNN's calls before and after each."""
-    opened = Opened(path, threads, package)
+    opened = MnnSession(path, threads, package)
     opened.give(feeds)
     times: dict[str, list[float]] = {}
     types: dict[str, str] = {}

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 if __package__:
-    from edgec.probe.golden import Opened, arrays_of
+    from edgec.probe.golden import OpenedArtifact, arrays_of
     from edgec.probe.measure import ProbeError
     from edgec.probe.operators import repeat, table
     from edgec.probe.session_options import session_options
 else:  # run as a folder, perhaps on a machine without edgec
-    from golden import Opened, arrays_of  # pyright: ignore[reportMissingImports]
-    from measure import ProbeError  # pyright: ignore[reportMissingImports]
-    from operators import repeat, table  # pyright: ignore[reportMissingImports]
-    from session_options import session_options  # pyright: ignore[reportMissingImports]
+    from golden import OpenedArtifact, arrays_of
+    from measure import ProbeError
+    from operators import repeat, table
+    from session_options import session_options
 
 DTYPES = {
     "tensor(float)": np.float32,
@@ -60,12 +60,12 @@ def open_session(path: Path, threads: int, profile_prefix: str | None = None, pr
         ) from error
     if not path.is_file():
         raise ProbeError("artifact", f"{path}: not found; check the path")
-    there = onnxruntime.get_available_providers()
+    available = onnxruntime.get_available_providers()
     wanted = PROVIDERS[provider] if provider else "CPUExecutionProvider"
-    if wanted not in there:
+    if wanted not in available:
         raise ProbeError(
             "missing",
-            f"this build of onnxruntime has no {wanted} (it has {', '.join(there)}); install a build with it",
+            f"this build of onnxruntime has no {wanted} (it has {', '.join(available)}); install a build with it",
         )
     options = session_options(threads)
     if profile_prefix is not None:
@@ -100,7 +100,7 @@ def feeds_of(
     unknown = set(shapes) - {node.name for node in session.get_inputs()}
     if unknown:
         there = ", ".join(f"{node.name} {list(node.shape)}" for node in session.get_inputs())
-        raise ProbeError("input", f"there is no input {', '.join(sorted(unknown))}; the graph has {there}")
+        raise ProbeError("input", f"the graph has no input {', '.join(sorted(unknown))}, only {there}")
     for node in session.get_inputs():
         if node.type not in DTYPES:
             raise ProbeError("input", f"input {node.name!r} has type {node.type}; only numbers are drawn")
@@ -135,7 +135,7 @@ def open_onnxruntime(
     golden: Path | None = None,
     batch: int = 1,
     provider: str = "",
-) -> Opened:
+) -> OpenedArtifact:
     """The file, ready to run on `batch` times its input. The first call explains its error."""
     began = time.perf_counter_ns()
     session = open_session(path, threads, provider=provider)
@@ -145,7 +145,7 @@ def open_onnxruntime(
         feeds = {name: np.repeat(value, batch, axis=0) for name, value in feeds.items()}
     import onnxruntime
 
-    told = {
+    details = {
         "load_ms": load / 1e6,
         "inputs": {name: list(value.shape) for name, value in feeds.items()},
         "providers": session.get_providers(),
@@ -162,7 +162,7 @@ def open_onnxruntime(
         except Exception as error:
             raise _input_error(session, feeds, error) from error
 
-    return Opened(_first_guarded(first, run), feeds, [o.name for o in session.get_outputs()], told)
+    return OpenedArtifact(_first_guarded(first, run), feeds, [o.name for o in session.get_outputs()], details)
 
 
 def _first_guarded(first: Callable[[], Any], later: Callable[[], Any]) -> Callable[[], Any]:
@@ -203,7 +203,7 @@ def _short(error: Exception) -> str:
 def operators(
     path: Path, threads: int, shapes: Mapping[str, list[int]], seconds: float, golden: Path | None = None
 ) -> dict[str, Any]:
-    """What `edgec.probe.operators.table` gives, for the optimised graph."""
+    """What `edgec.probe.operators.table` gives, for the optimized graph."""
     with tempfile.TemporaryDirectory(prefix="probe-") as folder:
         session = open_session(path, threads, str(Path(folder) / "trace"))
         feeds = feeds_of(session, shapes, golden)

@@ -12,7 +12,7 @@ import numpy as np
 if __package__:
     from edgec.probe.operators import repeat, table
 else:  # run as a folder or a zip file, perhaps on a machine without edgec
-    from operators import repeat, table  # pyright: ignore[reportMissingImports]
+    from operators import repeat, table
 
 
 def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Callable[..., list[Any]], str]:
@@ -22,8 +22,8 @@ def open_model(path: Path, threads: int, package: Mapping[str, Any]) -> tuple[Ca
     order = [compiled.output(name) for name in package["outputs"]]
 
     def run(feeds: Mapping[str, Any]) -> list[Any]:
-        found = request.infer(dict(feeds))
-        return [np.array(found[output]) for output in order]
+        results = request.infer(dict(feeds))
+        return [np.array(results[output]) for output in order]
 
     return run, str(openvino.__version__)
 

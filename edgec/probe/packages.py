@@ -24,16 +24,16 @@ if __package__:
         ncnn_session,
         openvino_session,
     )
-    from edgec.probe.golden import Opened, arrays_of
+    from edgec.probe.golden import OpenedArtifact, arrays_of
     from edgec.probe.measure import ProbeError
 else:  # run as a folder, perhaps on a machine without edgec
-    import executorch_session  # pyright: ignore[reportMissingImports]
-    import litert_session  # pyright: ignore[reportMissingImports]
-    import mnn_session  # pyright: ignore[reportMissingImports]
-    import ncnn_session  # pyright: ignore[reportMissingImports]
-    import openvino_session  # pyright: ignore[reportMissingImports]
-    from golden import Opened, arrays_of  # pyright: ignore[reportMissingImports]
-    from measure import ProbeError  # pyright: ignore[reportMissingImports]
+    import executorch_session
+    import litert_session
+    import mnn_session
+    import ncnn_session
+    import openvino_session
+    from golden import OpenedArtifact, arrays_of
+    from measure import ProbeError
 
 Run = Callable[[Mapping[str, Any]], list[Any]]
 Opener = Callable[
@@ -55,15 +55,15 @@ NAMES = {"litert": "ai-edge-litert"}  # on PyPI, where it is another
 
 
 def read_package(folder: Path) -> dict[str, Any]:
-    """The folder's package.json. Raises ProbeError when it is no package, or a file of it is not there."""
+    """The folder's package.json. Raises ProbeError when it is not a package, or one of its files is missing."""
     try:
-        told: dict[str, Any] = json.loads((folder / "package.json").read_text(encoding="utf-8"))
-        file = folder / told["file"]
+        package: dict[str, Any] = json.loads((folder / "package.json").read_text(encoding="utf-8"))
+        file = folder / package["file"]
     except (OSError, ValueError, KeyError) as error:
         raise ProbeError("artifact", f"{folder}: holds no package ({error}); convert it again") from error
     if not file.is_file():
         raise ProbeError("artifact", f"{file}: not found; convert it again")
-    return told
+    return package
 
 
 def opener_of(runtime: str, named: str = "") -> Opener:
@@ -94,8 +94,8 @@ def open_package(
             "missing", f"{runtime} cannot be imported ({error}); pip install 'edgec[{runtime}]', {alone}"
         ) from error
     load = time.perf_counter_ns() - began
-    told = {"load_ms": load / 1e6, "versions": {runtime: version, "numpy": np.__version__}}
-    return run, package, told
+    details = {"load_ms": load / 1e6, "versions": {runtime: version, "numpy": np.__version__}}
+    return run, package, details
 
 
 def feeds_of(package: Mapping[str, Any], golden: Path | None, seed: int = 0) -> dict[str, Any]:
@@ -112,11 +112,13 @@ def feeds_of(package: Mapping[str, Any], golden: Path | None, seed: int = 0) -> 
 
 def open_for_timing(
     folder: Path, runtime: str, threads: int, golden: Path | None, opener: str = ""
-) -> Opened:
+) -> OpenedArtifact:
     """The package, ready to run on its golden input."""
-    run, package, told = open_package(folder, runtime, threads, opener)
+    run, package, details = open_package(folder, runtime, threads, opener)
     feeds = feeds_of(package, golden)
-    return Opened(lambda: run(feeds), feeds, package["outputs"], told | {"inputs": package["inputs"]})
+    return OpenedArtifact(
+        lambda: run(feeds), feeds, package["outputs"], details | {"inputs": package["inputs"]}
+    )
 
 
 def operators(
@@ -125,8 +127,8 @@ def operators(
     """What `edgec.probe.operators.table` gives, in the runtimes that tell."""
     package = read_package(folder)
     if runtime not in OPERATORS:
-        raise ProbeError("artifact", f"{runtime} tells no times by operator")
-    found: dict[str, Any] = OPERATORS[runtime](
+        raise ProbeError("artifact", f"{runtime} does not report times by operator")
+    times: dict[str, Any] = OPERATORS[runtime](
         folder / package["file"], threads, package, feeds_of(package, golden), seconds
     )
-    return found
+    return times

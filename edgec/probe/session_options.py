@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 if __package__:
     from edgec.probe.sums import make_exact
 else:  # run as a folder, perhaps on a machine without edgec
-    from sums import make_exact  # pyright: ignore[reportMissingImports]
+    from sums import make_exact
 
 QUIET = 4  # onnxruntime's severity "fatal": what goes wrong is raised as well
 
 
-def session_options(threads: int) -> Any:
-    """Sequential, `threads` in an operator, 1 between operators, spinning on, exact sums of 8-bit products."""
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Sequential, `threads` in an operator, 1 between operators, spinning on, sums of 8-bit products without saturation."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

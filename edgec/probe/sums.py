@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-EXACT = "session.x64quantprecision"  # the entry of a session's configuration: "1" for exact sums
+EXACT = "session.x64quantprecision"  # the entry of a session's configuration: "1": 8-bit products are summed without saturation
 
 # an .onnx file of one node: MatMulInteger of "a", unsigned bytes [1, 4], and four signed ones of 127
 PRODUCT = (
@@ -34,6 +34,6 @@ def overflow() -> bool:
 
 
 def make_exact(options: Any) -> None:
-    """Set `options`, of an onnxruntime session, to exact sums where others would overflow."""
+    """Set `options`, of an onnxruntime session, to sums that do not saturate where others would."""
     if overflow():
         options.add_session_config_entry(EXACT, "1")

@@ -1,4 +1,4 @@
-"""What removed channels still said: their constant output goes into the next layer; then batch norms are measured anew.
+"""What removed channels still said: their constant output goes into the next layer; then batch norms are measured again.
 
 A channel whose batch-norm scale is zero puts out a constant, act(bias), that the next convolution has come to
 rely on (the reference pruning code of arXiv 2306.01526 folds it too). Here the constants are measured on
@@ -26,7 +26,7 @@ def mute(net: nn.Module, outs: Mapping[str, np.ndarray]) -> nn.Module:
         for name, mask in outs.items():
             module = muted.get_submodule(name)
             if isinstance(module, nn.BatchNorm2d) and module.affine:
-                module.weight[torch.from_numpy(~mask)] = 0
+                module.weight[torch.as_tensor(~mask)] = 0
     return muted
 
 
@@ -37,7 +37,7 @@ def constants(
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     removed = {
-        name: torch.from_numpy(np.flatnonzero(~mask))
+        name: torch.as_tensor(np.flatnonzero(~mask))
         for name, mask in ins.items()
         if not mask.all() and not is_depthwise(net.get_submodule(name))
     }
@@ -51,7 +51,7 @@ def constants(
 
     with torch.no_grad(), observing(net, removed, note):
         for start in range(0, len(images), batch):
-            net(torch.from_numpy(images[start : start + batch]))
+            net(torch.as_tensor(images[start : start + batch]))
     return {name: (sums[name] / counts[name]).float() for name in sums}
 
 
@@ -64,13 +64,13 @@ def fold(
     new biases [out] are returned by layer name. Exact for 1x1 kernels; for larger ones exact away from the border.
     """
     means = constants(mute(net, outs), ins, images)
-    norms = norms_behind(net, torch.from_numpy(images[:1]))
+    norms = norms_behind(net, torch.as_tensor(images[:1]))
     new: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, mean in means.items():
             module = net.get_submodule(name)
             assert isinstance(module, nn.Conv2d | nn.Linear)
-            gone = torch.from_numpy(np.flatnonzero(~ins[name]))
+            gone = torch.as_tensor(np.flatnonzero(~ins[name]))
             weight = module.weight[:, gone]
             delta = (weight.sum((2, 3)) if weight.ndim == 4 else weight) @ mean
             if module.bias is not None:
@@ -85,7 +85,7 @@ def fold(
 
 
 def recalibrate(net: nn.Module, images: np.ndarray, batch: int = 16) -> None:
-    """Measure the statistics of all batch norms anew: the plain average over batches of images, in place."""
+    """Measure the statistics of all batch norms again: the plain average over batches of images, in place."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for norm in norms:
@@ -96,7 +96,7 @@ def recalibrate(net: nn.Module, images: np.ndarray, batch: int = 16) -> None:
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
             if len(part) > 1 or start == 0:
-                net(torch.from_numpy(part))
+                net(torch.as_tensor(part))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     net.eval()

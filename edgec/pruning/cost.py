@@ -38,6 +38,7 @@ def shapes_of(net: nn.Module, example: Tensor) -> list[LayerShape]:
 
     def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         before = shapes[name].positions if name in shapes else 0
+        biased = getattr(module, "bias", None) is not None
         match module:
             case nn.Conv2d() | nn.ConvTranspose2d():
                 groups = module.groups
@@ -48,7 +49,7 @@ def shapes_of(net: nn.Module, example: Tensor) -> list[LayerShape]:
                 places = at.shape[0] * math.prod(at.shape[2:])
                 shapes[name] = LayerShape(
                     name, kind, module.out_channels, module.in_channels, math.prod(module.kernel_size), groups,
-                    module.bias is not None, before + places,
+                    biased, before + places,
                 )  # fmt: skip
             case nn.Linear():
                 places = output.numel() // module.out_features
@@ -59,7 +60,7 @@ def shapes_of(net: nn.Module, example: Tensor) -> list[LayerShape]:
                     module.in_features,
                     1,
                     1,
-                    module.bias is not None,
+                    biased,
                     before + places,
                 )
             case nn.BatchNorm2d():

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from edgec.core.errors import NetworkError
 from edgec.core.patterns import matches
+from edgec.core.typed_torch import modules_of
 from edgec.pruning.channels import is_depthwise
 from edgec.pruning.pixel_shuffle import SHUFFLES, shuffles
 from edgec.pruning.trace import executed, output_layers
@@ -55,7 +56,7 @@ def dependency_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = (
     net = copy.deepcopy(net).cpu().eval()
     for parameter in net.parameters():
         parameter.requires_grad_(True)  # layers without gradient would silently be left out
-    names = {module: name for name, module in net.named_modules()}
+    names = {module: name for name, module in modules_of(net).items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # bare parameters: their groups stay whole
@@ -72,7 +73,7 @@ def dependency_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = (
     order = {e.name: index for index, e in enumerate(layers)}
     pooled = {e.name for e in layers if e.pooled}
     outputs = set(output_layers(net, example))
-    found: list[DependencyGroup] = []
+    groups: list[DependencyGroup] = []
     for group in raw:
         members = _members(graph, group, names, pooled)
         modules = {m.module for m in members}
@@ -83,8 +84,8 @@ def dependency_groups(net: nn.Module, example: Tensor, ignore: Sequence[str] = (
             continue
         for part in _parts(net, members, order):
             if not any(matches(m.module, ignore) for m in part.outs()):
-                found.append(part)
-    return sorted(found, key=lambda c: order.get(c.name, len(order)))
+                groups.append(part)
+    return sorted(groups, key=lambda c: order.get(c.name, len(order)))
 
 
 def _rigid(group: Any, names: Mapping[nn.Module, str]) -> bool:

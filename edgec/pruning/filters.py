@@ -1,4 +1,4 @@
-"""How large a channel is where no batch norm tells it: by the norm of the filters that make it (group lasso).
+"""How large a channel is where it has no batch norm: by the norm of the filters that make it (group lasso).
 
 A channel's filters are those of all layers that make it, as the dependency group says (the channels of a residual trunk
 are made by every block). Its size is the root mean square, over these layers, of the L2 norm of filter and bias
@@ -21,13 +21,13 @@ from edgec.pruning.dependency_groups import DependencyGroup
 
 
 @dataclass(frozen=True)
-class Maker:
-    """A layer that makes channels of a dependency group: row[i] of its weight makes channel root[i]."""
+class GroupFilters:
+    """The filters of a layer that compute channels of a dependency group: row[i] of its weight computes channel root[i]."""
 
     layer: nn.Conv2d | nn.Linear
     row: Tensor
     root: Tensor
-    mean: float  # norm of a filter of the layer, when this was made
+    mean: float  # norm of a filter of the layer, at the start
 
 
 class Filters:
@@ -42,7 +42,9 @@ class Filters:
         made = [(m, layer) for m, layer in found if isinstance(layer, nn.Conv2d | nn.Linear)]
         makers = [(m, layer) for m, layer in made if not m.pooled] or made
         self.makers = [
-            Maker(layer, torch.tensor(m.channel), torch.tensor(m.root), float(norms(layer).mean()) or 1.0)
+            GroupFilters(
+                layer, torch.tensor(m.channel), torch.tensor(m.root), float(norms(layer).mean()) or 1.0
+            )
             for m, layer in makers
         ]
 
@@ -59,10 +61,10 @@ class Filters:
         return (total / count.clamp(min=1)).sqrt()
 
     @torch.no_grad()
-    def pull(self, rates: Tensor) -> None:
+    def penalize(self, rates: Tensor) -> None:
         """Add rate * filter / size to the gradients; `rates` [size].
 
-        Plain gradient descent then shrinks the size of a channel by lr * rate a step, as it would a batch norm's scale.
+        Plain gradient descent then shrinks the size of a channel by lr * rate per step, as it would a batch norm's scale.
         """
         factor = rates / self.sizes().clamp(min=1e-12)
         for maker in self.makers:
@@ -84,10 +86,10 @@ class FilterNorms:
         """All sizes, pooled, [k]."""
         return torch.cat([group.sizes() for group in self.groups])
 
-    def pull(self, rates: Tensor) -> None:
-        """Pull every channel; `rates` [k]."""
-        for group, part in zip(self.groups, rates.split([g.size for g in self.groups]), strict=True):
-            group.pull(part)
+    def penalize(self, rates: Tensor) -> None:
+        """Penalize every channel; `rates` [k]."""
+        for group, part in zip(self.groups, torch.split(rates, [g.size for g in self.groups]), strict=True):
+            group.penalize(part)
 
 
 def norms(layer: nn.Conv2d | nn.Linear) -> Tensor:

@@ -1,7 +1,7 @@
-"""How much a channel matters: by the size that sparse training pulled down, or by what the loss would lose.
+"""How much a channel matters: by the size that sparse training reduced, or by what the loss would lose.
 
 Sizes: the mean |scale| of a channel's batch norms (network slimming, arXiv 1708.06519); without batch norms, the
-norms of its filters. They tell which channels are small, not which are needed, so without batch norms and before
+norms of its filters. They show which channels are small, not which are needed, so without batch norms and before
 sparse training they are a poor guide. The official IMDN x4 (32.21 dB on Set5), pruned without any training after:
 
 | parameters kept | filter norms | Taylor |
@@ -16,6 +16,8 @@ With one threshold for all groups, by Taylor: 31.24, 30.87, 29.77 dB; without fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,19 +34,19 @@ def importance(net: nn.Module, groups: Sequence[DependencyGroup]) -> dict[str, n
 
     The mean |scale| of its batch norms; where it has none, the norms of its filters, relative to their layers.
     """
-    found: dict[str, np.ndarray] = {}
+    scores: dict[str, np.ndarray] = {}
     for group in groups:
         norms = _norms(net, group)
         if not norms:
-            found[group.name] = Filters(net, group).sizes().cpu().numpy()
+            scores[group.name] = Filters(net, group).sizes().cpu().numpy()
             continue
         total, count = np.zeros(group.size), np.zeros(group.size)
         for member, norm in norms:
             values = norm.weight.detach().abs().cpu().numpy()
             np.add.at(total, list(member.root), values[list(member.channel)])
             np.add.at(count, list(member.root), 1)
-        found[group.name] = total / np.maximum(count, 1)
-    return found
+        scores[group.name] = total / np.maximum(count, 1)
+    return scores
 
 
 def taylor(
@@ -70,7 +72,7 @@ def taylor(
     count = 0
     for batch in batches:
         net.zero_grad(set_to_none=True)
-        loss(net, batch).backward()
+        torch.autograd.backward(loss(net, batch))
         count += 1
         for group in groups:
             change = torch.zeros(group.size, dtype=torch.float64)
@@ -103,13 +105,59 @@ def has_norms(net: nn.Module, groups: Sequence[DependencyGroup]) -> bool:
 
 
 def _norms(net: nn.Module, group: DependencyGroup) -> list[tuple[Any, nn.BatchNorm2d]]:
-    found = [(m, net.get_submodule(m.module)) for m in group.outs()]
-    return [(m, norm) for m, norm in found if isinstance(norm, nn.BatchNorm2d) and norm.affine]
+    members = [(m, net.get_submodule(m.module)) for m in group.outs()]
+    return [(m, norm) for m, norm in members if isinstance(norm, nn.BatchNorm2d) and norm.affine]
 
 
 def _makers(net: nn.Module, group: DependencyGroup) -> list[tuple[Any, nn.Module]]:
     """The batch norms of a dependency group, or the layers whose filters make its channels."""
-    found = [(m, net.get_submodule(m.module)) for m in group.outs()]
+    members = [(m, net.get_submodule(m.module)) for m in group.outs()]
     return [*_norms(net, group)] or [
-        (m, layer) for m, layer in found if isinstance(layer, nn.Conv2d | nn.Linear)
+        (m, layer) for m, layer in members if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a criterion may read of the training data."""
+
+    batches: Callable[[], AbstractContextManager[Iterable[Any]]]
+    loss: Callable[[nn.Module, Any], Tensor]  # of a network on a batch, a scalar
+    place: str  # of the stage in the recipe, for errors
+
+
+Scores = Callable[[nn.Module, Sequence[DependencyGroup], TrainingData], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One way to rank channels: importance [size] by dependency group; what has least goes first."""
+
+    name: str  # `importance` in recipes
+    scores: Scores
+    reads_data: bool
+
+
+def _by_scales(
+    net: nn.Module, groups: Sequence[DependencyGroup], data: TrainingData
+) -> dict[str, np.ndarray]:
+    return importance(net, groups)
+
+
+def _by_taylor(
+    net: nn.Module, groups: Sequence[DependencyGroup], data: TrainingData
+) -> dict[str, np.ndarray]:
+    with data.batches() as batches:
+        return taylor(net, groups, batches, data.loss, data.place)
+
+
+SCALES = Criterion("scales", _by_scales, reads_data=False)
+TAYLOR = Criterion("taylor", _by_taylor, reads_data=True)
+CRITERIA = {criterion.name: criterion for criterion in (SCALES, TAYLOR)}
+
+
+def criterion_of(name: str, net: nn.Module, groups: Sequence[DependencyGroup]) -> Criterion:
+    """The criterion of a recipe's word. "auto": by batch-norm scales where the network has them, else Taylor."""
+    if name == "auto":
+        return SCALES if has_norms(net, groups) else TAYLOR
+    return CRITERIA[name]

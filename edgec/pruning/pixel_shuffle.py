@@ -19,7 +19,7 @@ SHUFFLES = (nn.PixelShuffle, nn.PixelUnshuffle)
 class Shuffle(tp.BasePruningFunc):
     """PixelShuffle for torch-pruning, which takes it for an elementwise operation: channels do not pass it."""
 
-    TARGET_MODULES = SHUFFLES  # pyright: ignore[reportAssignmentType]
+    TARGET_MODULES = SHUFFLES
 
     def __init__(self, channels: Mapping[nn.Module, tuple[int, int]]) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class _Calls(TorchFunctionMode):
 def shuffles(net: nn.Module, example: Tensor) -> dict[Any, tp.BasePruningFunc]:
     """What torch-pruning must know of the network's PixelShuffles: channels in and out, from one forward pass.
 
-    Raises NetworkError for those that cannot be told apart: a module that runs twice, a function without a module.
+    Raises NetworkError for those that cannot be distinguished: a module that runs twice, a function without a module.
     """
     channels: dict[nn.Module, tuple[int, int]] = {}
 

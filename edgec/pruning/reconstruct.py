@@ -8,15 +8,17 @@ could not. The official IMDN x4 without half of its MACs gets from 29.49 to 31.2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgec.core.events import Advance, ignore_progress
 from edgec.core.norms import norms_behind
 from edgec.core.observe import run_until
+from edgec.core.typed_torch import solve
 from edgec.pruning.trace import executed
 
 POSITIONS = 1024  # of each image, drawn at random, the same in both networks
@@ -25,15 +27,15 @@ RIDGE = 1e-3  # of the inputs' mean variance: how strongly the weights hold on t
 
 def reconstruct(
     dense: nn.Module, pruned: nn.Module, outs: Mapping[str, np.ndarray], ins: Mapping[str, np.ndarray],
-    images: np.ndarray, seed: int, progress: Callable[[int, int], None] = lambda done, total: None,
+    images: np.ndarray, seed: int, progress: Advance = ignore_progress,
 ) -> list[str]:  # fmt: skip
     """Fit the convolutions of `pruned` that lost inputs to those of `dense`, in place, over images [n, c, h, w].
 
-    `outs` and `ins` tell which channels of each layer stayed. Both networks are on the CPU, in eval mode. Means go into the
+    `outs` and `ins` say which channels of each layer stayed. Both networks are on the CPU, in eval mode. Means go into the
     bias, or into the running mean of the batch norm behind; a convolution with neither is fitted without. Grouped
     convolutions, and those that are not padded with zeros, stay as they are. Gives the names of the fitted layers.
     """
-    example = torch.from_numpy(images[:1])
+    example = torch.as_tensor(images[:1])
     lost = [e.name for e in executed(pruned, example) if e.name in ins and not ins[e.name].all()]
     lost = [name for name in lost if has_plain_kernel(pruned.get_submodule(name))]
     norms = norms_behind(pruned, example)
@@ -80,15 +82,15 @@ def _moments(
     """The layer's inputs in the pruned network against its outputs in the dense one."""
     conv = pruned.get_submodule(name)
     assert isinstance(conv, nn.Conv2d) and not isinstance(conv.padding, str)
-    kept = slice(None) if mask is None else torch.from_numpy(np.flatnonzero(mask))
-    found = _Moments(conv.weight[0].numel(), conv.out_channels)
+    kept = slice(None) if mask is None else torch.as_tensor(np.flatnonzero(mask))
+    moments = _Moments(conv.weight[0].numel(), conv.out_channels)
     draw = torch.Generator().manual_seed(seed)
     for image in images:
-        x, y = _ends(pruned, dense, name, torch.from_numpy(image[None]))
-        there = torch.randperm(y.shape[2] * y.shape[3], generator=draw)[:POSITIONS]
-        columns = functional.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # type: ignore[arg-type]
-        found.add(columns[0][:, there].T, y[0, kept].flatten(1)[:, there].T)
-    return found
+        x, y = _ends(pruned, dense, name, torch.as_tensor(image[None]))
+        positions = torch.randperm(y.shape[2] * y.shape[3], generator=draw)[:POSITIONS]
+        columns = functional.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)
+        moments.add(columns[0][:, positions].T, y[0, kept].flatten(1)[:, positions].T)
+    return moments
 
 
 def _ends(pruned: nn.Module, dense: nn.Module, name: str, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +109,7 @@ def _fit(conv: nn.Conv2d, norm: nn.Module | None, found: _Moments) -> None:
         xx, xy = xx - torch.outer(found.x, mean_x), xy - torch.outer(found.x, mean_y)
     weight = conv.weight.flatten(1).double().T
     ridge = (RIDGE * xx.diagonal().mean()).clamp(min=1e-12)
-    weight = weight + torch.linalg.solve(xx + ridge * torch.eye(len(xx), dtype=xx.dtype), xy - xx @ weight)
+    weight = weight + solve(xx + ridge * torch.eye(len(xx), dtype=xx.dtype), xy - xx @ weight)
     conv.weight.copy_(weight.T.reshape(conv.weight.shape))
     if conv.bias is not None:
         conv.bias.copy_(mean_y - mean_x @ weight)

@@ -12,6 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from edgec.core.patterns import check_patterns, matches
+from edgec.core.typed_torch import modules_of
 from edgec.pruning.dependency_groups import DependencyGroup
 from edgec.pruning.network_parts import group_name, part_of
 from edgec.pruning.trace import executed, makes_images
@@ -54,7 +55,7 @@ def scale_groups(
     if named == "auto":
         scales = scale_of(net, example)
         return {c.name: scales[c.name] for c in dependent}
-    everything = [name for name, m in net.named_modules() if isinstance(m, nn.Conv2d)]
+    everything = [name for name, m in modules_of(net).items() if isinstance(m, nn.Conv2d)]
     check_patterns(
         {f"{place}.groups.{group}": each for group, each in named.items()}, everything, "convolution"
     )

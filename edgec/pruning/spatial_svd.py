@@ -7,7 +7,7 @@ the second moments of what the layer takes on images, so that what never occurs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgec.core.events import Advance, ignore_progress
 from edgec.core.observe import observing
 from edgec.core.outputs import tensors_of
 from edgec.core.patterns import matches
+from edgec.core.typed_torch import cholesky, left_singular, modules_of, norm
 from edgec.pruning.reconstruct import POSITIONS, has_plain_kernel
 
 RIDGE = 1e-4  # of the mean second moment: directions that the images lack still count a little
@@ -25,7 +27,7 @@ RIDGE = 1e-4  # of the mean second moment: directions that the images lack still
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What a convolution can be cut to: `left` [o * kw, full rank], orthonormal, the strongest direction first."""
+    """What a convolution can be decomposed into: `left` [o * kw, full rank], orthonormal, the strongest direction first."""
 
     left: Tensor
     energy: Tensor  # [full rank], the share of the output's energy that each direction carries; sums to 1
@@ -39,7 +41,7 @@ def decomposable(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Conv2d]:
     """The convolutions with a kernel of more than one row and column, whole channels, and zeros around."""
     return {
         name: module
-        for name, module in net.named_modules()
+        for name, module in modules_of(net).items()
         if type(module) is nn.Conv2d
         and has_plain_kernel(module)
         and min(module.kernel_size) > 1
@@ -49,7 +51,7 @@ def decomposable(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Conv2d]:
 
 def spectra(
     net: nn.Module, convs: Mapping[str, nn.Conv2d], images: np.ndarray, seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Advance = ignore_progress,
 ) -> dict[str, Spectrum]:  # fmt: skip
     """The spectrum of each convolution on images [n, c, h, w]; the network is on the CPU, in eval mode.
 
@@ -65,7 +67,7 @@ def spectra(
 
     with torch.no_grad(), observing(net, convs, note):
         for index in range(len(images)):
-            net(torch.from_numpy(images[index : index + 1]))
+            net(torch.as_tensor(images[index : index + 1]))
             progress(index + 1, len(images))
     return {name: _spectrum(conv, moments[name]) for name, conv in convs.items() if name in moments}
 
@@ -75,7 +77,7 @@ def factors(conv: nn.Conv2d, spectrum: Spectrum, rank: int) -> tuple[Tensor, Ten
     o, i, kh, kw = conv.weight.shape
     left = spectrum.left[:, :rank]
     right = left.T @ _matrix(conv.weight)
-    size = right.norm(dim=1).clamp(min=1e-12).sqrt()
+    size = norm(right, 1).clamp(min=1e-12).sqrt()
     column = (right / size[:, None]).reshape(rank, i, kh, 1)
     row = (left * size).reshape(o, kw, rank).permute(0, 2, 1).reshape(o, rank, 1, kw)
     return column.to(conv.weight.dtype), row.to(conv.weight.dtype)
@@ -95,14 +97,14 @@ def options(conv: nn.Conv2d, round_to: int) -> list[int]:
 
 def distortions(
     net: nn.Module, convs: Mapping[str, nn.Conv2d], found: Mapping[str, Spectrum], images: np.ndarray, round_to: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Advance = ignore_progress,
 ) -> dict[str, dict[int, float]]:  # fmt: skip
-    """What each layer cut to each rank, alone, does to the network's outputs on images [n, c, h, w].
+    """What decomposing each layer alone, at each rank, does to the network's outputs on images [n, c, h, w].
 
-    The mean squared difference over the variance, summed over outputs. A layer's own energy would not tell: a last layer's
+    The mean squared difference over the variance, summed over outputs. A layer's own energy would not show it: a last layer's
     is nearly all in flat areas, and the details are what counts.
     """
-    x = torch.from_numpy(images)
+    x = torch.as_tensor(images)
     tried = {name: options(convs[name], round_to) for name in found}
     with torch.no_grad():
         wanted = tensors_of(net(x))
@@ -128,7 +130,7 @@ def choose_ranks(
 ) -> dict[str, int]:  # fmt: skip
     """The ranks that lose little for what they cost; layers that stay whole are left out.
 
-    `costs` and `lost`: each layer's MACs and distortion by rank; `whole`: its MACs uncut, at which it loses nothing.
+    `costs` and `lost`: each layer's MACs and distortion by rank; `whole`: its MACs as it is, at which it loses nothing.
     All begin at the least rank; `spare` MACs go where each brings most, step by step.
     """
     chosen = {name: min(each) for name, each in lost.items()}
@@ -173,7 +175,7 @@ def _columns(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 def _spectrum(conv: nn.Conv2d, moment: Tensor) -> Spectrum:
     ridge = RIDGE * moment.diagonal().mean().clamp(min=1e-12)
-    root = torch.linalg.cholesky(moment + ridge * torch.eye(len(moment), dtype=moment.dtype))
-    left, sizes, _ = torch.linalg.svd(_matrix(conv.weight) @ root, full_matrices=False)
+    root = cholesky(moment + ridge * torch.eye(len(moment), dtype=moment.dtype))
+    left, sizes = left_singular(_matrix(conv.weight) @ root)
     energy = sizes.square()
     return Spectrum(left, energy / energy.sum().clamp(min=1e-30))

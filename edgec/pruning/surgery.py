@@ -78,7 +78,7 @@ def prune_channels(
 
 
 def _index(mask: np.ndarray | None) -> torch.Tensor | None:
-    return None if mask is None else torch.from_numpy(np.flatnonzero(mask))
+    return None if mask is None else torch.as_tensor(np.flatnonzero(mask))
 
 
 def _slice(state: dict[str, torch.Tensor], name: str, keep: torch.Tensor | None) -> None:

@@ -137,11 +137,11 @@ def solve(
         floors = decide(groups, scores, scales, {g: 1 - (1 - r) ** most for g, r in ratios.items()}, config)
         least = getattr(cost(floors.kept), name) / dense
         held = ", ".join(floors.at_floor[:6]) + (", ..." if len(floors.at_floor) > 6 else "")
-        found = (
+        message = (
             f"nearest below is {reached:.3f}" if reached is not None else f"the least possible is {least:.3f}"
         )
         raise StageError(
-            f"{place}.keep_{name}: {share} cannot be reached, {found}; at their floor: {held or 'none'}. Lower "
+            f"{place}.keep_{name}: {share} cannot be reached, {message}; at their floor: {held or 'none'}. Lower "
             f"min_channels ({config.min_channels}) or round_to ({config.round_to}), raise ratios, or ask for less"
         )
     return best

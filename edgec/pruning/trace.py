@@ -13,7 +13,7 @@ from edgec.core.outputs import tensors_of
 
 
 @dataclass(frozen=True)
-class Executed:
+class ExecutedConvolution:
     """A convolution in the order of execution, with what it does to the resolution."""
 
     name: str
@@ -22,9 +22,9 @@ class Executed:
     pooled: bool  # gives one place for the whole image
 
 
-def executed(net: nn.Module, example: Tensor) -> list[Executed]:
+def executed(net: nn.Module, example: Tensor) -> list[ExecutedConvolution]:
     """The convolutions as they are run. Raises NetworkError for one that runs twice: its channels are shared."""
-    layers: list[Executed] = []
+    layers: list[ExecutedConvolution] = []
 
     def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if any(e.name == name for e in layers):
@@ -33,7 +33,7 @@ def executed(net: nn.Module, example: Tensor) -> list[Executed]:
         small = pooled and example.shape[-1] > 64  # squeeze and excitation: no scale of its own
         stride = (layers[-1].stride if layers else 1.0) if small else example.shape[-1] / output.shape[-1]
         shrinks = not small and output.shape[-1] < inputs[0].shape[-1]
-        layers.append(Executed(name, stride, shrinks, pooled))
+        layers.append(ExecutedConvolution(name, stride, shrinks, pooled))
 
     observed_pass(net, example, nn.Conv2d, note)
     return layers
@@ -41,18 +41,18 @@ def executed(net: nn.Module, example: Tensor) -> list[Executed]:
 
 def output_layers(net: nn.Module, example: Tensor) -> list[str]:
     """Layers whose output is an output of the network."""
-    made: dict[int, str] = {}
+    layer_of: dict[int, str] = {}
     kept: list[Tensor] = []
 
     def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         kept.append(output)  # alive, so that no other tensor takes its id
-        made[id(output)] = name
+        layer_of[id(output)] = name
 
     outputs = observed_pass(net, example, (nn.Conv2d, nn.Linear), note)
-    return [made[id(o)] for o in tensors_of(outputs) if id(o) in made]
+    return [layer_of[id(o)] for o in tensors_of(outputs) if id(o) in layer_of]
 
 
-def makes_images(net: nn.Module, example: Tensor, layers: Sequence[Executed]) -> bool:
+def makes_images(net: nn.Module, example: Tensor, layers: Sequence[ExecutedConvolution]) -> bool:
     """Whether the output is one map no smaller than the input, and no map on the way as small as an eighth of it."""
     with evaluating(net):
         output = net(example.to(next(net.parameters()).device))

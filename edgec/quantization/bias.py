@@ -1,4 +1,4 @@
-"""Bias correction: the mean error of rounded weights goes out of the biases (Nagel et al. 2019, arXiv 1906.04721)."""
+"""Bias correction: the mean error of quantized weights is subtracted from the biases (Nagel et al. 2019, arXiv 1906.04721)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def corrections(
     if not layers:
         return {}
     means = means_of(model, list(dict.fromkeys(nodes[n].input[0] for n in layers)), images, batch)
-    found: dict[str, list[float]] = {}
+    biases: dict[str, list[float]] = {}
     for layer, weight in weights_of(model, layers).items():
         form = formats.get(layer, EIGHT_BITS)
         scale = form.scale(weight)
@@ -36,21 +36,21 @@ def corrections(
         mean = means[nodes[layer].input[0]]
         groups = len(mean) // weight.shape[1]
         each = np.repeat(mean.reshape(groups, -1), len(weight) // groups, axis=0)  # [out, in of its group]
-        found[layer] = [float(v) for v in -(error.sum((2, 3)) * each).sum(1)]
-    return found
+        biases[layer] = [float(v) for v in -(error.sum((2, 3)) * each).sum(1)]
+    return biases
 
 
 def corrected(model: onnx.ModelProto, biases: Biases) -> onnx.ModelProto:
     """The graph with corrections added to its convolutions' biases; a bias that two layers share is taken apart."""
     if not biases:
         return model
-    made = opened(model)
-    values = values_of(made.graph)
+    copy = opened(model)
+    values = values_of(copy.graph)
     for layer, proto in convolutions(model).items():
         if layer in biases and len(proto.input) > 2:
             bias = array_of(values[proto.input[2]])
             node = values[proto.output[0]].producer()
             assert bias is not None and node is not None
             own = (bias + np.asarray(biases[layer], np.float32)).astype(np.float32)
-            node.replace_input_with(2, add_initializer(made.graph, f"{layer}.corrected_bias", own))
-    return saved(made)
+            node.replace_input_with(2, add_initializer(copy.graph, f"{layer}.corrected_bias", own))
+    return saved(copy)

@@ -11,6 +11,7 @@ import onnx
 from onnx import helper
 
 from edgec.core.errors import StageError
+from edgec.core.events import Advance, ignore_progress
 from edgec.core.grid import Range, last_level
 from edgec.core.session import Array
 from edgec.onnx.graph import clone, value_infos
@@ -32,7 +33,7 @@ def calibrate(
     method: Method = "percentile",
     percentile: float = 99.99,
     batch: int = 16,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Advance = ignore_progress,
     bits: int = 8,
 ) -> dict[str, Range]:
     """(low, high), by the names of `keys_of`, of each tensor over images [n, c, h, w]; low <= 0 <= high, so that zero is exact.
@@ -82,13 +83,13 @@ def magnitudes(
 ) -> dict[str, Array]:
     """The largest magnitude of each channel over images, by tensor; tensors without channels [n, c, h, w] are left out."""
     session = _watching(model, tensors)
-    found: dict[str, Array] = {}
+    largest: dict[str, Array] = {}
     for part in _parts(session, images, batch):
         for name, value in zip(tensors, session.run({"images": part}), strict=True):
             if value.ndim == 4:
                 reached = np.abs(value).max((0, 2, 3))
-                found[name] = np.maximum(found.get(name, 0), reached)
-    return found
+                largest[name] = np.maximum(largest.get(name, 0), reached)
+    return largest
 
 
 def means_of(
@@ -131,7 +132,7 @@ def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> OnnxSession:
         if name in inputs:
             watched.name = f"{name}_seen"
             copy.graph.node.append(helper.make_node("Identity", [name], [watched.name]))
-    return OnnxSession(copy.SerializeToString(), threads=2, optimise=False)
+    return OnnxSession(copy.SerializeToString(), threads=2, optimize=False)
 
 
 def _refuse(tensors: Sequence[str], low: Array, high: Array) -> None:
@@ -202,7 +203,7 @@ def _best_cut(low: float, high: float, cost: Cost) -> Range:
     centres = (edges[1:] + edges[:-1]) / 2
     best, least = (low, high), np.inf
     for share in np.linspace(0.2, 1.0, 40):
-        found = cost(centres, low * share, high * share)
-        if found < least:
-            best, least = (float(low * share), float(high * share)), found
+        error = cost(centres, low * share, high * share)
+        if error < least:
+            best, least = (float(low * share), float(high * share)), error
     return best

@@ -152,8 +152,8 @@ def equalized(model: onnx.ModelProto, by_layer: Factors) -> onnx.ModelProto:
 
     Raises StageError when a layer has other channels than the factors were made for.
     """
-    made = opened(model)
-    values = values_of(made.graph)
+    copy = opened(model)
+    values = values_of(copy.graph)
     for layer, node in convolutions(model).items():
         if layer not in by_layer:
             continue
@@ -172,4 +172,4 @@ def equalized(model: onnx.ModelProto, by_layer: Factors) -> onnx.ModelProto:
         bias = array_of(values[node.input[2]]) if len(node.input) > 2 else None
         if bias is not None:
             replace_initializer(values[node.input[2]], (bias * out).astype(np.float32))
-    return saved(made)
+    return saved(copy)

@@ -10,6 +10,7 @@ import onnx
 
 from edgec.core.results.fusion import Cause, Fusion, LeftFloat, LoneDequantize
 from edgec.onnx.graph import layer_of, users
+from edgec.onnx.proto import load_model
 from edgec.onnx.session import OnnxSession
 from edgec.quantization.placement import on_a_pixel, quantizable
 
@@ -24,10 +25,10 @@ REASONS: dict[Cause, str] = {
 def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
     """Open a QDQ graph in onnxruntime, and read the graph that it runs."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "optimised.onnx"
-        OnnxSession(model.SerializeToString(), optimised_path=path, layout=False)  # keeps the layers' names
-        optimised = onnx.load(path)
-    nodes = list(optimised.graph.node)
+        path = Path(folder) / "optimized.onnx"
+        OnnxSession(model.SerializeToString(), optimized_path=path, layout=False)  # keeps the layers' names
+        optimized = load_model(path)
+    nodes = list(optimized.graph.node)
     integer = sum(n.op_type in INTEGER for n in nodes)
     left: list[LeftFloat] = []
     pixels = on_a_pixel(model)
@@ -42,7 +43,7 @@ def fusion(model: onnx.ModelProto, asked_float: Collection[str]) -> Fusion:
         integer=integer,
         left_float=tuple(left),
         dequantize=len(alone),
-        lone=tuple(_readers(optimised.graph, alone)),
+        lone=tuple(_readers(optimized.graph, alone)),
     )
 
 

@@ -1,7 +1,7 @@
 """Calibration by Intel Neural Compressor, with its accuracy-driven tuning: it tries observers and keeps the best network.
 
 Its own export leaves most convolutions in float in onnxruntime, since pairs stand at their inputs alone. So its ranges are
-taken over to the pairs of `place_pairs`: the tensors of both are recognised by their values.
+taken over to the pairs of `place_pairs`: the tensors of both are recognized by their values.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def tuned(
         def calibrate(observed: fx.GraphModule) -> None:
             with torch.no_grad():
                 for start in range(0, len(images), batch):
-                    observed(torch.from_numpy(images[start : start + batch]))
+                    observed(torch.as_tensor(images[start : start + batch]))
             found.append(
                 _ranges(observed, model, tensors, example)
             )  # now: converting takes the observers out
@@ -67,7 +67,7 @@ def tuned(
         def measure(made: nn.Module) -> float:
             def run(part: np.ndarray) -> list[np.ndarray]:
                 with torch.no_grad():
-                    outputs = made(torch.from_numpy(part))
+                    outputs = made(torch.as_tensor(part))
                 return [o.numpy() for o in tensors_of(outputs)]
 
             scores.append(evaluate(run))
@@ -87,7 +87,7 @@ def tuned(
 def _ranges(
     observed: fx.GraphModule, model: onnx.ModelProto, tensors: Sequence[str], example: Tensor
 ) -> Ranges:
-    """What the observers of a prepared network came to, by the keys of the same tensors in the graph."""
+    """The ranges that the observers of a prepared network measured, by the keys of the same tensors in the graph."""
     reached: dict[str, Range] = {}  # by node
     for node in observed.graph.nodes:
         observer: Any = observed.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -100,12 +100,12 @@ def _ranges(
         (node, value) for node, value in Values(copy.deepcopy(observed)).of(probe) if node.name in reached
     ]
     keys, operators = keys_of(model), operators_of(model)
-    found: dict[str, Range] = {}
+    ranges: dict[str, Range] = {}
     for tensor, value in values_of(model, list(tensors), probe.numpy()).items():
         node = same(values, value, operators.get(tensor))
         if node is not None:
-            found[keys.get(tensor, tensor)] = reached[node.name]
-    return found
+            ranges[keys.get(tensor, tensor)] = reached[node.name]
+    return ranges
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Where the int8 graph has quantize-dequantize pairs: where an integer kernel can take them.
 
-Activations are unsigned and asymmetric, weights signed and symmetric for each output channel: the pairing with fast
+Activations are unsigned and asymmetric, weights signed and symmetric per output channel: the pairing with fast
 kernels on x86 and ARM. Activations other than ReLU get a pair before and after; pooling, resizing and the like carry
 the range of their input on. What works on a single pixel (the gates of channel attention) stays in float. Where a node
 in float reads what another in float made, it reads it as it is, whoever else takes it rounded (a skip past all blocks).

@@ -58,8 +58,8 @@ def insert_pairs(
         raise StageError(
             f"int8: no calibrated range for {', '.join(missing[:5])}; the graph has changed since, run the quantize stage again"
         )
-    made = opened(model)
-    graph, values, weights = made.graph, values_of(made.graph), initializers(model)
+    copy = opened(model)
+    graph, values, weights = copy.graph, values_of(copy.graph), initializers(model)
     grids = {t: Grid.of_range(*ranges[keys.get(s, s)]) for t, s in placement.source.items()}
     chosen = {n.output[0] for name, n in layers.items() if name not in kept_float}
     integer = [
@@ -75,7 +75,7 @@ def insert_pairs(
         dequantize_on_load(graph, layers[name].input[1], formats[name])
     sort_nodes(graph)
     drop_unused(graph)
-    quantized = saved(made)
+    quantized = saved(copy)
     validate(quantized)
     return quantized
 

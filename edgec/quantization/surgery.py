@@ -19,7 +19,7 @@ from edgec.quantization.weights.formats import Formats, WeightFormat
 
 @dataclass(frozen=True)
 class Quantization:
-    """Everything that integers need beside the float weights."""
+    """Everything that int8 needs beside the float weights."""
 
     ranges: Ranges  # by tensor, as `tensor_keys.keys_of` names it
     float_layers: tuple[str, ...] = ()

@@ -22,10 +22,10 @@ def keys_of(model: onnx.ModelProto) -> dict[str, str]:
     for node in model.graph.node:
         data = [keys[name] for name in node.input if name in keys]
         for index, output in enumerate(node.output):
-            told = f"{node.op_type}({','.join(data)})" + (f"#{index}" if index else "")
-            if len(told) > LONGEST_KEY:  # a chain of sums
-                told = f"{node.op_type}:{hashlib.sha256(told.encode()).hexdigest()[:16]}"
-            met[told] = met.get(told, 0) + 1
-            told += f"~{met[told]}" if met[told] > 1 else ""
-            keys[output] = f"{layers[output]}:out" if output in layers else told
+            key = f"{node.op_type}({','.join(data)})" + (f"#{index}" if index else "")
+            if len(key) > LONGEST_KEY:  # a chain of sums
+                key = f"{node.op_type}:{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+            met[key] = met.get(key, 0) + 1
+            key += f"~{met[key]}" if met[key] > 1 else ""
+            keys[output] = f"{layers[output]}:out" if output in layers else key
     return keys

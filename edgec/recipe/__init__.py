@@ -36,14 +36,14 @@ from edgec.recipe.detection import (
     Augment,
     CocoData,
     CocoSplit,
-    DataBase,
     DetectionData,
+    DetectionDataBase,
     Loss,
     SignsData,
     VocData,
     YoloData,
 )
-from edgec.recipe.knowledge import Distill, Distiller, QuantizationAware, Taught
+from edgec.recipe.knowledge import Distill, DistillationTraining, Distiller, QuantizationAware
 from edgec.recipe.network import NetworkSource
 from edgec.recipe.recipe import Gates, Recipe, load
 from edgec.recipe.stages import Custom, Stage
@@ -60,10 +60,11 @@ __all__ = [
     "Custom",
     "CustomTerm",
     "Data",
-    "DataBase",
     "Decompose",
     "DetectionData",
+    "DetectionDataBase",
     "Distill",
+    "DistillationTraining",
     "Distiller",
     "Export",
     "FeatureAffinity",
@@ -99,7 +100,6 @@ __all__ = [
     "SuperresData",
     "Tap",
     "TappedTerm",
-    "Taught",
     "Term",
     "TorchWays",
     "Train",

@@ -6,10 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from edgec.recipe.base import Fraction, Frozen, Name, NonNegative, Ratio
+from edgec.core.stage_spec import StageConfig
+from edgec.recipe.base import Fraction, Name, NonNegative, Ratio
 
 
-class Prune(Frozen):
+class Prune(StageConfig):
     """Structured channel pruning with one threshold per scale group (arXiv 2306.01526)."""
 
     kind: Literal["prune"] = "prune"
@@ -72,7 +73,7 @@ class Prune(Frozen):
     )
     recalibrate_batches: Annotated[int, Field(ge=0)] = Field(
         default=16,
-        description="Batches on which the batch norms' statistics are measured anew after pruning. 0: none.",
+        description="Batches on which the batch norms' statistics are measured again after pruning. 0: none.",
     )
     tolerance: Ratio = Field(
         default=0.05,
@@ -87,7 +88,7 @@ class Prune(Frozen):
         return self
 
 
-class Decompose(Frozen):
+class Decompose(StageConfig):
     """Low-rank factorization by spatial SVD (arXiv 1405.3866): a k x k convolution becomes a k x 1 and a 1 x k one."""
 
     kind: Literal["decompose"] = "decompose"
@@ -101,7 +102,7 @@ class Decompose(Frozen):
     ignore: tuple[str, ...] = Field(default=(), description="Patterns of module names that stay as they are.")
 
 
-class Quantize(Frozen):
+class Quantize(StageConfig):
     """Post-training quantization (PTQ): calibrated ranges, per-channel weights, sensitive layers kept in float."""
 
     kind: Literal["quantize"] = "quantize"
@@ -179,14 +180,19 @@ class Quantize(Frozen):
         description="Subtract the mean error of quantized weights from the biases (arXiv 1906.04721).",
     )
 
+    def libraries(self) -> tuple[str, ...]:
+        return () if self.backend == "onnxruntime" else ("neural-compressor", "neural-compressor-pt")
+
     @model_validator(mode="after")
     def _average_of_codebooks(self) -> Self:
         if self.average_bits is not None and self.weight_bits != 4:
-            raise ValueError("average_bits shares out 2 to 4 bits: give weight_bits: 4 with it")
+            raise ValueError(
+                "average_bits distributes 2 to 4 bits over the layers: set weight_bits: 4 with it"
+            )
         if self.bucket is not None and not self.weights_only:
             raise ValueError("bucket: no integer convolution can run it; give weights_only: true with it")
         if self.bucket is not None and self.average_bits is not None:
-            raise ValueError("average_bits is for codebooks, and bucket has levels of its own: leave one out")
+            raise ValueError("average_bits is for codebooks, and bucket uses none: remove one of them")
         if self.weights_only and (self.bias_correction or self.backend != "onnxruntime"):
-            raise ValueError("weights_only calibrates nothing: leave bias_correction and backend out")
+            raise ValueError("weights_only needs no calibration: remove bias_correction and backend")
         return self

@@ -22,30 +22,39 @@ class DataSpec:
     task: str
     reader: str = ""
     places: tuple[str, ...] = ("root",)  # keys that say where files lie, not what is in them
+    find: str = ""  # a `Finder` (edgec.recipe.starter) for `edgec init`; "" where it finds nothing
+    layout: str = ""  # what `find` looks for, in words
 
 
 SPLITS = ("train", "val", "test")
+DETECTION, SUPERRES = "edgec.tasks.detection", "edgec.tasks.superres"
 DATA = Table(
     "data format",
     "edgec.data",
     DataSpec,
     (
-        DataSpec("signs", SignsData, "detection", "edgec.tasks.detection.signs:SIGNS_FORMAT"),
-        DataSpec("voc", VocData, "detection", "edgec.tasks.detection.voc:VOC"),
-        DataSpec("coco", CocoData, "detection", "edgec.tasks.detection.coco:COCO", ("root", *SPLITS)),
-        DataSpec("yolo", YoloData, "detection", "edgec.tasks.detection.yolo:YOLO"),
+        DataSpec("signs", SignsData, "detection", f"{DETECTION}.signs:SIGNS_FORMAT"),
         DataSpec(
-            "photographs",
-            PhotographsData,
-            "superres",
-            "edgec.tasks.superres.photographs:read_photographs",
-            ("root", *SPLITS),
+            "voc", VocData, "detection", f"{DETECTION}.voc:VOC",
+            find=f"{DETECTION}.voc:find_voc", layout="Annotations/ and ImageSets/Main/ (VOC)",
         ),
         DataSpec(
-            "images", FolderData, "superres", "edgec.tasks.superres.pairs:read_folders", ("root", *SPLITS)
+            "coco", CocoData, "detection", f"{DETECTION}.coco:COCO", ("root", *SPLITS),
+            find=f"{DETECTION}.coco:find_coco", layout="annotations/*.json (COCO)",
+        ),
+        DataSpec(
+            "yolo", YoloData, "detection", f"{DETECTION}.yolo:YOLO",
+            find=f"{DETECTION}.yolo:find_yolo", layout="images/ and labels/ (YOLO)",
+        ),
+        DataSpec(
+            "photographs", PhotographsData, "superres", f"{SUPERRES}.photographs:read_photographs", ("root", *SPLITS)
+        ),
+        DataSpec(
+            "images", FolderData, "superres", f"{SUPERRES}.pairs:read_folders", ("root", *SPLITS),
+            find=f"{SUPERRES}.pairs:find_folders", layout="images alone, for super-resolution",
         ),
     ),
-)
+)  # fmt: skip
 
 Data = Annotated[
     DetectionData | SuperresData,

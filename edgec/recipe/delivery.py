@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from edgec.core.stage_spec import StageConfig
 from edgec.recipe.base import Fraction, Frozen, NonNegative, Precision, Ratio, RuntimeName
 
 
-class Export(Frozen):
+class Export(StageConfig):
     """ONNX artifacts with their contract and golden files."""
 
     kind: Literal["export"] = "export"
@@ -63,7 +64,7 @@ class TorchWays(Frozen):
     )
 
 
-class Profile(Frozen):
+class Profile(StageConfig):
     """Latency of every artifact, interleaved, in fresh processes."""
 
     kind: Literal["profile"] = "profile"
@@ -97,3 +98,6 @@ class Profile(Frozen):
         default=0.05,
         description="A process stops early when the 95 % interval of its median is this narrow, as a share of the median.",
     )
+
+    def measured_on(self) -> tuple[str, ...]:
+        return self.devices

@@ -34,7 +34,7 @@ class Augment(Frozen):
     )
 
 
-class DataBase(Frozen):
+class DetectionDataBase(Frozen):
     """What all detection data share."""
 
     input: tuple[PositiveInt, PositiveInt] = Field(
@@ -58,7 +58,7 @@ class DataBase(Frozen):
         return value
 
 
-class SignsData(DataBase):
+class SignsData(DetectionDataBase):
     """The built-in set: drawn traffic signs on real photographs, deterministic by seed."""
 
     format: Literal["signs"]
@@ -69,7 +69,7 @@ class SignsData(DataBase):
     photograph_size: PositiveInt = Field(default=288, description="Height and width of each image, pixels.")
 
 
-class VocData(DataBase):
+class VocData(DetectionDataBase):
     """PASCAL VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/<name>.txt; `train2007+train2012` joins sets."""
 
     format: Literal["voc"]
@@ -87,7 +87,7 @@ class CocoSplit(Frozen):
     annotations: Path = Field(description="Instances file (JSON).")
 
 
-class CocoData(DataBase):
+class CocoData(DetectionDataBase):
     """COCO instances JSON: one annotation file and one image folder per split."""
 
     format: Literal["coco"]
@@ -100,7 +100,7 @@ class CocoData(DataBase):
     test: CocoSplit | None = Field(default=None, description="Test split. None: no test split.")
 
 
-class YoloData(DataBase):
+class YoloData(DetectionDataBase):
     """YOLO txt: a folder of images (or a list file) per split; labels/ beside images/."""
 
     format: Literal["yolo"]

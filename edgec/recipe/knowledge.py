@@ -38,7 +38,7 @@ Distiller = Annotated[
 ]
 
 
-class Taught(Training):
+class DistillationTraining(Training):
     """Training from a teacher, declared as in torchdistill: terms on named taps, beside the task's loss."""
 
     teacher: Literal["dense"] | Path = Field(
@@ -50,14 +50,22 @@ class Taught(Training):
     )
     terms: tuple[Distiller, ...] = Field(default=(), description="Distillation terms, added to the loss.")
 
+    def teacher_source(self) -> Literal["dense"] | Path:
+        return self.teacher
 
-class Distill(Taught):
+    def modules(self) -> tuple[str, ...]:
+        """Those of the distillers that the terms name, and of the user's functions that these call."""
+        own = [DISTILLERS.row(term.kind).terms.__module__ for term in self.terms]
+        return (*own, *(module for term in self.terms for module in term.modules()))
+
+
+class Distill(DistillationTraining):
     """Knowledge distillation of the network as it is, in float."""
 
     kind: Literal["distill"] = "distill"
 
 
-class QuantizationAware(Taught):
+class QuantizationAware(DistillationTraining):
     """Quantization-aware training (QAT) with distillation, of what the quantize stage before it has set up."""
 
     kind: Literal["qad"] = "qad"

@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 from pydantic import BaseModel
 
 from edgec.core.errors import Problem, RecipeError
-from edgec.recipe.yaml_source import KeyPath, Source
+from edgec.recipe.yaml_source import KeyPath, RecipeSource
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -23,7 +23,7 @@ class StartsAtRoot:
     """Marks a field: a relative path in it starts at `data.root`, and stays relative in the recipe."""
 
 
-def resolve_paths(model: M, source: Source) -> M:
+def resolve_paths(model: M, source: RecipeSource) -> M:
     """A copy in which `$NAME` and `~` are expanded in every path, and paths are absolute.
 
     Relative paths start at the recipe's folder; in shipped recipes and overrides, at the current folder; those marked
@@ -62,7 +62,9 @@ def resolve_paths(model: M, source: Source) -> M:
     return cast(M, resolved)
 
 
-def _resolved(value: Path, path: KeyPath, source: Source, from_root: bool, problems: list[Problem]) -> Path:
+def _resolved(
+    value: Path, path: KeyPath, source: RecipeSource, from_root: bool, problems: list[Problem]
+) -> Path:
     text = str(value)
     if text.startswith("edgec:"):
         return Path(str(resources.files("edgec.models") / text.removeprefix("edgec:")))

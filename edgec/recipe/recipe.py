@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from edgec.core.errors import RecipeError
+from edgec.core.frozen import json_object
 from edgec.recipe.base import INTEGERS, Frozen, Name, NonNegative, Precision
 from edgec.recipe.compression import Quantize
 from edgec.recipe.data import DATA, Data
@@ -26,7 +27,7 @@ from edgec.recipe.network import NetworkSource
 from edgec.recipe.paths import resolve_paths
 from edgec.recipe.stages import STAGES, Stage
 from edgec.recipe.tasks import TASKS, TaskName
-from edgec.recipe.yaml_source import Source, apply_overrides, find_recipe, parse, problems_of
+from edgec.recipe.yaml_source import RecipeSource, apply_overrides, find_recipe, parse, problems_of
 
 
 class Gates(Frozen):
@@ -91,7 +92,7 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _integers_in_order(self) -> Self:
-        """What stages need of those before them, told before anything is trained."""
+        """What stages need of those before them, checked before anything is trained."""
         problems: list[str] = []
         quantize: Quantize | None = None
         for name, stage in self.stages.items():
@@ -103,7 +104,7 @@ class Recipe(Frozen):
                 case Export() if quantize is not None:
                     integers = [p for p in stage.precisions if p in INTEGERS]
                     if integers and quantize.activation_bits != 8:
-                        remedy = f"set activation_bits: 8, or take {' and '.join(integers)} off precisions"
+                        remedy = f"set activation_bits: 8, or take {' and '.join(integers)} out of precisions"
                         problems.append(f"stages.{name}: no runtime here has 4-bit activations; {remedy}")
                     if "int8" in integers and quantize.weights_only:
                         problems.append(
@@ -127,10 +128,10 @@ class Recipe(Frozen):
             return stages
         filled: dict[Any, Any] = {}
         for name, body in cast("Mapping[Any, Any]", stages).items():
-            body = {} if body is None else body
-            if isinstance(body, Mapping) and "kind" not in body and name in STAGES.names():
-                body = {"kind": name, **body}
-            filled[name] = body
+            keys = json_object({} if body is None else body)
+            if keys is not None and "kind" not in keys and name in STAGES.names():
+                keys = {"kind": name, **keys}
+            filled[name] = body if keys is None else keys
         return filled
 
 
@@ -141,7 +142,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
     `overrides` are `key=value` texts with dotted paths, or a mapping of dotted path to value.
     Raises RecipeError with every problem at once, each with file, line, value and remedy.
     """
-    text = Source({}, {}, "recipe", None) if isinstance(source, Mapping) else parse(find_recipe(source))
+    text = RecipeSource({}, {}, "recipe", None) if isinstance(source, Mapping) else parse(find_recipe(source))
     tree: Any = dict(source) if isinstance(source, Mapping) else text.tree
     tree, text = apply_overrides(tree, text, overrides)
     try:

@@ -23,6 +23,9 @@ class TaskSpec:
     factory: str
     contract: type[Contract]  # of the artifacts of its networks
     takes_loss: bool = False  # the recipe's `loss` is for it
+    starter: str = (
+        ""  # a `StarterOf` (edgec.recipe.starter): the recipe that `edgec init` writes; "" for none
+    )
 
 
 TASKS = Table(
@@ -30,10 +33,16 @@ TASKS = Table(
     "edgec.tasks",
     TaskSpec,
     (
-        TaskSpec("detection", "edgec.tasks.detection.task:detection_of", DetectionContract, takes_loss=True),
-        TaskSpec("superres", "edgec.tasks.superres.task:superres_of", SuperresContract),
+        TaskSpec(
+            "detection", "edgec.tasks.detection.task:detection_of", DetectionContract, takes_loss=True,
+            starter="edgec.tasks.detection.starter:starter",
+        ),
+        TaskSpec(
+            "superres", "edgec.tasks.superres.task:superres_of", SuperresContract,
+            starter="edgec.tasks.superres.starter:starter",
+        ),
     ),
-)
+)  # fmt: skip
 
 
 def known_task(name: str) -> str:

@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from edgec.recipe.base import Fraction, Frozen, NonNegative, Ratio
+from edgec.core.stage_spec import StageConfig
+from edgec.recipe.base import Fraction, NonNegative, Ratio
 
 
-class Training(Frozen):
+class Training(StageConfig):
     """What the training loop needs; shared by every stage that trains."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(description="Passes over the training split.")
@@ -43,6 +44,9 @@ class Training(Frozen):
     workers: Annotated[int, Field(ge=0, le=64)] = Field(
         default=0, description="Processes that read and augment images. 0: the training process itself."
     )
+
+    def details(self) -> str:
+        return f", {self.epochs} epochs"
 
 
 class Train(Training):

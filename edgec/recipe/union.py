@@ -15,7 +15,7 @@ from edgec.core.table import Table
 
 @dataclass(frozen=True)
 class OfPackages:
-    """Stands behind a union of edgec's own configs, which the key `key` tells apart: what a package declares in `table`
+    """Stands behind a union of edgec's own configs, which the key `key` distinguishes: what a package declares in `table`
     under another name is checked by its own config, `config(row)`.
     """
 

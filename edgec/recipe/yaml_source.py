@@ -1,4 +1,4 @@
-"""Reading a recipe's text strictly, and telling where each key stands.
+"""Reading a recipe's text strictly, and knowing the line of each key.
 
 YAML alone lets through duplicate keys, aliases (and alias bombs), `.nan`, `no` for False, `22:30` for 1350
 and nesting deep enough to exhaust the stack. Here scalars follow YAML 1.2's core schema, and the rest is refused.
@@ -30,7 +30,7 @@ KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Source:
+class RecipeSource:
     """A recipe's text, read: the tree, the line of every key, and where it came from."""
 
     tree: dict[str, Any]
@@ -84,7 +84,7 @@ def find_recipe(source: str | Path) -> tuple[str, str, Path | None]:
     raise RecipeError([Problem(str(source), "no such recipe file", hint)])
 
 
-def parse(found: tuple[str, str, Path | None]) -> Source:
+def parse(found: tuple[str, str, Path | None]) -> RecipeSource:
     """Read a recipe's text. Raises RecipeError with every problem of the text."""
     text, name, folder = found
     try:
@@ -105,20 +105,20 @@ def parse(found: tuple[str, str, Path | None]) -> Source:
     tree = _plain(root, (), name, lines, problems)
     if problems:
         raise RecipeError(problems)
-    return Source(tree, lines, name, folder)
+    return RecipeSource(tree, lines, name, folder)
 
 
 def _refuse_tricks(text: str, name: str) -> None:
     """Refuse aliases, tags, deep nesting and huge documents before anything is built."""
     depth = nodes = documents = 0
     for event in cast(Iterator[yaml.Event], yaml.parse(text, Loader=yaml.SafeLoader)):  # pyright: ignore[reportUnknownMemberType]
-        mark: Any = event.start_mark  # type: ignore[attr-defined]
+        mark: Any = event.start_mark
         place = f"{name}:{mark.line + 1}"
         nodes += 1
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise RecipeError([Problem(place, "a second document", "keep one recipe a file")])
+                raise RecipeError([Problem(place, "a second document", "keep one recipe per file")])
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise RecipeError([Problem(place, "an alias or anchor", "write the value out")])
         if isinstance(event, yaml.NodeEvent) and getattr(event, "tag", None):
@@ -143,11 +143,11 @@ def _plain(
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                problems.append(Problem(f"{name}:{line}", "a key that is no text", "use plain keys"))
+                problems.append(Problem(f"{name}:{line}", "a key that is not text", "use plain keys"))
                 continue
             key = key_node.value
             if key in tree:
-                message = f"key {key!r} stands twice (first on line {first[key]})"
+                message = f"key {key!r} is given twice (first on line {first[key]})"
                 problems.append(
                     Problem(f"{name}:{line} {'.'.join(map(str, (*path, key)))}", message, "keep one")
                 )
@@ -165,8 +165,8 @@ def _plain(
         problems.append(
             Problem(
                 f"{name}:{node.start_mark.line + 1} {dotted}",
-                f"{node.value} is no number",
-                "give a finite one",
+                f"must be a finite number, not {node.value}",
+                "correct it",
             )
         )
     return value
@@ -190,8 +190,8 @@ def scalar(text: str, plain: bool = True) -> Any:
 
 
 def apply_overrides(
-    tree: dict[str, Any], source: Source, overrides: Mapping[str, Any] | Sequence[str]
-) -> tuple[dict[str, Any], Source]:
+    tree: dict[str, Any], source: RecipeSource, overrides: Mapping[str, Any] | Sequence[str]
+) -> tuple[dict[str, Any], RecipeSource]:
     """`stages.prune.keep_params=0.4` and the like, put into a copy of the tree."""
     pairs: list[tuple[str, Any]] = []
     problems: list[Problem] = []
@@ -218,7 +218,7 @@ def apply_overrides(
             tree = _with(tree, path, value)
         except KeyError as error:
             problems.append(
-                Problem(f"override {key}", f"{error.args[0]!r} is no mapping", "check the dotted path")
+                Problem(f"override {key}", f"{error.args[0]!r} is not a mapping", "check the dotted path")
             )
         paths.add(path)
     if problems:
@@ -240,7 +240,7 @@ def _with(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     return {**keys, key: _with({} if below is None else below, rest, value) if rest else value}
 
 
-def problems_of(error: ValidationError, source: Source, model: type[BaseModel]) -> list[Problem]:
+def problems_of(error: ValidationError, source: RecipeSource, model: type[BaseModel]) -> list[Problem]:
     """pydantic's errors as problems with file, line, value, remedy and the nearest known key."""
     problems: list[Problem] = []
     for item in error.errors(include_url=False):
@@ -318,5 +318,6 @@ def _tag(model: Any) -> str | None:
     return None
 
 
-def _tag_of_node(node: Mapping[str, Any]) -> Any:
-    return node.get("kind", node.get("format"))
+def _tag_of_node(node: Any) -> Any:
+    keys = cast(Mapping[object, Any], node)
+    return keys.get("kind", keys.get("format"))

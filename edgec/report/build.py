@@ -15,16 +15,18 @@ from edgec.core.network import Network
 from edgec.core.predictor import Predictor
 from edgec.core.results.artifact_id import DENSE, AnyArtifact, artifact_named
 from edgec.core.results.export import ArtifactResult, ExportResult
+from edgec.core.results.other import InputResult
 from edgec.core.results.profile import ONNXRUNTIME, ProfileResult
 from edgec.core.results.pruning import PruneResult
 from edgec.core.results.quantization import QatResult, QuantizeResult
 from edgec.core.results.stage import Cost, StageRecord
 from edgec.core.results.training import SparsifyResult, Trained
+from edgec.core.results.verdict import Verdict
 from edgec.recipe import Recipe
+from edgec.recipe.stages import STAGES
 from edgec.report.drawn import StageSection
 from edgec.report.model import (
     VERSION,
-    Gate,
     Note,
     Pruning,
     Quantized,
@@ -49,7 +51,7 @@ class Finished:
     recipe: Recipe
     task: Task
     records: Sequence[StageRecord]
-    gates: Sequence[Gate]
+    gates: Sequence[Verdict]
     shipped: str | None  # precision
     artifacts: Path  # the folder of the exported files
     dense: Network
@@ -191,7 +193,7 @@ def dense_cost(records: Sequence[StageRecord]) -> Cost | None:
     """The cost before the first stage that compresses."""
     cost: Cost | None = None
     for record in records:
-        if record.kind not in ("input", "train"):
+        if record.kind != InputResult.kind and STAGES.row(record.kind).compresses:
             break
         cost = record.cost or cost
     return cost

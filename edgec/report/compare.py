@@ -160,23 +160,23 @@ def _measures(report: Report) -> str:
 
 def warnings(reports: Mapping[str, Report]) -> list[str]:
     """Why figures of these runs may not be comparable."""
-    found: list[str] = []
+    messages: list[str] = []
     if len({r.data for r in reports.values()}) > 1:
-        found.append("The runs were measured on different data: their accuracies are not comparable.")
+        messages.append("The runs were measured on different data: their accuracies are not comparable.")
     if len({str(r.environment.get("cpu")) for r in reports.values()}) > 1:
-        found.append("The runs were measured on different CPUs: compare speed-ups, not milliseconds.")
+        messages.append("The runs were measured on different CPUs: compare speed-ups, not milliseconds.")
     busy = [
         name for name, r in reports.items() if r.profile is not None and r.profile.first.verdict != "quiet"
     ]
     if busy:
-        found.append(
+        messages.append(
             f"The machine was not quiet while {', '.join(busy)} was measured: compare speed-ups, not milliseconds."
         )
-    if len(reports) > 1 and not found:
-        found.append(
+    if len(reports) > 1 and not messages:
+        messages.append(
             "Latencies come from separate runs; `edgec profile` measures artifacts in turns, in one run."
         )
-    return found
+    return messages
 
 
 def _entries(name: str, report: Report) -> list[Entry]:

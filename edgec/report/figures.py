@@ -13,7 +13,7 @@ def percent(before: float | None, after: float | None) -> str:
     return f"{100 * (after / before - 1):+.1f} %"
 
 
-def exact(value: float | None) -> str:
+def unrounded(value: float | None) -> str:
     """A limit or what was measured against it: whole numbers to the last digit."""
     if value is None:
         return MISSING

@@ -36,7 +36,7 @@ def latency_table(figures: DeviceFigures, brief: bool = False) -> Table:
 
 
 def ratio_lines(figures: DeviceFigures) -> list[str]:
-    """How many times as fast each artifact is as what it is compared with, a sentence each."""
+    """How many times as fast each artifact is as what it is compared with, one sentence per artifact."""
     return [
         f"{s.artifact} is {s.ratio:.2f} ({s.ci_low:.2f} to {s.ci_high:.2f}) times as fast as {s.against} with "
         f"{s.threads} thread(s){f', batch {s.batch}' if s.batch != 1 else ''} in {s.runtime}"

@@ -25,6 +25,7 @@ from edgec.core.results.pruning import GroupPruned, LayerPruned, Target
 from edgec.core.results.quantization import Equalized, LayerSensitivity, LayerWeights
 from edgec.core.results.stage import Cost
 from edgec.core.results.training import ChannelSizes, Epoch
+from edgec.core.results.verdict import Verdict
 
 VERSION = 1
 
@@ -46,16 +47,6 @@ class Sparse(Frozen):
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {key: value for key, value in handler(self).items() if value is not None}
-
-
-class Gate(Frozen):
-    """A promise of the recipe, and whether it was kept. `measured` None: nothing was measured."""
-
-    promise: str
-    limit: float
-    measured: float | None
-    kept: bool
-    remedy: str = ""
 
 
 class SideLatency(Frozen):
@@ -156,7 +147,7 @@ class Report(Frozen):
     environment: dict[str, JsonValue]
     data: str  # digest
     network: str  # digest
-    gates: tuple[Gate, ...]
+    gates: tuple[Verdict, ...]
     kept: bool
     shipped: str | None  # precision
     dense: Side

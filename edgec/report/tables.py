@@ -10,9 +10,10 @@ from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.artifact_id import ArtifactId
 from edgec.core.results.export import ArtifactResult
 from edgec.core.results.table import Cell, Marked, Table
-from edgec.report.figures import exact, interval, percent
+from edgec.core.results.verdict import Verdict
+from edgec.report.figures import interval, percent, unrounded
 from edgec.report.latency import one_thread
-from edgec.report.model import Gate, Report, RoundedStage, Side, StageRow
+from edgec.report.model import Report, RoundedStage, Side, StageRow
 
 
 @dataclass(frozen=True)
@@ -26,33 +27,33 @@ class Tile:
 
 def tiles(report: Report) -> list[Tile]:
     dense, out, metric = report.dense, report.out, report.headline
-    found: list[Tile] = []
+    tiles: list[Tile] = []
     if out.metric is not None:
         note = f"dense fp32 {metric.text(dense.metric)}" if dense.metric is not None else ""
         name = f"{metric.label} in onnxruntime, {report.split}"
-        found.append(Tile(name, metric.text(out.metric), note))
+        tiles.append(Tile(name, metric.text(out.metric), note))
     if out.speedup is not None:
         s = out.speedup
         note = f"{s.ci_low:.2f} to {s.ci_high:.2f}, 1 thread, against dense fp32"
         verdict = report.profile.first.verdict if report.profile is not None else "quiet"
         note += "" if verdict == "quiet" else f"; the machine was {verdict}"
-        found.append(Tile("speed-up", f"{s.ratio:.2f} x", note))
+        tiles.append(Tile("speed-up", f"{s.ratio:.2f} x", note))
     for name, before, after in (
         ("parameters", dense.params, out.params),
         ("MACs", dense.macs, out.macs),
         ("file size", dense.bytes, out.bytes),
     ):
         if before and after:
-            found.append(Tile(name, percent(before, after), f"{short(before)} to {short(after)}"))
-    return found
+            tiles.append(Tile(name, percent(before, after), f"{short(before)} to {short(after)}"))
+    return tiles
 
 
 def gates_table(report: Report) -> Table:
-    rows = [[g.promise, exact(g.limit), exact(g.measured), _verdict(g)] for g in report.gates]
+    rows = [[g.promise, unrounded(g.limit), unrounded(g.measured), _verdict(g)] for g in report.gates]
     return Table("Gates", ["promise", "limit", "measured", "verdict"], rows)
 
 
-def _verdict(gate: Gate) -> Marked:
+def _verdict(gate: Verdict) -> Marked:
     return Marked("kept", "good") if gate.kept else Marked(f"broken: {gate.remedy}", "bad")
 
 

@@ -6,17 +6,16 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from edgec.core.architectures import resolve_dotted
-from edgec.core.errors import RecipeError, StageError
+from pydantic import JsonValue
+
 from edgec.core.network import Network
-from edgec.core.results.kinds import record_of_json
-from edgec.core.results.other import CustomResult, InputResult
+from edgec.core.results.other import InputResult
 from edgec.core.results.stage import StageRecord, StageResult
 from edgec.core.table import dotted
 from edgec.env import Env
-from edgec.recipe import Custom, Stage
+from edgec.recipe import Stage
+from edgec.recipe.stage_results import record_of_json
 from edgec.recipe.stages import STAGES
 from edgec.run.keys import input_parts, key_parts
 from edgec.run.sharing import shared, stored
@@ -32,7 +31,7 @@ class Work:
     name: str
     config: Stage
     key: str
-    parts: Mapping[str, Any]
+    parts: Mapping[str, JsonValue]
     anew: bool  # whatever the store holds
 
     @classmethod
@@ -43,32 +42,6 @@ class Work:
         return cls(name, config, key_of(parts), parts, anew)
 
 
-def apply(config: Stage, network: Network, env: Env) -> tuple[Network, StageResult]:
-    """Run the function of a config's kind. Raises RecipeError for the user's own one without --allow-code, and StageError
-    where that does not return a network and its metrics.
-    """
-    if isinstance(config, Custom):
-        return _custom(config, network, env)
-    return dotted(STAGES.row(config.kind).function)(config, network, env)
-
-
-def _custom(config: Custom, network: Network, env: Env) -> tuple[Network, StageResult]:
-    """A stage of the user's own. Its function returns the network, and a result or any mapping that is JSON."""
-    place = f"stages.{env.stage}.function {config.function!r}"
-    if not env.allow_code:
-        raise RecipeError(f"{place} is your own code; pass --allow-code")
-    returned = resolve_dotted(config.function)(config, network, env)
-    try:
-        changed, metrics = returned
-        if not isinstance(changed, Network):
-            raise TypeError(f"the first is a {type(changed).__name__}")
-        return changed, metrics if isinstance(metrics, StageResult) else CustomResult.of(metrics)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise StageError(
-            f"{place} must return (network, metrics), the metrics a mapping that JSON can hold: {error}"
-        ) from error
-
-
 def apply_and_store(work: Work, context: RunContext, state: RunState) -> Result:
     """Apply a stage and put its result into the store; ranks other than 0 take it from there."""
     from edgec.pruning.cost import cost_of
@@ -76,21 +49,23 @@ def apply_and_store(work: Work, context: RunContext, state: RunState) -> Result:
 
     folder = context.store.work(work.key)
     env = Env(
-        context.task, work.name, context.events, state.dense, folder / "scratch", folder / f"out-{context.world.rank}",
-        state.files, context.device, context.recipe.seed, context.world, context.allow_code,
+        context.task, work.name, context.events, state.dense, folder / "scratch", folder / f"out-{context.process_group.rank}",
+        state.files, context.device, context.recipe.seed, context.process_group, context.allow_code,
     )  # fmt: skip
     if context.leads or STAGES.row(work.config.kind).trains:
         shutil.rmtree(env.out, ignore_errors=True)
         for each in (env.scratch, env.out):
             each.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        network, result = apply(work.config, state.network, env)
+        function = dotted(STAGES.row(work.config.kind).function)
+        made: tuple[Network, StageResult] = function(work.config, state.network, env)
+        network, result = made
         cost = cost_of(network.build(), context.task.example())
         seconds = round(time.monotonic() - began, 2)
         record = StageRecord(work.name, work.config.kind, result, False, seconds, cost)
         if context.leads:
             context.store.put(work.key, work.parts, Result(network, record.stored(), env.out), work.anew)
-    barrier(context.world)
+    barrier(context.process_group)
     return shared(context.store, work.key, context.allow_code)
 
 
@@ -101,7 +76,9 @@ def measure_input(context: RunContext, state: RunState) -> StageRecord:
 
     parts = input_parts(context, state.network)
     key = key_of(parts)
-    with stored(context.store, key, "input", context.events, context.allow_code, context.world) as found:
+    with stored(
+        context.store, key, "input", context.events, context.allow_code, context.process_group
+    ) as found:
         if found is None and context.leads:
             module = state.network.build()
             cost = cost_of(module, context.task.example())
@@ -112,6 +89,6 @@ def measure_input(context: RunContext, state: RunState) -> StageRecord:
             record = StageRecord("input", "input", result, cost=cost)
             made = Result(state.network, record.stored(), context.store.work(key))
             found = context.store.put(key, parts, made)
-        barrier(context.world)
+        barrier(context.process_group)
     found = found or shared(context.store, key, context.allow_code)
     return replace(record_of_json("input", found.metrics), cached=True)

@@ -28,11 +28,13 @@ REQUIRED = {
     "onnx": "writing artifacts",
     "onnxscript": "exporting artifacts",
     "onnxruntime": "running and measuring artifacts",
-    "torch-pruning": "coupled channels",
+    "torch-pruning": "dependency groups of channels",
     "opencv-python-headless": "reading images",
 }
 # extras that no runtime brings: by distribution, the extra and what it is good for
-OTHER_EXTRAS = {"neural-compressor": ("neural-compressor", "another tuner of post-training ranges")}
+OTHER_EXTRAS = {
+    "neural-compressor": ("neural-compressor", "another way to calibrate post-training quantization")
+}
 
 
 class Row(NamedTuple):
@@ -73,22 +75,24 @@ def _python() -> Iterator[Row]:
 
 def _packages() -> Iterator[Row]:
     for name, purpose in REQUIRED.items():
-        found = _version(name)
-        if found is None and name == "opencv-python-headless":
-            found = _version("opencv-python") or _version("opencv-contrib-python")
-        yield Row(name, found or "not installed", "" if found else f"pip install {name}  ({purpose})")
+        installed = _version(name)
+        if installed is None and name == "opencv-python-headless":
+            installed = _version("opencv-python") or _version("opencv-contrib-python")
+        yield Row(name, installed or "not installed", "" if installed else f"pip install {name}  ({purpose})")
 
 
 def _optional() -> Iterator[Row]:
-    extras = {name: (row.extra, purpose) for row in RUNTIMES.own for name, purpose in row.distributions}
+    extras = {name: (row.extra, purpose) for row in RUNTIMES.rows() for name, purpose in row.distributions}
     for name, (extra, purpose) in (extras | OTHER_EXTRAS).items():
-        found = _version(name)
-        remedy = "" if found else f"only if you want it: pip install 'edgec[{extra}]'  ({purpose})"
-        yield Row(f"optional: {name}", found or "not installed", remedy)
-    there = converter.converter_python()
-    remedy = f"only if you want it: edgec doctor --install litert-converter  ({converter.GIGABYTES} GB, in {converter.place()})"
+        installed = _version(name)
+        wanted = f"'edgec[{extra}]'" if extra else name  # a package's runtime has no extra of edgec's
+        remedy = "" if installed else f"only if you want it: pip install {wanted}  ({purpose})"
+        yield Row(f"optional: {name}", installed or "not installed", remedy)
+    python = converter.converter_python()
+    folder = converter.environment_folder()
+    remedy = f"only if you want it: edgec doctor --install litert-converter  ({converter.GIGABYTES} GB, in {folder})"
     yield Row(
-        "optional: litert-converter", "installed" if there else "not installed", "" if there else remedy
+        "optional: litert-converter", "installed" if python else "not installed", "" if python else remedy
     )
 
 
@@ -97,7 +101,7 @@ def _extensions() -> Iterator[Row]:
     for table in TABLES:
         for declared, reason in table.of_packages():
             what = f"extension: {table.what} {declared.name}"
-            remedy = f"{reason}; mend or uninstall {declared.package}" if reason else ""
+            remedy = f"{reason}; fix or uninstall {declared.package}" if reason else ""
             yield Row(what, f"{'broken' if reason else 'works'}, of {declared.package}", remedy)
 
 
@@ -157,8 +161,8 @@ def cuda_devices() -> int:
 
 def _cpu() -> Iterator[Row]:
     yield Row("CPU", local.cpu_name())
-    allowed, there = local.allowed_cores(), os.cpu_count() or 1
-    yield Row("cores", str(there) if allowed == there else f"{allowed} of {there} allowed")
+    allowed, total = local.allowed_cores(), os.cpu_count() or 1
+    yield Row("cores", str(total) if allowed == total else f"{allowed} of {total} allowed")
     yield int8_row(local.cpu_flags(), platform.machine())
     yield fp16_row(local.cpu_flags())
     governor = local.environment()["governor"]
@@ -171,22 +175,22 @@ def _cpu() -> Iterator[Row]:
 
 
 def fp16_row(flags: frozenset[str]) -> Row:
-    """What half precision will do on a CPU with these extensions."""
+    """What fp16 brings on a CPU with these extensions."""
     what = "fp16 on this CPU"
     halves = sorted(flags & {"avx512_fp16", "asimdhp", "fphp"})
     if halves:
-        return Row(
-            what, f"{', '.join(halves)}: computes in halves, where a runtime does (ncnn and MNN on ARM)"
-        )
+        return Row(what, f"{', '.join(halves)}: fp16 arithmetic, which ncnn and MNN use on ARM")
     if not flags:
         return Row(
-            what, "the system does not tell the extensions", "measure it: edgec profile model.fp16.onnx"
+            what,
+            "the system does not report the CPU's extensions",
+            "measure it: edgec profile model.fp16.onnx",
         )
-    return Row(what, "no arithmetic in halves: fp16 saves bytes, not time (onnxruntime gets slower)")
+    return Row(what, "no fp16 arithmetic: fp16 makes files smaller, not faster (onnxruntime gets slower)")
 
 
 def int8_row(flags: frozenset[str], machine: str) -> Row:
-    """What 8-bit convolutions will do on a CPU with these extensions."""
+    """What int8 brings on a CPU with these extensions."""
     what = "int8 on this CPU"
     if flags & {"avx512_vnni", "avx_vnni"}:
         names = ", ".join(sorted(flags & {"avx512_vnni", "avx_vnni"}))
@@ -197,11 +201,11 @@ def int8_row(flags: frozenset[str], machine: str) -> Row:
     if machine.lower() in ("arm64", "aarch64") and not flags:
         return Row(
             what,
-            "the system does not tell the extensions",
+            "the system does not report the CPU's extensions",
             "measure it: edgec profile model.fp32.onnx model.int8.onnx",
         )
     if flags & {"avx2", "avx512f"}:
-        return Row(what, "no VNNI: little or no faster than fp32, and onnxruntime's sums can overflow",
+        return Row(what, "no VNNI: int8 is little or no faster than fp32, and can saturate in onnxruntime",
                    "set session.x64quantprecision to 1 in your application, as edgec does where it measures")  # fmt: skip
     return Row(
         what, "no 8-bit dot products: int8 saves memory, not time", "ship fp32 or fp16 to such a device"

@@ -10,8 +10,7 @@ from edgec.core.files import write_atomic
 from edgec.core.results.export import ExportResult
 from edgec.core.results.profile import ProfileResult
 from edgec.core.version import __version__
-from edgec.run.gates import check as check_gates
-from edgec.run.gates import shipped_artifact
+from edgec.run.gates import check_gates, shipped_artifact
 from edgec.run.machine import environment
 from edgec.run.rundir import RunDir
 from edgec.run.state import Run, RunContext, RunState
@@ -23,7 +22,6 @@ def finish(context: RunContext, state: RunState, folder: RunDir, command: str, s
     `started`: by the monotonic clock, in seconds.
     """
     from edgec.report.build import Finished, write_report
-    from edgec.report.model import Gate
 
     recipe, task = context.recipe, context.task
     exported, profile = state.last(ExportResult), state.last(ProfileResult)
@@ -46,7 +44,7 @@ def finish(context: RunContext, state: RunState, folder: RunDir, command: str, s
             recipe=recipe,
             task=task,
             records=list(state.stages.values()),
-            gates=[Gate.model_validate(v.to_json()) for v in verdicts],
+            gates=verdicts,
             shipped=shipped.precision if shipped else None,
             artifacts=target,
             dense=state.dense,
@@ -67,7 +65,7 @@ def finish(context: RunContext, state: RunState, folder: RunDir, command: str, s
             "data": task.digest(),
             "network": state.network.digest,
             "dense": state.dense.digest,
-            "gates": [v.to_json() for v in verdicts],
+            "gates": [v.model_dump(mode="json") for v in verdicts],
         }
     )
     return run

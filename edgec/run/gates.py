@@ -5,27 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgec.core.frozen import Frozen
 from edgec.core.metric import Metric
 from edgec.core.results.artifact_id import DENSE, ArtifactId
 from edgec.core.results.export import ExportResult
 from edgec.core.results.profile import ONNXRUNTIME, ProfileResult
+from edgec.core.results.verdict import Verdict
 from edgec.recipe import Gates
 
 THREADS = 1  # that promises of speed are about
-
-
-class Verdict(Frozen):
-    """One promise, what was measured, and whether it was kept. `measured` None: nothing was measured."""
-
-    promise: str
-    limit: float
-    measured: float | None
-    kept: bool
-    remedy: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
@@ -51,7 +38,7 @@ def shipped_artifact(gates: Gates, exported: ExportResult | None) -> ArtifactId 
     return None if exported is None else exported.smallest
 
 
-def check(
+def check_gates(
     gates: Gates, metric: Metric, exported: ExportResult | None, profile: ProfileResult | None, params: int
 ) -> list[Verdict]:
     """Every promise of `gates` with its verdict. A promise about something that was not measured is broken, not skipped."""
@@ -107,18 +94,18 @@ def _without_accuracy(gates: Gates, exported: ExportResult | None, shipped: Arti
         return f"{shipped} was not exported, only {names}; add {gates.artifact} to export.precisions"
     if exported.of(DENSE) is None:
         return "the dense network was not exported; set export.dense: true, and compress it in a stage"
-    return f"there is no accuracy on {gates.split}; give data.{gates.split}"
+    return f"no accuracy was measured on {gates.split}; add data.{gates.split}"
 
 
 def _without_speed(profile: ProfileResult | None, shipped: ArtifactId | None) -> str:
     """What to do where no latency with one thread in onnxruntime was measured."""
     if profile is None:
-        return "add a profile stage behind the export"
+        return "add a profile stage after the export"
     measured = [c for c in profile.first.cells if c.artifact == shipped]
     if not measured:
         return f"{shipped} was not measured; export it, and see the failures in the report"
     ways = ", ".join(sorted({f"{c.runtime} with {c.threads} thread(s)" for c in measured}))
     return (
-        f"gates are about {ONNXRUNTIME} with {THREADS} thread, and {shipped} was measured in {ways}; "
+        f"gates compare {ONNXRUNTIME} with {THREADS} thread, but {shipped} was measured in {ways}; "
         f"add {THREADS} to profile.threads"
     )

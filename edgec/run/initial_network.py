@@ -5,9 +5,8 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -15,28 +14,28 @@ from torch import Tensor, nn
 from edgec.core.architectures import converter, load_darknet_weights
 from edgec.core.errors import NetworkError, Problem, RecipeError
 from edgec.core.network import Network
+from edgec.core.typed_torch import load_safetensors
 from edgec.core.weights import load_into
-from edgec.recipe import Recipe, Taught
-from edgec.tasks.protocol import Task
+from edgec.recipe import Recipe
+from edgec.tasks.protocol import Building
 
 
-def check(recipe: Recipe) -> None:
-    """Raise RecipeError for every file that the network's source names and that is not there."""
+def check_files(recipe: Recipe) -> None:
+    """Raise RecipeError for every file that the network's source names and that does not exist."""
     problems = [
         Problem(f"network.{key}", f"{path} does not exist", "check the path")
         for key, path in (("cfg", recipe.network.cfg), ("weights", recipe.network.weights))
         if path is not None and not path.exists()
     ]
     for name, stage in recipe.stages.items():
-        if isinstance(stage, Taught) and isinstance(stage.teacher, Path) and not stage.teacher.exists():
-            problems.append(
-                Problem(f"stages.{name}.teacher", f"{stage.teacher} does not exist", "check the path")
-            )
+        teacher = stage.teacher_source()
+        if isinstance(teacher, Path) and not teacher.exists():
+            problems.append(Problem(f"stages.{name}.teacher", f"{teacher} does not exist", "check the path"))
     if problems:
         raise RecipeError(problems)
 
 
-def initial_network(recipe: Recipe, task: Task, allow_code: bool = False) -> Network:
+def initial_network(recipe: Recipe, task: Building, allow_code: bool = False) -> Network:
     """The network of the recipe, with its weights, or with random ones (by the recipe's seed)."""
     source = recipe.network
     if source.weights is not None and source.weights.is_dir():
@@ -77,15 +76,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+            return load_safetensors(path)
+        loaded: object = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "save the state_dict alone, with safetensors or torch.save(net.state_dict(), ...)"
         raise NetworkError(f"{path}: no tensors can be read ({text}); {remedy}") from error
+    state = _dict(loaded)
     for key in ("state_dict", "model", "ema"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
+        inner = _dict(state.get(key)) if state is not None else None
+        state = state if inner is None else inner
+    tensors = {name: t for name, t in (state or {}).items() if isinstance(t, Tensor)}
+    if state is None or len(tensors) < len(state):
         raise NetworkError(f"{path}: holds no state_dict; save torch.save(net.state_dict(), ...)")
-    return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
+    return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items()}
+
+
+def _dict(value: object) -> dict[object, object] | None:
+    return cast("dict[object, object]", value) if isinstance(value, dict) else None

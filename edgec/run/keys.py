@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from edgec.core.network import Network
-from edgec.recipe import Profile, Quantize, Stage, Taught
+from edgec.recipe import Stage
 from edgec.recipe.stages import STAGES
 from edgec.run.code_modules import modules_of, modules_of_network
 from edgec.run.code_version import code_behind
 from edgec.run.state import RunContext, RunState
 
 
-def key_parts(config: Stage, context: RunContext, state: RunState) -> dict[str, Any]:
+def key_parts(config: Stage, context: RunContext, state: RunState) -> dict[str, JsonValue]:
     """The parts of the key of a stage that is applied to the network of `state`."""
-    teacher = state.dense
-    if isinstance(config, Taught) and isinstance(config.teacher, Path):
-        teacher = Network.load(config.teacher, context.allow_code)
+    row, source = STAGES.row(config.kind), config.teacher_source()
+    teacher = Network.load(source, context.allow_code) if isinstance(source, Path) else state.dense
     code = code_behind([*modules_of(config), *modules_of_network(context.task, state.network, teacher)])
-    calibrates_elsewhere = isinstance(config, Quantize) and config.backend == "neural-compressor"
-    more = ("neural-compressor", "neural-compressor-pt") if calibrates_elsewhere else ()
-    parts: dict[str, Any] = {
+    parts: dict[str, JsonValue] = {
         "config": config.model_dump(mode="json", exclude={"workers"}),
         "code": code.digest,
-        "libraries": code.versions(*more),
+        "libraries": {**code.versions(*config.libraries())},
         "network": state.network.digest,
         "data": context.task.digest(),
         "seed": context.recipe.seed,
         "device": context.device,
-        "ranks": context.world.size,
+        "ranks": context.process_group.size,
     }
-    if isinstance(config, Taught):
+    if source is not None:
         parts["teacher"] = teacher.digest
-    if STAGES.row(config.kind).dense:
+    if row.dense:
         parts["dense"] = state.dense.digest
-    if isinstance(config, Profile):
+    if row.reads_artifacts:
         parts["artifacts"] = state.files_key
+    if not row.cached:
         parts["run"] = context.number
     return parts
 
 
-def input_parts(context: RunContext, network: Network) -> dict[str, Any]:
+def input_parts(context: RunContext, network: Network) -> dict[str, JsonValue]:
     """The parts of the key of what went in: its accuracy and cost."""
     code = code_behind(
         ["edgec.pruning.cost", "edgec.tasks.predictor", *modules_of_network(context.task, network)]
@@ -50,6 +49,6 @@ def input_parts(context: RunContext, network: Network) -> dict[str, Any]:
         "input": network.digest,
         "data": context.task.digest(),
         "code": code.digest,
-        "libraries": code.versions(),
+        "libraries": {**code.versions()},
         "device": context.device,
     }

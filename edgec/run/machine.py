@@ -7,7 +7,8 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from edgec.core.errors import Missing, RecipeError
 from edgec.core.version import __version__
@@ -20,15 +21,15 @@ def choose_device(asked: str) -> str:
 
     if asked not in ("auto", "cpu", "cuda"):
         raise RecipeError(f"--device {asked!r}: give auto, cpu or cuda")
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
         raise Missing(
             "--device cuda: no CUDA device is available to torch; use --device cpu, or install a CUDA build"
         )
-    return "cuda" if there and asked != "cpu" else "cpu"
+    return "cuda" if available and asked != "cpu" else "cpu"
 
 
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, JsonValue]:
     """Versions and the machine, for the report and the manifest."""
     names = ("torch", "onnx", "onnxruntime", "torch-pruning", "numpy", "opencv-python-headless")
     versions: dict[str, str] = {}

@@ -17,14 +17,15 @@ from typing import Any
 from edgec.core.errors import GateBroken, Interrupted
 from edgec.core.events import Events, Listener, RunEnded, RunStarted, StageEnded, StageStarted
 from edgec.core.files import disk_error
-from edgec.core.results.kinds import record_of_json
 from edgec.devices.inventory import reach
-from edgec.recipe import Export, Profile, Recipe, load
+from edgec.recipe import Recipe, load
+from edgec.recipe.stage_results import record_of_json
+from edgec.recipe.stages import STAGES
 from edgec.run.apply import Work, apply_and_store, measure_input
 from edgec.run.finish import finish
-from edgec.run.initial_network import check, initial_network
+from edgec.run.initial_network import check_files, initial_network
 from edgec.run.machine import choose_device, environment
-from edgec.run.process import interruptible, join_world
+from edgec.run.process import interruptible, join_process_group
 from edgec.run.rundir import RunDir
 from edgec.run.sharing import run_number, stored
 from edgec.run.state import Run, RunContext, RunState, store_root
@@ -50,10 +51,10 @@ def compress(
     """
     started = time.monotonic()
     checked = recipe if isinstance(recipe, Recipe) else load(recipe, overrides)
-    check(checked)
+    check_files(checked)
     chosen = choose_device(device)
-    world = join_world(chosen)
-    lead = world.rank == 0
+    process_group = join_process_group(chosen)
+    lead = process_group.rank == 0
     if lead:
         reach(devices_of(checked))
     folder = RunDir.choose(checked, run) if lead else None
@@ -68,9 +69,17 @@ def compress(
             store = Store(store_root())
             if folder and (note := store.begin()):
                 events.note(note, level="warning")
-            number = run_number(folder.folder if folder else None, world)
+            number = run_number(folder.folder if folder else None, process_group)
             context = RunContext(
-                checked, make_task(checked, events), store, events, chosen, world, fresh, allow_code, number
+                checked,
+                make_task(checked, events),
+                store,
+                events,
+                chosen,
+                process_group,
+                fresh,
+                allow_code,
+                number,
             )
             state = walk(context)
             if folder is None:
@@ -104,7 +113,13 @@ def walk(context: RunContext) -> RunState:
         work = Work.of(name, config, context, state)
         last = f"{context.recipe.name}-{name}"
         with stored(
-            context.store, work.key, name, context.events, context.allow_code, context.world, work.anew
+            context.store,
+            work.key,
+            name,
+            context.events,
+            context.allow_code,
+            context.process_group,
+            work.anew,
         ) as result:
             cached = result is not None
             reason = "" if cached or not context.leads else context.store.why(last, work.parts)
@@ -117,10 +132,13 @@ def walk(context: RunContext) -> RunState:
         record = replace(record_of_json(name, result.metrics), cached=cached)
         state.advance(config, replace(result.network, allow_code=context.allow_code))
         state.stages[name] = record
-        if isinstance(config, Export):
-            state.files, state.files_key = result.files, work.key
-        if isinstance(config, Profile):
-            state.packages = result.files
+        match STAGES.row(config.kind).gives:
+            case "artifacts":
+                state.files, state.files_key = result.files, work.key
+            case "packages":
+                state.packages = result.files
+            case "network":
+                pass
         final = record.result.final
         shown = {} if final is None else final.flat()
         context.events.emit(StageEnded(name, time.monotonic() - began, cached, shown))
@@ -139,6 +157,4 @@ def _broken(run: Run) -> str:
 
 def devices_of(recipe: Recipe) -> list[str]:
     """All devices that the recipe measures on, by name or address."""
-    return [
-        name for config in recipe.stages.values() if isinstance(config, Profile) for name in config.devices
-    ]
+    return [name for config in recipe.stages.values() for name in config.measured_on()]

@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
-from edgec.env import World
+from edgec.env import ProcessGroup
 
 
-def join_world(device: str) -> World:
+def join_process_group(device: str) -> ProcessGroup:
     """The processes that torchrun started, or this one alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return World()
+        return ProcessGroup()
     from edgec.training.distributed import init_from_environment
 
     return init_from_environment(device)
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Generator[None]:
     """Let SIGTERM end the work the way ctrl-C does, inside the block."""
     if threading.current_thread() is not threading.main_thread():
         yield

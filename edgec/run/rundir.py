@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from pydantic import JsonValue
 
 from edgec.core.errors import Problem, RecipeError
 from edgec.core.files import sha256_of, storage_error, write_atomic
@@ -33,7 +33,7 @@ class RunDir:
         """Take a folder. Raises InUse, and StorageError when it cannot be written."""
         self.folder = folder
         self._lock = FileLock(folder / LOCK)
-        self._manifest: Mapping[str, Any] | None = None
+        self._manifest: Mapping[str, JsonValue] | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
@@ -119,7 +119,7 @@ class RunDir:
         (self.folder / MANIFEST).unlink(missing_ok=True)
         write_atomic(self.folder / "recipe.yaml", dump(recipe).encode())
 
-    def finish(self, manifest: Mapping[str, Any]) -> None:
+    def finish(self, manifest: Mapping[str, JsonValue]) -> None:
         """The run is done: `manifest` says what was promised and kept. `close` writes it, after the last event."""
         self._manifest = manifest
 

@@ -11,10 +11,10 @@ from typing import TypeVar
 from edgec.core.events import Events
 from edgec.core.network import Network
 from edgec.core.results.stage import StageRecord, StageResult
-from edgec.env import World
+from edgec.core.results.verdict import Verdict
+from edgec.env import ProcessGroup
 from edgec.recipe import Recipe, Stage
 from edgec.recipe.stages import STAGES
-from edgec.run.gates import Verdict
 from edgec.run.store import Store
 from edgec.tasks.protocol import Task
 
@@ -55,7 +55,7 @@ class RunContext:
     store: Store
     events: Events
     device: str = "cpu"
-    world: World = field(default_factory=World)
+    process_group: ProcessGroup = field(default_factory=ProcessGroup)
     fresh: bool = False  # take nothing from the store
     allow_code: bool = False
     number: int = 0  # stands for the run's folder: what is measured is this run's own
@@ -63,7 +63,7 @@ class RunContext:
     @property
     def leads(self) -> bool:
         """Whether this process writes: rank 0 of those that train together."""
-        return self.world.rank == 0
+        return self.process_group.rank == 0
 
 
 @dataclass
@@ -79,7 +79,7 @@ class RunState:
     _dense_grows: bool = True  # no stage has compressed yet
 
     def advance(self, config: Stage, network: Network) -> None:
-        """Go on with what a stage made of the network. What comes before the first stage that compresses makes the dense one."""
+        """Continue with what a stage made of the network; what comes before the first compressing stage makes the dense one."""
         self._dense_grows = self._dense_grows and not STAGES.row(config.kind).compresses
         self.network = network
         if self._dense_grows:

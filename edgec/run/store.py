@@ -24,9 +24,10 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from filelock import FileLock, Timeout
+from pydantic import JsonValue
 
 from edgec.core.errors import NetworkError, StorageError
 from edgec.core.files import sha256_of, storage_error, sync_folder, write_atomic
@@ -43,7 +44,7 @@ class Result:
     """What a stage made."""
 
     network: Network
-    metrics: Mapping[str, Any]
+    metrics: Mapping[str, JsonValue]
     files: Path  # folder of the files that it wrote
 
 
@@ -51,7 +52,7 @@ class Damaged(StorageError):
     """An entry of the store is not what was written, and nobody is replacing it."""
 
 
-def key_of(parts: Mapping[str, Any]) -> str:
+def key_of(parts: Mapping[str, JsonValue]) -> str:
     """The full sha256 of the parts that a result depends on."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -129,8 +130,8 @@ class Store:
         finally:
             lock.release()
 
-    def put(self, key: str, parts: Mapping[str, Any], result: Result, replace: bool = False) -> Result:
-        """Store a result and give it back as stored. A good entry that is there already stays, unless `replace`.
+    def put(self, key: str, parts: Mapping[str, JsonValue], result: Result, replace: bool = False) -> Result:
+        """Store a result and give it back as stored. A good entry that already exists stays, unless `replace`.
 
         Waits while another process makes the same result. Raises StorageError when it cannot be written: nothing is lost
         then, neither an entry nor the checkpoints of the stage.
@@ -153,7 +154,7 @@ class Store:
         """The folder in which a stage under way keeps its checkpoints; for the process that is `making` the result."""
         return self.root / "work" / key
 
-    def why(self, name: str, parts: Mapping[str, Any]) -> str:
+    def why(self, name: str, parts: Mapping[str, JsonValue]) -> str:
         """Why the key of this stage is not the last one that was remembered, in words."""
         try:
             before = cast(object, json.loads((self.root / "last" / f"{name}.json").read_bytes()))
@@ -161,9 +162,9 @@ class Store:
             before = None
         if not isinstance(before, dict):
             return "not run before"
-        return _difference(cast(dict[str, Any], before), json.loads(json.dumps(parts, default=str)))
+        return _difference(cast(dict[str, JsonValue], before), json.loads(json.dumps(parts, default=str)))
 
-    def remember(self, name: str, parts: Mapping[str, Any]) -> None:
+    def remember(self, name: str, parts: Mapping[str, JsonValue]) -> None:
         """Keep the parts of a stage's key, so that `why` can say the next time what changed."""
         write_atomic(self.root / "last" / f"{name}.json", json.dumps(parts, default=str).encode())
 
@@ -205,7 +206,7 @@ class Store:
         except OSError as error:  # a disk or a permission, which says nothing of the entry
             raise StorageError(f"{folder}: cannot be read ({error}); nothing was changed there") from error
 
-    def _write(self, key: str, parts: Mapping[str, Any], result: Result) -> None:
+    def _write(self, key: str, parts: Mapping[str, JsonValue], result: Result) -> None:
         """Write an entry beside its place and move it there. The caller holds the lock."""
         staging = self.root / "staging" / key
         old = staging.with_name(f"{key}.old")
@@ -225,7 +226,10 @@ class Store:
                 for path in sorted(staging.rglob("*"))
                 if path.is_file()
             }
-            entry = {"parts": json.loads(json.dumps(parts, default=str)), "files": files}
+            entry: dict[str, JsonValue] = {
+                "parts": json.loads(json.dumps(parts, default=str)),
+                "files": {**files},
+            }
             write_atomic(
                 staging / "entry.json", json.dumps(entry | {"itself": _digest(entry)}, indent=1).encode()
             )
@@ -248,16 +252,16 @@ def _is_entry(path: Path) -> bool:
 def _files_of(place: Path) -> dict[str, str]:
     """sha256 by name of the files of an entry. Raises Damaged when the list itself is not what was written."""
     try:
-        entry = cast(dict[str, Any], json.loads(place.read_bytes()))
+        entry = cast(dict[str, JsonValue], json.loads(place.read_bytes()))
         whole = entry.pop("itself") == _digest(entry)
     except (FileNotFoundError, ValueError, AttributeError, KeyError, TypeError):
         whole, entry = False, {}
     if not whole:
         raise Damaged(f"{place.parent}: damaged, not what was written: {place.name}")
-    return entry["files"]
+    return cast("dict[str, str]", entry["files"])
 
 
-def _digest(entry: Mapping[str, Any]) -> str:
+def _digest(entry: Mapping[str, JsonValue]) -> str:
     return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
 
 
@@ -274,7 +278,7 @@ def _text(path: Path) -> str:
     return ""
 
 
-def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _difference(before: Mapping[str, JsonValue], now: Mapping[str, JsonValue]) -> str:
     """What of a key changed, in words."""
     details: list[str] = []
     for part in now:
@@ -282,7 +286,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            was, became = cast(dict[str, Any], old), cast(dict[str, Any], new)
+            was, became = cast(dict[str, JsonValue], old), cast(dict[str, JsonValue], new)
             keys = [key for key in became if was.get(key) != became[key]]
             changes = ", ".join(f"{key}: {was.get(key)} -> {became[key]}" for key in keys[:3])
             details.append(f"{part} ({changes})")

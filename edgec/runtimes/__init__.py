@@ -1,1 +1,1 @@
-"""One runtime a file, all behind one protocol."""
+"""One runtime per file, all behind one protocol."""

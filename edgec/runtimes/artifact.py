@@ -8,13 +8,13 @@ from pathlib import Path
 import onnx
 
 from edgec.core.contract.base import Contract
-from edgec.core.contract.reading import contract_of_json
 from edgec.core.errors import RecipeError, StageError
 from edgec.core.files import write_atomic
 from edgec.core.predictor import Predictor
 from edgec.core.runtimes import RUNTIMES
 from edgec.core.session import Array, Session
 from edgec.core.table import dotted
+from edgec.runtimes.contract_reading import contract_of_json
 
 KEY = "edgec.contract"
 

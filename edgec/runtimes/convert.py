@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from edgec.core.errors import RecipeError, StageError
-from edgec.core.files import write_atomic
 from edgec.core.runtimes import RUNTIMES, converted_runtimes
 from edgec.core.table import dotted
-from edgec.runtimes.source import Convert, Source
+from edgec.runtimes.package_file import PackageFile
+from edgec.runtimes.source import ConversionSource, Convert
 
 
 def installed() -> tuple[list[str], list[str]]:
-    """(present, absent): the runtimes that take files of their own, by whether all that they need is installed."""
+    """(present, absent): the runtimes that need converted files, by whether all that they need is installed."""
     rows = [row for row in RUNTIMES.rows() if row.converted]
     present = [row.name for row in rows if row.installed()]
     return present, [row.name for row in rows if row.name not in present]
@@ -28,12 +27,12 @@ def converter(runtime: str) -> Convert:
     spec = RUNTIMES.row(runtime)
     if not spec.converted:
         raise RecipeError(
-            f"runtime {runtime!r} takes no files of its own; choose from {', '.join(converted_runtimes())}"
+            f"runtime {runtime!r} needs no conversion; choose from {', '.join(converted_runtimes())}"
         )
     return dotted(spec.converts)
 
 
-def package(runtime: str, source: Source, folder: Path) -> Path:
+def package(runtime: str, source: ConversionSource, folder: Path) -> Path:
     """Convert into `folder`, which is made anew; gives the folder.
 
     Raises Missing without the runtime's packages, StageError when the converter fails, crashes or hangs.
@@ -44,13 +43,12 @@ def package(runtime: str, source: Source, folder: Path) -> Path:
     file = convert(source, folder)
     if not (folder / file).is_file():
         raise StageError(f"{source.path.name} for {runtime}: nothing was written")
-    described = {
-        "runtime": runtime,
-        "file": file,
-        "precision": source.precision,
-        "inputs": {name: list(shape) for name, shape in source.shapes.items()},
-        "outputs": [o.name for o in source.model.graph.output],
-        "source": source.path.name,
-    }
-    write_atomic(folder / "package.json", json.dumps(described, indent=1).encode())
+    PackageFile(
+        runtime=runtime,
+        file=file,
+        precision=source.precision,
+        inputs={name: tuple(shape) for name, shape in source.shapes.items()},
+        outputs=tuple(o.name for o in source.model.graph.output),
+        source=source.path.name,
+    ).write(folder)
     return folder

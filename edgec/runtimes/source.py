@@ -14,7 +14,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
-class Source:
+class ConversionSource:
     """What is converted: `model` in float32 without quantize-dequantize pairs, or for int8 the QDQ graph itself."""
 
     path: Path
@@ -27,4 +27,4 @@ class Source:
     images: np.ndarray[Any, Any] | None = None
 
 
-Convert = Callable[[Source, Path], str]  # writes into a folder, gives the name of the main file
+Convert = Callable[[ConversionSource, Path], str]  # writes into a folder, gives the name of the main file

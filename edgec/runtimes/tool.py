@@ -1,4 +1,4 @@
-"""Running a converter: a program of others, in a process of its own, which is ended after a limit."""
+"""Running a converter: a program of others, in a separate process, which is ended after a limit."""
 
 from __future__ import annotations
 

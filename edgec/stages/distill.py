@@ -15,11 +15,12 @@ from edgec.core.errors import NetworkError, StageError
 from edgec.core.network import Network
 from edgec.core.results.training import DistillResult
 from edgec.core.taps import tapped
+from edgec.core.typed_torch import move, random_state
 from edgec.distillers.catalog import DISTILLERS
-from edgec.distillers.distiller import DistillerSpec, Lesson, Observed
+from edgec.distillers.distiller import DistillationBatch, DistillerSpec, Observed
 from edgec.distillers.term import Tap, TappedTerm, Term
 from edgec.env import Env
-from edgec.recipe import Distill, Taught
+from edgec.recipe import Distill, DistillationTraining
 from edgec.training.automatic_taps import automatic_taps
 from edgec.training.fit import LossFn, fit
 from edgec.training.schedules import Position, ramp
@@ -62,27 +63,29 @@ def distill(config: Distill, network: Network, env: Env) -> tuple[Network, Disti
     comparisons = comparisons_of(config, student, teacher, env)
     check_knowledge(comparisons, student, teacher, env)
     connectors = make_connectors(comparisons, student, teacher, env)
-    with lesson(config, student, [teacher], comparisons, connectors, env) as loss:
+    with distillation_loss(config, student, [teacher], comparisons, connectors, env) as loss:
         result = fit(student, loss, config, env, helpers=connectors if len(connectors) else None)
     return network.with_weights(student), DistillResult.of(result, teacher=digest)
 
 
-def teacher_of(config: Taught, env: Env) -> tuple[nn.Module, str]:
+def teacher_of(config: DistillationTraining, env: Env) -> tuple[nn.Module, str]:
     """The network that teaches, on the device, and its digest. Raises StageError where there is nothing to learn."""
     if not config.terms and not config.task_loss:
         raise StageError(f"stages.{env.stage}: neither terms nor task_loss; there is nothing to learn from")
     source = Network.load(config.teacher, env.allow_code) if isinstance(config.teacher, Path) else env.dense
-    teacher = source.build().to(env.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher = move(source.build(), env.device, torch.channels_last)
     return teacher.eval(), source.digest
 
 
-def comparisons_of(config: Taught, student: nn.Module, teacher: nn.Module, env: Env) -> list[Comparison]:
+def comparisons_of(
+    config: DistillationTraining, student: nn.Module, teacher: nn.Module, env: Env
+) -> list[Comparison]:
     """Every term with its distiller and its taps.
 
     Raises StageError for a term that runs the user's code without --allow-code, NetworkError where teacher and student
     share no scale group to compare.
     """
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     for index, term in enumerate(config.terms):
         spec = DISTILLERS.row(term.kind)
         if spec.own_code and not env.allow_code:
@@ -90,13 +93,13 @@ def comparisons_of(config: Taught, student: nn.Module, teacher: nn.Module, env: 
                 f"stages.{env.stage}.terms[{index}]: {spec.name} runs your own code; pass --allow-code"
             )
         pairs = _pairs(term, student, teacher, env) if isinstance(term, TappedTerm) else []
-        found.append(Comparison(index, term, spec, pairs))
-    return found
+        comparisons.append(Comparison(index, term, spec, pairs))
+    return comparisons
 
 
 @contextmanager
-def lesson(
-    config: Taught, student: nn.Module, teachers: Sequence[nn.Module], comparisons: Sequence[Comparison],
+def distillation_loss(
+    config: DistillationTraining, student: nn.Module, teachers: Sequence[nn.Module], comparisons: Sequence[Comparison],
     connectors: nn.ModuleDict, env: Env,
 ) -> Generator[LossFn]:  # fmt: skip
     """The loss of a student: the task's, and the terms against what the teachers make of the same batch."""
@@ -110,14 +113,14 @@ def lesson(
             with torch.no_grad():
                 taught = [env.task.knowledge(each(batch.images), each) for each in teachers]
             outputs = model(batch.images)
-            found: dict[str, Tensor] = {}
+            losses: dict[str, Tensor] = {}
             if config.task_loss:
                 terms = env.task.losses(outputs, batch, student)
-                found |= {name: config.task_loss * value for name, value in terms.items()}
+                losses |= {name: config.task_loss * value for name, value in terms.items()}
             learned = env.task.knowledge(outputs, student)
             for each in comparisons:
                 weight = each.term.weight * ramp(each.term.schedule, at.fraction)
-                seen = Lesson(
+                seen = DistillationBatch(
                     each.observed(learned, mine, teacher=False),
                     [each.observed(k, f, teacher=True) for k, f in zip(taught, theirs, strict=True)],
                     lambda size: env.task.regions(batch, size),
@@ -127,8 +130,8 @@ def lesson(
                     name = each.name(
                         label
                     )  # two terms on one tap, and two taps of one student's module, add up
-                    found[name] = found.get(name, 0) + weight * value
-            return found
+                    losses[name] = losses.get(name, 0) + weight * value
+            return losses
 
         yield loss
 
@@ -180,16 +183,15 @@ def make_connectors(
     comparisons: Sequence[Comparison], student: nn.Module, teacher: nn.Module, env: Env
 ) -> nn.ModuleDict:
     """What terms train beside the student, from the features of an example; new weights, by the run's seed."""
-    made = nn.ModuleDict()
+    connectors = nn.ModuleDict()
     example = env.task.example()
     pairs = [pair for comparison in comparisons for pair in comparison.pairs]
     with (
         torch.no_grad(),
-        torch.random.fork_rng(),
+        random_state(env.seed),
         tapped(student, [pair.student for pair in pairs]) as mine,
         tapped(teacher, [pair.teacher for pair in pairs]) as theirs,
     ):
-        torch.manual_seed(env.seed)
         learned = env.task.knowledge(student(example), student)
         taught = env.task.knowledge(teacher(example.to(env.device)), teacher)
         for each in comparisons:
@@ -199,8 +201,8 @@ def make_connectors(
                     each.observed(taught, theirs, teacher=True),
                 )
                 for label, module in each.spec.modules(each.term, *observed).items():
-                    made[_key(each.index, label)] = module
-    return made
+                    connectors[_key(each.index, label)] = module
+    return connectors
 
 
 def _modules_of(comparison: Comparison, connectors: nn.ModuleDict) -> dict[str, nn.Module]:

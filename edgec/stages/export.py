@@ -39,7 +39,8 @@ from edgec.tasks.predictor import torch_predictor
 from edgec.tasks.protocol import Split
 
 GOLDEN_IMAGES = 2
-# whose accuracy stands for the stage: what runs in integers, else fp32
+# Whose accuracy stands for the stage. fp32 comes before fp16: without integers, the network itself is reported, and fp16
+# is a smaller copy of it. What is shipped goes by size instead: `core.results.export.SMALLEST_FIRST`.
 FINAL: tuple[Precision, ...] = ("codebook", "int8", "fp32", "fp16")
 
 
@@ -76,21 +77,21 @@ def _check_precisions(config: Export, network: Network, env: Env) -> None:
     quantization = quantization_of(network)
     if asked and quantization is None:
         raise StageError(
-            f"stages.{env.stage}: {asked[0]} needs a quantize stage before it; add one, or take {asked[0]} off precisions"
+            f"stages.{env.stage}: {asked[0]} needs a quantize stage before it; add one, or take {asked[0]} out of precisions"
         )
     if asked and quantization is not None and quantization.activation_bits != 8:
         raise StageError(
             f"stages.{env.stage}: onnxruntime has no convolution for activations of {quantization.activation_bits} bits; set "
-            f"activation_bits: 8 in the quantize stage, or take {' and '.join(asked)} off precisions"
+            f"activation_bits: 8 in the quantize stage, or take {' and '.join(asked)} out of precisions"
         )
     if "int8" in asked and quantization is not None and quantization.weights_only:
         raise StageError(
-            f"stages.{env.stage}: only weights were rounded (weights_only), so nothing runs in integers; take codebook, not int8"
+            f"stages.{env.stage}: with weights_only nothing runs in integers; export codebook, not int8"
         )
     if "codebook" in asked and quantization is not None and not quantization.few_bits:
         raise StageError(
             f"stages.{env.stage}: a codebook needs weights of 4 bits or fewer; set weight_bits: 4 in the quantize stage, or take "
-            "codebook off precisions"
+            "codebook out of precisions"
         )
 
 
@@ -104,7 +105,7 @@ def _write(role: Role, source: Network, config: Export, env: Env) -> dict[AnyArt
     # with the graph's own limits, so that like is compared with like
     reference = replace(torch_predictor(net, env.task, env.device), contract=contract.of_network())
     torch_metrics = {s: env.task.evaluate(reference, s) for s in splits}
-    found: dict[AnyArtifact, ArtifactResult] = {}
+    artifacts: dict[AnyArtifact, ArtifactResult] = {}
     metric = env.task.metric
     for shape in shapes:
         example = torch.zeros(shape.golden.shape)
@@ -128,7 +129,7 @@ def _write(role: Role, source: Network, config: Export, env: Env) -> dict[AnyArt
             _write_golden(env.out / "golden" / f"{called}.npz", path, shape.golden)
             model = predictor(path)
             reached = {split: env.task.evaluate(model, split) for split in splits}
-            found[artifact] = ArtifactResult(
+            artifacts[artifact] = ArtifactResult(
                 file=path.name,
                 bytes=path.stat().st_size,
                 zipped_bytes=len(zlib.compress(path.read_bytes())),
@@ -143,7 +144,7 @@ def _write(role: Role, source: Network, config: Export, env: Env) -> dict[AnyArt
                 torch={split: torch_metrics[split][metric] for split in splits},
                 drop_from_torch=torch_metrics["val"][metric] - reached["val"][metric],
             )
-    return found
+    return artifacts
 
 
 def _shapes(config: Export, contract: Contract, env: Env) -> list[Shape]:
@@ -155,7 +156,7 @@ def _shapes(config: Export, contract: Contract, env: Env) -> list[Shape]:
         return shapes
     place = f"stages.{env.stage}.tile {list(config.tile)}"
     if not contract.dynamic_size:
-        raise StageError(f"{place}: images of this task are not cut into tiles; leave it out")
+        raise StageError(f"{place}: this task does not process images in tiles; remove it")
     if any(side % multiple for side in config.tile):
         raise StageError(f"{place}: the network takes multiples of {multiple}; change it")
     height, width = config.tile
@@ -211,7 +212,7 @@ def _parity(
     worst = 0.0
     for images in inputs:
         with torch.no_grad():
-            outputs = net(torch.from_numpy(images))
+            outputs = net(torch.as_tensor(images))
             outputs = outputs if tail is None else tail(outputs)
         expected = [e.numpy() for e in tensors_of(outputs)]
         for e, r in zip(expected, session.run({"images": images}), strict=True):

@@ -91,7 +91,7 @@ def _ways(ways: TorchWays, precision: str, env: Env) -> list[TorchWay]:
 
 
 def _accuracy(source: Network, precision: str, env: Env) -> Accuracy:
-    """Of a network that computes in halves, on the val split."""
+    """Of a network that computes in fp16, on the val split."""
     import torch
 
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
-from edgec.core.events import Progress
 from edgec.core.network import Network
 from edgec.core.norms import norms_behind
 from edgec.core.outputs import tensors_of
 from edgec.core.patterns import check_patterns
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.pruning import GroupPruned, LayerPruned, PrunePlan, PruneResult, Target
+from edgec.core.typed_torch import modules_of
 from edgec.env import Env
 from edgec.pruning.constants import fold, recalibrate
 from edgec.pruning.cost import Cost, LayerShape, cost_of, shapes_of, total
 from edgec.pruning.dependency_groups import DependencyGroup, dependency_groups
-from edgec.pruning.importance import has_norms, importance, taylor
+from edgec.pruning.importance import TrainingData, criterion_of, importance
 from edgec.pruning.masks import masks_of
 from edgec.pruning.reconstruct import reconstruct
 from edgec.pruning.scale_groups import scale_groups
@@ -32,7 +32,7 @@ from edgec.pruning.surgery import prune_channels
 from edgec.pruning.thresholds import Decision, solve, target_of
 from edgec.recipe import Prune
 from edgec.tasks.predictor import torch_predictor
-from edgec.tasks.protocol import Task
+from edgec.tasks.protocol import Building
 
 FOLD_IMAGES = 32
 TAYLOR_IMAGES = 32  # each a batch: from 16 to 192, IMDN lost the same, within 0.2 dB
@@ -43,7 +43,7 @@ Scores = Callable[[nn.Module, Sequence[DependencyGroup]], Mapping[str, np.ndarra
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to go: the groups, what stays of each, and what that costs."""
+    """What is to be removed: the groups, what stays of each, and what that costs."""
 
     groups: list[DependencyGroup]
     scales: dict[str, str]
@@ -70,12 +70,9 @@ def prune(config: Prune, network: Network, env: Env) -> tuple[Network, PruneResu
     _same_outputs(net, module, env.task, place)
     fitted: list[str] = []
     if config.reconstruct_images:
-
-        def tell(done: int, total: int) -> None:
-            env.events.emit(Progress(f"{env.stage}: fitting layers", done, total))
-
         few = images[: config.reconstruct_images]
-        fitted = reconstruct(network.build(), module, outs, ins, few, env.seed, tell)
+        advance = env.events.progress("fitting layers", env.stage)
+        fitted = reconstruct(network.build(), module, outs, ins, few, env.seed, advance)
     if config.recalibrate_batches:
         recalibrate(module, images[: config.recalibrate_batches * BATCH], BATCH)
     if fitted or config.recalibrate_batches:
@@ -117,30 +114,27 @@ def _scores(config: Prune, env: Env) -> Scores:
         terms = env.task.losses(net(batch.images), batch, net)
         return torch.stack(list(terms.values())).sum()
 
-    def scores(net: nn.Module, groups: Sequence[DependencyGroup]) -> Mapping[str, np.ndarray]:
-        if _by_size(config, net, groups):
-            return importance(net, groups)
-        with closing(env.task.batches(1, 1, env.seed)) as batches:
-            return taylor(net, groups, islice(batches.epoch(0), TAYLOR_IMAGES), loss, f"stages.{env.stage}")
+    @contextmanager
+    def batches() -> Generator[Iterable[Any]]:
+        with closing(env.task.batches(1, 1, env.seed)) as opened:
+            yield islice(opened.epoch(0), TAYLOR_IMAGES)
 
-    return scores
-
-
-def _by_size(config: Prune, net: nn.Module, groups: Sequence[DependencyGroup]) -> bool:
-    return config.importance == "scales" or (config.importance == "auto" and has_norms(net, groups))
+    data = TrainingData(batches, loss, f"stages.{env.stage}")
+    return lambda net, groups: criterion_of(config.importance, net, groups).scores(net, groups, data)
 
 
-def ranks_by_size(config: Prune, network: Network, task: Task) -> bool:
-    """Whether channels are ranked by their sizes, and not by what the loss would lose."""
+def ranks_without_data(config: Prune, network: Network, task: Building) -> bool:
+    """Whether the run ranks channels as a plan does, which reads no data."""
     net = network.build()
-    return _by_size(config, net, dependency_groups(net, task.example(), config.ignore))
+    groups = dependency_groups(net, task.example(), config.ignore)
+    return not criterion_of(config.importance, net, groups).reads_data
 
 
 def make_plan(
-    config: Prune, net: nn.Module, task: Task, scores: Scores = importance, place: str = "stages.prune"
+    config: Prune, net: nn.Module, task: Building, scores: Scores = importance, place: str = "stages.prune"
 ) -> Plan:
     """Groups, ranking and thresholds for a network, without changing it. Errors name `place` of the recipe."""
-    check_patterns({f"{place}.ignore": config.ignore}, dict(net.named_modules()))
+    check_patterns({f"{place}.ignore": config.ignore}, modules_of(net))
     example = task.example()
     groups = dependency_groups(net, example, config.ignore)
     if not groups:
@@ -164,7 +158,7 @@ def make_plan(
     return Plan(groups, scales, decision, shapes, before, cost(decision.kept))
 
 
-def _layers_without_bias(net: nn.Module, task: Task, shapes: Sequence[LayerShape]) -> list[LayerShape]:
+def _layers_without_bias(net: nn.Module, task: Building, shapes: Sequence[LayerShape]) -> list[LayerShape]:
     """The layers that get a bias when constants are folded into them."""
     normed = norms_behind(net, task.example())
     return [s for s in shapes if s.kind in ("conv", "linear") and not s.bias and s.name not in normed]
@@ -174,7 +168,29 @@ def _counts(masks: Mapping[str, np.ndarray]) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in masks.items()}
 
 
-def plan_summary(config: Prune, network: Network, task: Task, place: str = "stages.prune") -> PrunePlan:
+def plan(config: Prune, place: str, network: Network, task: Building, shaped: bool) -> Iterator[str]:
+    """For --dry-run: the groups, and what pruning by them would leave; the ranking itself may still change by training.
+
+    Channels are ranked by size, without the data. Raises StageError for a target that this ranking cannot reach, where
+    the run ranks likewise.
+    """
+    try:
+        planned = plan_summary(config, network, task, place)
+    except StageError as error:
+        if ranks_without_data(config, network, task):
+            raise
+        yield f"ranked by size: {error}; the run ranks by the loss, and may reach it"
+        return
+    for group in planned.groups:
+        yield f"group {group.name}: {group.before} channels, {group.kept} expected to stay"
+    before, after = planned.before, planned.after
+    yield (
+        f"expected {after.params:,} of {before.params:,} parameters, "
+        f"{after.macs / 1e6:,.1f} of {before.macs / 1e6:,.1f} M MACs"
+    )
+
+
+def plan_summary(config: Prune, network: Network, task: Building, place: str = "stages.prune") -> PrunePlan:
     """What pruning this network now would leave: groups, parameters, MACs. Ranks by sizes: data is not read."""
     return summary(make_plan(config, network.build(), task, place=place))
 
@@ -209,7 +225,7 @@ def summary(plan: Plan) -> PrunePlan:
     return PrunePlan(groups=tuple(groups), layers=layers, before=plan.before, after=plan.after)
 
 
-def _same_outputs(before: nn.Module, after: nn.Module, task: Task, place: str) -> None:
+def _same_outputs(before: nn.Module, after: nn.Module, task: Building, place: str) -> None:
     """The outputs must have the shapes they had: a head that lost channels would be read wrongly."""
     with torch.no_grad():
         old, new = before(task.example()), after(task.example())

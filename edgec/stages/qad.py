@@ -1,7 +1,7 @@
 """The qad stage: quantization-aware distillation of what the quantize stage has set up.
 
 The network trains as its int8 graph will compute: batch norms folded, weights and activations rounded where integers will
-round them, taught by a float network. What comes out is exported and measured like any quantized network.
+round them, with a float network as the teacher. What comes out is exported and measured like any quantized network.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.quantization import Parity, QatResult
 from edgec.core.surgery import FoldNorms
 from edgec.core.taps import tapped
+from edgec.core.typed_torch import norm
 from edgec.env import Env
 from edgec.onnx.export import with_fast_mish
 from edgec.onnx.graph import initializers
@@ -29,7 +30,13 @@ from edgec.quantization.equalize import equalized
 from edgec.quantization.qat.network import qat_network, tap_name, write_back
 from edgec.quantization.surgery import quantization_of
 from edgec.recipe import QuantizationAware
-from edgec.stages.distill import check_knowledge, comparisons_of, lesson, make_connectors, teacher_of
+from edgec.stages.distill import (
+    check_knowledge,
+    comparisons_of,
+    distillation_loss,
+    make_connectors,
+    teacher_of,
+)
 from edgec.stages.quantize import float_graph, measured
 from edgec.tasks.predictor import torch_predictor
 from edgec.training.fit import fit
@@ -39,14 +46,14 @@ PARITY_IMAGES = 2
 
 
 def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network, QatResult]:
-    """Train a quantized network from a teacher, through its rounding.
+    """Train a quantized network from a teacher, with simulated rounding (QAT).
 
     The result has the figures of training (measured through fake quantizers, in torch), and of the int8 graph in
     onnxruntime. Raises StageError without a quantize stage before it, or when the network cannot be traced.
     """
     before = quantization_of(network)
     if before is None:
-        raise StageError(f"stages.{env.stage}: training with quantization needs a quantize stage before it")
+        raise StageError(f"stages.{env.stage}: quantization-aware training needs a quantize stage before it")
     before = replace(before, biases={})  # corrections are for biases that do not train
     teacher, digest = teacher_of(config, env)
     example = env.task.example()
@@ -79,7 +86,7 @@ def qad(config: QuantizationAware, network: Network, env: Env) -> tuple[Network,
             for _, quantizer in student.activations():
                 quantizer.freeze()
 
-    with lesson(config, student, [teacher], inside, connectors, env) as loss:
+    with distillation_loss(config, student, [teacher], inside, connectors, env) as loss:
         helpers = connectors if len(connectors) else None
         result = fit(student, loss, config, env, after_backward=freeze, helpers=helpers)
     ranges, formats = write_back(student, net)
@@ -102,23 +109,23 @@ def _load(net: nn.Module, model: onnx.ModelProto) -> None:
     state = net.state_dict()
     for name, tensor in state.items():
         if name in stored and stored[name].shape == tuple(tensor.shape):
-            state[name] = torch.from_numpy(stored[name].copy())
+            state[name] = torch.as_tensor(stored[name].copy())
     net.load_state_dict(state)
 
 
 def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> Parity:
-    """How near the int8 graph in onnxruntime is to what was trained, in dB: as written, and as the runtime optimises it.
+    """How near the int8 graph in onnxruntime is to what was trained, in dB: as written, and as the runtime optimizes it.
 
     Not endless: sums of floats fall on one or the other side of a level, and one step here is many in later layers.
     """
     images = env.task.images("val", PARITY_IMAGES)
     with torch.no_grad():
-        outputs = student.eval().cpu()(torch.from_numpy(images))
+        outputs = student.eval().cpu()(torch.as_tensor(images))
     trained = [o.numpy() for o in tensors_of(outputs)]
     data = graph.SerializeToString()
 
-    def snr_db(optimise: bool) -> float:
-        reached = OnnxSession(data, optimise=optimise).run({"images": images})
+    def snr_db(optimize: bool) -> float:
+        reached = OnnxSession(data, optimize=optimize).run({"images": images})
         return round(worst_snr_db(trained, reached), 2)
 
     return Parity(as_written_db=snr_db(False), optimised_db=snr_db(True))
@@ -127,7 +134,7 @@ def _parity(student: nn.Module, graph: onnx.ModelProto, env: Env) -> Parity:
 def _channel_factors(
     plain: nn.Module, equal: nn.Module, names: list[str], env: Env
 ) -> dict[str, Tensor | None]:
-    """By how much the channels of tapped modules were scaled to be equal; None where they were not."""
+    """By how much cross-layer equalization scaled the channels of tapped modules; None where it did not."""
     probe = torch.rand(env.task.example().shape, generator=torch.Generator().manual_seed(0))
     seen: list[dict[str, Tensor]] = []
     for net in (plain, equal):
@@ -144,4 +151,4 @@ def _channel_factors(
 
 def _sizes(value: Tensor) -> Tensor:
     """The norm of each channel."""
-    return value.movedim(1, 0).flatten(1).norm(dim=1)
+    return norm(value.movedim(1, 0).flatten(1), 1)

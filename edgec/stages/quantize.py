@@ -1,5 +1,5 @@
-"""The quantize stage: post-training quantization. The network keeps its float weights; what integers need beside them is
-recorded as a surgery, from which the export makes the int8 graph, and from which the qad stage trains on.
+"""The quantize stage: post-training quantization. The network keeps its float weights; what int8 needs beside them is
+recorded as a surgery, from which the export makes the int8 graph, and on which the qad stage continues to train.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from edgec.core.contract.base import Contract
 from edgec.core.errors import StageError
-from edgec.core.events import Progress
 from edgec.core.grid import Range, Ranges
 from edgec.core.network import Network
 from edgec.core.norms import fold_norms
@@ -55,9 +54,10 @@ from edgec.quantization.weights.formats import EIGHT_BITS, UNIT, WeightFormat
 from edgec.quantization.weights.palettize import palettized
 from edgec.recipe import Export, Quantize
 from edgec.tasks.predictor import torch_predictor
+from edgec.tasks.protocol import Evaluation
 
 RAW = Export(precisions=("fp32",), output="raw", dynamic_batch=True)
-CODEBOOK_BITS = 4  # and fewer: weights lie on points
+CODEBOOK_BITS = 4  # and fewer: weights lie on the centroids of a codebook
 GRADIENT_BATCHES = 8  # that tell on which layers' weights the loss leans
 BLOCK = 16  # channels that a convolution's kernel takes at a time
 BINS = 64  # of the histograms of weights
@@ -85,7 +85,7 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, Qua
     if config.weight_bits <= CODEBOOK_BITS and not config.weights_only:
         formats |= {layer: EIGHT_BITS for layer in fixed if layer in quantizable(model)}
     table = sensitivity(
-        model, calibrated.ranges, probe, lambda done, total: _tell(env, "sensitivity", done, total), formats,
+        model, calibrated.ranges, probe, env.events.progress("sensitivity", env.stage), formats,
         weights_alone,
     )  # fmt: skip
     table = {layer: noise for layer, noise in table.items() if layer in layers or not config.weights_only}
@@ -97,25 +97,25 @@ def quantize(config: Quantize, network: Network, env: Env) -> tuple[Network, Qua
         )  # fmt: skip
     fixed = [*fixed, *noisy]
     kept = tuple(weights_alone or fixed)
-    found = Quantization(  # of `model`, whose channels are equal already
+    quantization = Quantization(  # of `model`, whose channels are equalized already
         calibrated.ranges, kept, {}, formats, config.calibration, config.activation_bits
     )
     if config.bias_correction:
         images = env.task.images("train", config.images)
-        found = replace(found, biases=corrections(model, formats, fixed, images, config.batch))
+        quantization = replace(quantization, biases=corrections(model, formats, fixed, images, config.batch))
     costs = {s.name: total([s], {}, {}, BLOCK).padded_macs for s in shapes_of(net, env.task.example())}
     worst_first = by_worth(table, costs)
     reference = env.task.evaluate(torch_predictor(net, env.task, env.device), "val")
     queue = [name for name in worst_first if name not in fixed]
-    alone = _metric_alone(found, model, contract, queue[: config.metric_layers], reference, env)
-    tried = _return_layers(config, found, model, contract, queue, reference, env)
+    alone = _metric_alone(quantization, model, contract, queue[: config.metric_layers], reference, env)
+    tried = _return_layers(config, quantization, model, contract, queue, reference, env)
     best = tried[-1] if tried[-1].kept else max(tried, key=lambda t: t.reached[env.task.metric])
     final, graph = measured(best.found, model, contract, reference, env, best.reached)
     if not best.kept:
-        limit = max_drop_of(config, env)
+        limit = max_drop_of(config, env.task)
         env.events.note(
             f"{env.stage}: int8 loses {graph.drop:.4f} {env.task.metric}, more than max_drop {limit}, with "
-            f"{len(tried) - 1} layers tried; raise max_float_layers, or train with quantization (a qad stage)",
+            f"{len(tried) - 1} layers tried; raise max_float_layers, or use quantization-aware training (a qad stage)",
             "warning", env.stage,
         )  # fmt: skip
     returned = {n for n in formats if n not in best.found.formats}
@@ -193,12 +193,13 @@ def _metric_alone(
     reference: Accuracy, env: Env,
 ) -> dict[str, float]:  # fmt: skip
     """What each of the layers costs of the metric when it alone is quantized."""
+    advance = env.events.progress("metric of single layers", env.stage)
     dropped: dict[str, float] = {}
     for index, layer in enumerate(layers):
         graph = insert_pairs(model, found.ranges, found.float_layers, [layer], found.formats)
         reached = env.task.evaluate(_predictor(graph, contract), "val")
         dropped[layer] = reference[env.task.metric] - reached[env.task.metric]
-        _tell(env, "metric of single layers", index + 1, len(layers))
+        advance(index + 1, len(layers))
     return dropped
 
 
@@ -210,9 +211,9 @@ def by_worth(table: Mapping[str, float], costs: Mapping[str, float]) -> list[str
     return sorted(table, key=lambda name: -(10 ** (-table[name] / 10)) / max(costs[name], 1))
 
 
-def max_drop_of(config: Quantize, env: Env) -> float:
+def max_drop_of(config: Quantize, task: Evaluation) -> float:
     """What the headline metric may lose, in its unit: the recipe's, or what is little for this task."""
-    return env.task.metrics[0].small_drop if config.max_drop is None else config.max_drop
+    return task.metrics[0].small_drop if config.max_drop is None else config.max_drop
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _return_layers(
         elif layer is not None:
             found = replace(found, float_layers=(*found.float_layers, layer))
         reached = env.task.evaluate(_predictor(found.graph(model), contract), "val")
-        kept = reference[env.task.metric] - reached[env.task.metric] <= max_drop_of(config, env)
+        kept = reference[env.task.metric] - reached[env.task.metric] <= max_drop_of(config, env.task)
         tried.append(_Tried(found, layer, reached, kept))
         if kept:
             break
@@ -244,7 +245,7 @@ def _return_layers(
 
 
 def _fixed(config: Quantize, model: onnx.ModelProto, env: Env) -> list[str]:
-    """The layers that the recipe keeps in float. Raises StageError for a pattern that names none."""
+    """The layers that the recipe keeps in float. Raises StageError for a pattern that matches none."""
     layers = list(convolutions(model))
     check_patterns({f"stages.{env.stage}.keep_float": config.keep_float}, layers, "convolution")
     return [name for name in layers if matches(name, config.keep_float)]
@@ -252,7 +253,7 @@ def _fixed(config: Quantize, model: onnx.ModelProto, env: Env) -> list[str]:
 
 @dataclass(frozen=True)
 class _Calibrated:
-    model: onnx.ModelProto  # with equal channels, where they bring int8 nearer to float
+    model: onnx.ModelProto  # after cross-layer equalization, where it brings int8 closer to float
     ranges: Ranges = field(default_factory=dict[str, Range])
     factors: dict[str, Any] = field(default_factory=dict[str, Any])
     equalized: Equalized = field(default_factory=lambda: Equalized(used=False))
@@ -261,7 +262,7 @@ class _Calibrated:
 def _calibrated(
     config: Quantize, model: onnx.ModelProto, net: nn.Module, probe: np.ndarray, env: Env
 ) -> _Calibrated:
-    """The graph and its ranges: with equal channels if int8 is then nearer to float on `probe`.
+    """The graph and its ranges: after cross-layer equalization if int8 is then closer to float on `probe`.
 
     Neural Compressor's ranges belong to the channels as they are.
     """
@@ -276,11 +277,11 @@ def _calibrated(
     ways: list[tuple[str, onnx.ModelProto, dict[str, Any]]] = [("calibrating", model, {})]
     tried: NeuralCompressor | None = None
     if config.backend == "onnxruntime":
-        ways.append(("calibrating equal channels", equalized(model, by_layer), by_layer))
+        ways.append(("calibrating after cross-layer equalization", equalized(model, by_layer), by_layer))
     for what, graph, used in ways:
         ranges = calibrate(
             graph, tensors, images, config.calibration, config.percentile, config.batch,
-            lambda done, total, what=what: _tell(env, what, done, total), config.activation_bits,
+            env.events.progress(what, env.stage), config.activation_bits,
         )  # fmt: skip
         if config.backend == "neural-compressor":
             theirs, tried = _tuned(config, net, model, tensors, images, env)
@@ -318,7 +319,7 @@ def _tuned(
         images,
         example,
         evaluate,
-        max_drop_of(config, env),
+        max_drop_of(config, env.task),
         contract.size_multiple,
         config.batch,
     )
@@ -339,11 +340,11 @@ def _formats(
     if config.average_bits is not None:
         sizes = {layer: weight.size for layer, weight in weights.items()}
         bits = share_bits(sizes, _gradients(net, layers, env), config.average_bits)
-    found: dict[str, WeightFormat] = {}
+    formats: dict[str, WeightFormat] = {}
     for layer, weight in weights.items():
-        points = first_centroids(torch.from_numpy(weight), 2 ** bits[layer], config.points)
-        found[layer] = WeightFormat(bits[layer], tuple(round(float(p) * UNIT) for p in points))
-    return found
+        points = first_centroids(torch.as_tensor(weight), 2 ** bits[layer], config.points)
+        formats[layer] = WeightFormat(bits[layer], tuple(round(float(p) * UNIT) for p in points))
+    return formats
 
 
 def _gradients(net: nn.Module, layers: Sequence[str], env: Env) -> dict[str, float]:
@@ -355,7 +356,7 @@ def _gradients(net: nn.Module, layers: Sequence[str], env: Env) -> dict[str, flo
         for batch in islice(batches.epoch(0), GRADIENT_BATCHES):
             net.zero_grad()
             terms = env.task.losses(net(batch.images), batch, net)
-            torch.stack(list(terms.values())).sum().backward()
+            torch.autograd.backward(torch.stack(list(terms.values())).sum())
             count += 1
             for layer in layers:
                 gradient = net.get_submodule(layer).weight.grad
@@ -388,10 +389,6 @@ def _stored_weights(model: onnx.ModelProto, found: Quantization) -> tuple[LayerW
             )
         )  # fmt: skip
     return tuple(rows)
-
-
-def _tell(env: Env, what: str, done: int, total: int) -> None:
-    env.events.emit(Progress(f"{env.stage}: {what}", done, total))
 
 
 def _predictor(graph: onnx.ModelProto, contract: Contract) -> Predictor:

@@ -1,6 +1,6 @@
-"""The sparsify stage: training that pulls channels towards zero, so that pruning has something to find.
+"""The sparsify stage: training with a penalty that moves unimportant channels towards zero, so that pruning can remove them.
 
-Nothing is added to the network: what is pulled are its own batch-norm scales or filters, so nothing has to be folded
+Nothing is added to the network: what is penalized are its own batch-norm scales or filters, so nothing has to be folded
 or taken out before the export.
 """
 
@@ -16,13 +16,14 @@ from edgec.core.errors import StageError
 from edgec.core.network import Network
 from edgec.core.patterns import check_patterns
 from edgec.core.results.training import NEAR_ZERO, ChannelSizes, SparsifyResult
+from edgec.core.typed_torch import modules_of
 from edgec.env import Env
 from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.filters import FilterNorms
 from edgec.recipe import Sparsify
 from edgec.training.fit import fit
 from edgec.training.schedules import Position
-from edgec.training.sparsity import NormScales, Pull, Signal, prunable_scales
+from edgec.training.sparsity import NormScales, Signal, SparsityPenalty, prunable_scales
 
 BINS = 40
 
@@ -37,7 +38,7 @@ def sparsify(config: Sparsify, network: Network, env: Env) -> tuple[Network, Spa
     def loss(model: nn.Module, batch: Any, at: Position) -> Mapping[str, Tensor]:
         return env.task.losses(model(batch.images), batch, net)
 
-    result = fit(net, loss, config, env, after_backward=Pull(config, signal))
+    result = fit(net, loss, config, env, after_backward=SparsityPenalty(config, signal))
     after = signal.sizes().cpu().numpy()
     edges = np.linspace(0, max(float(before.max()), float(after.max()), 1e-6), BINS + 1)
     sizes = ChannelSizes(
@@ -52,7 +53,7 @@ def sparsify(config: Sparsify, network: Network, env: Env) -> tuple[Network, Spa
 
 
 def signal_kind(config: Sparsify, net: nn.Module) -> Literal["norm_scales", "filter_norms"]:
-    """What is pulled: as the recipe says; by itself the batch-norm scales, where the network has any."""
+    """What is penalized: as the recipe says; by itself the batch-norm scales, where the network has any."""
     if config.signal != "auto":
         return config.signal
     normed = any(isinstance(m, nn.BatchNorm2d) and m.affine for m in net.modules())
@@ -62,7 +63,7 @@ def signal_kind(config: Sparsify, net: nn.Module) -> Literal["norm_scales", "fil
 def _signal(
     kind: Literal["norm_scales", "filter_norms"], config: Sparsify, net: nn.Module, env: Env
 ) -> Signal:
-    check_patterns({f"stages.{env.stage}.ignore": config.ignore}, dict(net.named_modules()))
+    check_patterns({f"stages.{env.stage}.ignore": config.ignore}, modules_of(net))
     if kind == "norm_scales":
         return NormScales(list(prunable_scales(net, config.ignore).values()))
     groups = dependency_groups(net, env.task.example(), config.ignore)

@@ -72,7 +72,7 @@ class KeyedBatches:
         workers = min(workers, _cores())  # more would only wait; the batches are the same
         self._loader = DataLoader(
             items,
-            batch_sampler=self._order,  # type: ignore[arg-type]
+            batch_sampler=self._order,
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -99,6 +99,6 @@ def _cores() -> int:
 
 
 def _quiet_worker(index: int) -> None:
-    """One thread a worker process: the training has the cores."""
+    """One thread per worker process: the training has the cores."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

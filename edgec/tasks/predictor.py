@@ -11,11 +11,11 @@ from torch import nn
 from edgec.core.outputs import tensors_of
 from edgec.core.predictor import Predictor
 from edgec.core.session import Array
-from edgec.tasks.protocol import Task
+from edgec.tasks.protocol import Describing
 
 
 def torch_predictor(
-    net: nn.Module, task: Task, device: str = "cpu", dtype: torch.dtype = torch.float32
+    net: nn.Module, task: Describing, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Predictor:
     """The predictor of a torch module, in eval mode, on a device, computing in `dtype`.
 
@@ -27,7 +27,7 @@ def torch_predictor(
 
     @torch.inference_mode()
     def run(images: Array) -> list[Array]:
-        outputs = runner(torch.from_numpy(images).to(device, dtype))
+        outputs = runner(torch.as_tensor(images).to(device, dtype))
         return [output.float().cpu().numpy() for output in tensors_of(outputs)]
 
     return Predictor(run, contract)
@@ -36,7 +36,7 @@ def torch_predictor(
 def _ready(net: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a module runs as asked without a change."""
     tensors = chain(net.parameters(), net.buffers())
-    there = all(
+    placed = all(
         t.device.type == device.type and (t.dtype == dtype or not t.is_floating_point()) for t in tensors
     )
-    return there and not any(module.training for module in net.modules())
+    return placed and not any(module.training for module in net.modules())

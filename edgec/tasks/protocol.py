@@ -41,12 +41,8 @@ class Batches(Protocol):
     def close(self) -> None: ...
 
 
-class Task(Protocol):
-    """What the network is for."""
-
-    name: str
-    metric: str  # the headline metric, higher is better, e.g. "map50"
-    metrics: tuple[Metric, ...]  # what reports show: the headline first
+class Data(Protocol):
+    """The images of a task, by split."""
 
     def digest(self) -> str:
         """sha256 of everything in the data and the task's settings that a stage's result depends on."""
@@ -60,6 +56,14 @@ class Task(Protocol):
         """Number of images of a split, after bad ones were left out."""
         ...
 
+    def images(self, split: Split, count: int) -> Array:
+        """The first `count` prepared inputs of a split, float32 [n, channels, h, w], without augmentation."""
+        ...
+
+
+class Building(Protocol):
+    """What a network for the task must fit."""
+
     def network_args(self, source: NetworkSource) -> dict[str, Any]:
         """The arguments of the architecture, completed from the data (classes, anchors)."""
         ...
@@ -68,20 +72,9 @@ class Task(Protocol):
         """A zero input of the network, [1, channels, h, w]."""
         ...
 
-    def contract(self, net: nn.Module, config: Export | None = None) -> Contract:
-        """What a device must know to use the network: input, scaling, classes, decoding; or to use what `config` exports.
 
-        `dynamic_size` says that images come in their own sizes, so that graphs that are only measured must take any.
-        """
-        ...
-
-    def tail(self, net: nn.Module, config: Export) -> tuple[Callable[[Any], Any] | None, list[str]]:
-        """What an exported graph computes from the network's outputs (decoding), and the names of its outputs."""
-        ...
-
-    def finish(self, model: onnx.ModelProto, config: Export) -> onnx.ModelProto:
-        """Append to an exported graph what torch cannot express (non-maximum suppression)."""
-        ...
+class Training(Protocol):
+    """What a network learns from."""
 
     def batches(
         self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
@@ -90,6 +83,10 @@ class Task(Protocol):
     def losses(self, outputs: Any, batch: Any, net: nn.Module) -> dict[str, Tensor]:
         """Named scalar terms, already weighted, of the module's outputs on a batch."""
         ...
+
+
+class Teaching(Protocol):
+    """What distillers compare between a student and its teacher."""
 
     def knowledge(self, outputs: Any, net: nn.Module) -> dict[str, list[Tensor]]:
         """The outputs taken apart for distillers.
@@ -103,12 +100,46 @@ class Task(Protocol):
         """Mask [n, h, w] in 0..1 of where objects are, at a feature map's size; ones where there are no boxes."""
         ...
 
-    def images(self, split: Split, count: int) -> Array:
-        """The first `count` prepared inputs of a split, float32 [n, channels, h, w], without augmentation."""
-        ...
+
+class Evaluation(Protocol):
+    """How good a predictor is, in figures and in pictures."""
+
+    metric: str  # the headline metric, higher is better, e.g. "map50"
+    metrics: tuple[Metric, ...]  # what reports show: the headline first
 
     def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
         """The accuracy on the first `limit` images of a split, or on all of them."""
         ...
 
-    def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]: ...
+    def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]:
+        """At most `count` pictures that show what the named predictors do on the same images."""
+        ...
+
+
+class Describing(Protocol):
+    """What a user of a network must know."""
+
+    def contract(self, net: nn.Module, config: Export | None = None) -> Contract:
+        """What a device must know to use the network: input, scaling, classes, decoding; or to use what `config` exports.
+
+        `dynamic_size` says that images come in their own sizes, so that graphs that are only measured must take any.
+        """
+        ...
+
+
+class Exporting(Describing, Protocol):
+    """What an exported graph has behind the network."""
+
+    def tail(self, net: nn.Module, config: Export) -> tuple[Callable[[Any], Any] | None, list[str]]:
+        """What an exported graph computes from the network's outputs (decoding), and the names of its outputs."""
+        ...
+
+    def finish(self, model: onnx.ModelProto, config: Export) -> onnx.ModelProto:
+        """Append to an exported graph what torch cannot express (non-maximum suppression)."""
+        ...
+
+
+class Task(Data, Building, Training, Teaching, Evaluation, Exporting, Protocol):
+    """What the network is for: all of the above. A function that needs one part of it asks for that part alone."""
+
+    name: str

@@ -79,9 +79,9 @@ def upscaled(predictor: Predictor, low: Array, tile: tuple[int, int] | None = No
         return predictor.outputs(part)[0]
 
     factor = contract.factor
-    made = tiled(run, x, tiles_of(x, tile), factor, lambda y: as_bytes(y, contract))
+    output = tiled(run, x, tiles_of(x, tile), factor, lambda y: as_bytes(y, contract))
     height, width = (side * factor for side in x.size)
-    return np.ascontiguousarray(made[:, :height, :width].transpose(1, 2, 0))
+    return np.ascontiguousarray(output[:, :height, :width].transpose(1, 2, 0))
 
 
 def tiles_of(x: Prepared, tile: tuple[int, int] | None = None) -> Plan:

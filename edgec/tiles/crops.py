@@ -105,14 +105,14 @@ def tile_within(
 
 def _sizes(side: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
     """The sides of equal tiles, the largest first, and how many of each a side takes."""
-    found = [(side, 1)]
+    sizes = [(side, 1)]
     for count in range(2, side + 1):
         size = -(-(-(max(0, side - 2 * overlap) // -count) + 2 * overlap) // multiple) * multiple
         if size - 2 * overlap < multiple:
             break
-        if size < found[-1][0]:
-            found.append((size, 1 - (size - side) // ((size - 2 * overlap) // multiple * multiple)))
-    return found
+        if size < sizes[-1][0]:
+            sizes.append((size, 1 - (size - side) // ((size - 2 * overlap) // multiple * multiple)))
+    return sizes
 
 
 def cut(x: Input, tiles: Plan) -> Iterator[tuple[Tile, np.ndarray]]:
@@ -168,8 +168,8 @@ def four_crops(run: Run, x: np.ndarray, factor: int, shave: int = SHAVE, batch: 
     if not batch:
         return tiled(run, x, tiles, factor)
     parts = list(cut(x, tiles))
-    made = run(np.concatenate([part for _, part in parts]))
+    outputs = run(np.concatenate([part for _, part in parts]))
     output = np.empty((3, height * factor, width * factor), np.float32)
-    for (tile, _), one in zip(parts, made, strict=True):
+    for (tile, _), one in zip(parts, outputs, strict=True):
         paste(output, one, tile, factor)
     return output

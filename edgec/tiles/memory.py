@@ -11,7 +11,7 @@ from edgec.onnx.graph import clone, users
 
 PROBE = 64  # pixels; a side of the input whose shapes are looked at
 # onnxruntime's arena against the values that live at once. Measured on IMDN x4 with tiles of 64 to 232 pixels:
-# 3,690 to 5,000 bytes a pixel where 3,328 live at once.
+# 3,690 to 5,000 bytes per pixel where 3,328 live at once.
 ARENA = 1.5
 # Graphs with integers: 1,300 to 1,340 where 1,175 live on IMDN x4, 860 where 490 do on a smaller one.
 ARENA_INTEGER = 2.0
@@ -38,15 +38,15 @@ def bytes_per_pixel(model: onnx.ModelProto) -> float:
 def _in_integers(graph: onnx.GraphProto) -> set[str]:
     """The float tensors of a quantized graph that never exist, because their operators run in integers."""
     takers = users(graph)
-    found: set[str] = set()
+    names: set[str] = set()
     for node in graph.node:
         for name in node.output:
             read = [taker.op_type for taker in takers.get(name, [])]
             if node.op_type == "DequantizeLinear" and set(read) <= INTEGER:
-                found.add(name)
+                names.add(name)
             elif node.op_type in INTEGER and read == ["QuantizeLinear"]:
-                found.add(name)
-    return found
+                names.add(name)
+    return names
 
 
 def _bytes(value: onnx.ValueInfoProto) -> int:

@@ -39,7 +39,7 @@ def statistics_of(model: onnx.ModelProto) -> list[Statistic]:
     """The statistics of a graph, in the order of the nodes."""
     made_by, fixed = producers(model.graph), constants(model)
     elements = {name: value.type.tensor_type.elem_type for name, value in value_infos(model).items()}
-    found: list[Statistic] = []
+    statistics: list[Statistic] = []
     means: dict[str, str] = {}  # mean -> what it is taken of
     for node in model.graph.node:
         if not _pools(node, fixed):
@@ -53,26 +53,26 @@ def statistics_of(model: onnx.ModelProto) -> list[Statistic]:
             and centred.op_type == "Sub"
             and means.get(centred.input[1]) == centred.input[0]
         ):
-            found.append(Statistic("variance", centred.input[0], output, element, _is_flat(node)))
+            statistics.append(Statistic("variance", centred.input[0], output, element, _is_flat(node)))
         else:
-            found.append(Statistic("mean", of, output, element, _is_flat(node)))
+            statistics.append(Statistic("mean", of, output, element, _is_flat(node)))
             means[output] = of
-    return found
+    return statistics
 
 
 def other_poolings(model: onnx.ModelProto) -> list[str]:
     """The operators over height or width that are no statistic: a maximum over the image, for one."""
     fixed = constants(model)
     ranks = {name: len(value.type.tensor_type.shape.dim) for name, value in value_infos(model).items()}
-    found: list[str] = []
+    operators: list[str] = []
     for node in model.graph.node:
         if node.op_type in WHOLE_IMAGE:
-            found.append(node.op_type)
+            operators.append(node.op_type)
         elif node.op_type.startswith("Reduce") and ranks.get(node.input[0]) == 4:
             axes = _axes(node, fixed)
             if (not axes or axes & {2, 3}) and not _pools(node, fixed):
-                found.append(node.op_type)
-    return sorted(set(found))
+                operators.append(node.op_type)
+    return sorted(set(operators))
 
 
 def _pools(node: onnx.NodeProto, fixed: Mapping[str, np.ndarray]) -> bool:

@@ -11,16 +11,16 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import onnx
 from PIL import Image
 
 from edgec.core.contract.superres import SuperresContract
 from edgec.core.errors import DataError, Missing, Problem, RecipeError
-from edgec.core.events import Events, Listener, Progress
+from edgec.core.events import Events, Listener
 from edgec.core.files import storage_error
 from edgec.images.bicubic import bicubic_up
 from edgec.images.inputs import files_of, result_names
 from edgec.images.reading import SUFFIXES, alpha_and_grey, read_image
+from edgec.onnx.proto import load_model
 from edgec.onnx.session import OnnxSession
 from edgec.runtimes.artifact import contract_of
 from edgec.tiles.contract import Prepared, as_bytes, overlap_within
@@ -63,7 +63,7 @@ def upscale(
     written: dict[str, Path] = {}
     problems: list[Problem] = []
     for index, (path, target) in enumerate(zip(paths, targets, strict=True)):
-        events.emit(Progress(f"upscaling {path.name}", index, len(paths)))
+        events.progress(f"upscaling {path.name}")(index, len(paths))
         try:
             if target.suffix == ".mp4":
                 _video(model, path, target, events)
@@ -72,7 +72,7 @@ def upscale(
             written[str(path)] = target
         except DataError as error:
             problems += error.problems
-    events.emit(Progress("upscaling", len(paths), len(paths)))
+    events.progress("upscaling")(len(paths), len(paths))
     if problems:
         raise DataError(problems)
     return written
@@ -94,11 +94,13 @@ class Upscaler:
             raise RecipeError([Problem("--attention", f"{attention!r}", "give local or exact")])
         self._session = OnnxSession(artifact, threads, small_memory=True)
         self.contract = SuperresContract.of(contract_of(self._session, str(artifact)), str(artifact))
-        graph = onnx.load(str(artifact))  # pyright: ignore[reportUnknownMemberType]
+        graph = load_model(artifact)
         self._cost = bytes_per_pixel(graph)
-        if attention == "exact" and (found := other_poolings(graph)):
+        if attention == "exact" and (unsupported := other_poolings(graph)):
             remedy = "the whole image's statistics are means and variances; use local"
-            raise RecipeError([Problem("--attention", f"exact cannot follow {', '.join(found)}", remedy)])
+            raise RecipeError(
+                [Problem("--attention", f"exact cannot follow {', '.join(unsupported)}", remedy)]
+            )
         pools = bool(statistics_of(graph))
         self._staged = StagedGraph(graph, threads) if attention == "exact" and pools else None
         radius = self.contract.radius
@@ -119,8 +121,8 @@ class Upscaler:
                 raise ValueError(f"the artifact's size, {tile[1]} x {tile[0]} pixels, takes {megabytes:g}MB")
             return plan(height, width, tile, overlap_within(tile, self.overlap, multiple), multiple)
         except ValueError as error:
-            told = f"{self.budget / 1e6:g}MB is too little: {error}"
-            raise RecipeError([Problem("--tile-memory", told, "give it this much")]) from None
+            message = f"{self.budget / 1e6:g}MB is too little: {error}"
+            raise RecipeError([Problem("--tile-memory", message, "give it this much")]) from None
 
     def __call__(self, low: np.ndarray) -> np.ndarray:
         """An RGB uint8 image [h, w, 3], enlarged."""
@@ -132,28 +134,28 @@ class Upscaler:
         def run(part: np.ndarray) -> np.ndarray:
             return self._session.run({contract.input.name: part})[0]
 
-        def finish(made: np.ndarray) -> np.ndarray:
-            return as_bytes(made, contract)
+        def finish(output: np.ndarray) -> np.ndarray:
+            return as_bytes(output, contract)
 
         if self._staged is None or len(tiles.tiles) == 1:
-            made = tiled(run, x, tiles, contract.factor, finish)
+            output = tiled(run, x, tiles, contract.factor, finish)
         else:
-            made = tiled_exactly(self._staged, x, tiles, contract.factor, finish)
-        return made[:, :height, :width].transpose(1, 2, 0)
+            output = tiled_exactly(self._staged, x, tiles, contract.factor, finish)
+        return output[:, :height, :width].transpose(1, 2, 0)
 
 
 def parse_bytes(text: str | int) -> int:
     """A number of bytes, such as 256MB or 1GiB. Raises RecipeError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?B)?\s*", str(text).upper())
     if match is None or float(match[1]) <= 0:
-        raise RecipeError([Problem("--tile-memory", f"{text!r} is no size", "write 256MB or 1GB")])
+        raise RecipeError([Problem("--tile-memory", f"{text!r} is not a size", "write 256MB or 1GB")])
     return int(float(match[1]) * UNITS[match[2] or ""])
 
 
 def _image(model: Upscaler, path: Path, target: Path) -> None:
-    made = model(read_image(path))
+    output = model(read_image(path))
     alpha, grey = alpha_and_grey(path)
-    picture = Image.fromarray(np.ascontiguousarray(made))
+    picture = Image.fromarray(np.ascontiguousarray(output))
     if grey:
         picture = picture.convert("L")
     if alpha is not None:
@@ -176,17 +178,18 @@ def _video(model: Upscaler, path: Path, target: Path, events: Events) -> None:
     part = target.with_name(f".part-{target.name}")
     writer: cv2.VideoWriter | None = None
     count = 0
+    advance = events.progress(f"upscaling {path.name}")
     try:
         for frame in _frames(source):
-            made = np.ascontiguousarray(model(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)))
+            output = np.ascontiguousarray(model(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)))
             if writer is None:
-                size = (made.shape[1], made.shape[0])
+                size = (output.shape[1], output.shape[0])
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
                 if not writer.isOpened():
                     raise Missing("OpenCV cannot write mp4 video here; install opencv-python with FFmpeg")
-            writer.write(cv2.cvtColor(made, cv2.COLOR_RGB2BGR))
+            writer.write(cv2.cvtColor(output, cv2.COLOR_RGB2BGR))
             count += 1
-            events.emit(Progress(f"upscaling {path.name}", count, max(total, count)))
+            advance(count, max(total, count))
         if writer is None:
             message = "no frame can be read"
             raise DataError([Problem(str(path), message, "check that it plays; OpenCV needs its codec")])
@@ -203,8 +206,8 @@ def _video(model: Upscaler, path: Path, target: Path, events: Events) -> None:
 
 def _frames(source: cv2.VideoCapture) -> Iterator[np.ndarray]:
     while True:
-        there, frame = source.read()
-        if not there:
+        decoded, frame = source.read()
+        if not decoded:
             return
         yield frame
 

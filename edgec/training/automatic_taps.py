@@ -12,7 +12,7 @@ from edgec.pruning.trace import executed, makes_images, output_layers
 def automatic_taps(net: nn.Module, example: Tensor) -> dict[str, str]:
     """Where attention is compared: the last block of every scale group, by group.
 
-    The block is the convolution's parent when that normalises or activates its output. In a network that makes
+    The block is the convolution's parent when that normalizes or activates its output. In a network that makes
     images: the outputs of the blocks that stand in a list, or, without a list, of all parts that are followed by another.
     """
     layers = executed(net, example)

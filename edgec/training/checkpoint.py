@@ -30,17 +30,17 @@ class State:
     helpers: nn.Module | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        found = {f"net/{n}": t for n, t in self.net.state_dict().items()}
+        tensors = {f"net/{n}": t for n, t in self.net.state_dict().items()}
         if self.ema is not None:
-            found |= {f"ema/{n}": t for n, t in self.ema.average.items()}
+            tensors |= {f"ema/{n}": t for n, t in self.ema.average.items()}
         if self.helpers is not None:
-            found |= {f"helpers/{n}": t for n, t in self.helpers.state_dict().items()}
+            tensors |= {f"helpers/{n}": t for n, t in self.helpers.state_dict().items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
-            found |= {f"optimizer/{index}/{n}": t for n, t in slots.items() if isinstance(t, Tensor)}
-        found["rng/torch"] = torch.get_rng_state()
+            tensors |= {f"optimizer/{index}/{n}": t for n, t in slots.items() if isinstance(t, Tensor)}
+        tensors["rng/torch"] = torch.get_rng_state()
         if torch.cuda.is_available() and next(self.net.parameters()).is_cuda:
-            found["rng/cuda"] = torch.cuda.get_rng_state()
-        return {n: t.detach().cpu().clone().contiguous() for n, t in found.items()}
+            tensors["rng/cuda"] = torch.cuda.get_rng_state()
+        return {n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()}
 
     def counters(self) -> dict[str, Any]:
         return {"ema_updates": self.ema.updates if self.ema else 0, "scaler": self.scaler.state_dict()}

@@ -22,7 +22,7 @@ class Ema:
     def update(self) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+        torch.ops.aten._foreach_lerp_(
             [self.average[n] for n in self._names], [self._live[n] for n in self._names], 1 - decay
         )
         for name in self._copied:

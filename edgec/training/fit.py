@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +21,12 @@ from edgec.core.errors import StageError
 from edgec.core.events import EpochEnded, Step
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.training import Epoch, Trained
+from edgec.core.typed_torch import floats, move, norms, random_state
 from edgec.env import Env
 from edgec.recipe import Training
 from edgec.tasks.predictor import torch_predictor
 from edgec.training import checkpoint
+from edgec.training.board import Board, headline
 from edgec.training.checkpoint import State
 from edgec.training.distributed import average, average_gradients, barrier
 from edgec.training.ema import Ema
@@ -77,23 +79,16 @@ def fit(
 
     Raises StageError when the loss stays NaN or infinite after all rollbacks.
     """
-    with _seeded(env):
+    # by the stage's seed: dropout must not depend on what ran before
+    with random_state(env.seed + env.process_group.rank, env.device):
         return _fit(net, loss, config, env, after_backward, helpers)
-
-
-@contextmanager
-def _seeded(env: Env) -> Generator[None, None, None]:
-    """torch's random numbers by the stage's seed, for dropout must not depend on what ran before; after it as they were."""
-    with torch.random.fork_rng([torch.cuda.current_device()] if env.device == "cuda" else []):
-        torch.manual_seed(env.seed + env.world.rank)
-        yield
 
 
 def _fit(
     net: nn.Module, loss: LossFn, config: Training, env: Env, after_backward: Callable[[Position], None] | None,
     helpers: nn.Module | None,
 ) -> Trained:  # fmt: skip
-    net.to(env.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    move(net, env.device, torch.channels_last)
     if helpers is not None:
         helpers.to(env.device)
     precision = choose_precision(config.precision, env.device)
@@ -102,10 +97,10 @@ def _fit(
     ema = Ema(net, config.ema_decay) if config.ema_decay else None
     state = State(net, optimizer, ema, scaler, helpers)
     batches = env.task.batches(
-        config.batch, config.epochs, env.seed, config.workers, env.world.rank, env.world.size
+        config.batch, config.epochs, env.seed, config.workers, env.process_group.rank, env.process_group.size
     )
     tally = _resume(state, env)
-    barrier(env.world)
+    barrier(env.process_group)
     with closing(batches):
         loop = _Loop(state, loss, config, env, after_backward, precision, len(batches))
         while tally.epoch < config.epochs:
@@ -113,7 +108,7 @@ def _fit(
                 _roll_back(state, tally, env, loop.blamed)
     if ema is not None:
         net.load_state_dict(ema.average)
-    net.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    move(net, "cpu", torch.contiguous_format).eval()
     for parameter in net.parameters():
         parameter.grad = None
     speed = tally.images / tally.seconds if tally.seconds else 0.0
@@ -156,17 +151,17 @@ def make_optimizer(net: nn.Module, helpers: nn.Module | None, config: Training) 
 
 
 def _resume(state: State, env: Env) -> _Tally:
-    """Go on from the last checkpoint, or write the one to roll back to."""
+    """Resume from the last checkpoint, or write the one to roll back to."""
     progress = checkpoint.load_last(
         env.scratch, state, lambda text: env.events.note(text, "warning", env.stage)
     )
     if progress is None:
-        if env.world.rank == 0:
+        if env.process_group.rank == 0:
             checkpoint.save(env.scratch, 0, state, _Tally().to_json())
         return _Tally()
     tally = _Tally.of_json(progress)
     if tally.epoch:
-        env.events.note(f"{env.stage}: goes on after epoch {tally.epoch}", stage=env.stage)
+        env.events.note(f"{env.stage}: resumes after epoch {tally.epoch}", stage=env.stage)
     return tally
 
 
@@ -204,7 +199,7 @@ class _Loop:
         self.buffers = list(state.net.buffers())
         self.statistics = [b for b in self.buffers if b.is_floating_point()]
         self.saved = [b.clone() for b in self.buffers]
-        self.board = _Board(env) if env.world.rank == 0 else None
+        self.board = Board(env) if env.process_group.rank == 0 else None
         self.last_event = 0.0
         self.bad = 0
         self.blamed = ""  # the terms of the last bad step
@@ -221,7 +216,7 @@ class _Loop:
         for index, batch in enumerate(batches.epoch(epoch)):
             at = Position(epoch, config.epochs, epoch * self.steps + index, self.steps * config.epochs)
             terms = self._step(batch.to(env.device), at, tally)
-            images += len(batch) * env.world.size
+            images += len(batch) * env.process_group.size
             if terms is None:
                 if self.bad >= BAD_STEPS:
                     self.bad = 0
@@ -232,21 +227,23 @@ class _Loop:
                 sums[name] = sums.get(name, 0.0) + value
             self._tell(at, terms, began, index)
         names = sorted(sums)
-        means = dict(zip(names, average([sums[n] / max(1, good) for n in names], env.world), strict=True))
+        means = dict(
+            zip(names, average([sums[n] / max(1, good) for n in names], env.process_group), strict=True)
+        )
         tally.seconds += time.monotonic() - began
         tally.images += images
         tally.epoch += 1
         last = tally.epoch == config.epochs
         due = last or (config.evaluate_every and tally.epoch % config.evaluate_every == 0)
-        metrics = self._evaluate() if due and env.world.rank == 0 else Accuracy()
+        metrics = self._evaluate() if due and env.process_group.rank == 0 else Accuracy()
         tally.curves.append(Epoch(epoch=epoch, losses=dict(means), metrics=metrics))
         seconds = time.monotonic() - began
-        env.events.emit(EpochEnded(env.stage, epoch, means, _headline(metrics), seconds))
-        if env.world.rank == 0:
+        env.events.emit(EpochEnded(env.stage, epoch, means, headline(metrics), seconds))
+        if env.process_group.rank == 0:
             checkpoint.save(env.scratch, tally.epoch, self.state, tally.to_json())
             if self.board:
                 self.board.epoch(epoch, means, metrics)
-        barrier(env.world)
+        barrier(env.process_group)
         return True
 
     def _step(self, batch: Any, at: Position, tally: _Tally) -> dict[str, float] | None:
@@ -260,15 +257,15 @@ class _Loop:
             terms = self.loss(self.model, batch, at)
         total = torch.stack(list(terms.values())).sum()
         state.optimizer.zero_grad(set_to_none=True)
-        state.scaler.scale(total).backward()
+        torch.autograd.backward(state.scaler.scale(total))
         state.scaler.unscale_(state.optimizer)
         if state.helpers is not None:
-            average_gradients(state.helpers, self.env.world)
+            average_gradients(state.helpers, self.env.process_group)
         norm = torch.nn.utils.clip_grad_norm_(self.trained, config.clip_norm, foreach=True)
         watched = (*terms.values(), total, norm, *self._statistics_norm())
-        values = torch.stack([t.detach().float() for t in watched]).tolist()
+        values = floats(torch.stack([t.detach().float() for t in watched]))
         # the terms of the processes differ: all must come to the same decision
-        if average([float(all(map(math.isfinite, values)))], self.env.world)[0] < 1:
+        if average([float(all(map(math.isfinite, values)))], self.env.process_group)[0] < 1:
             return self._skip(terms, at, tally)
         if self.after_backward is not None:
             self.after_backward(at)
@@ -284,8 +281,7 @@ class _Loop:
         """The largest norm of the batch norms' statistics, if any: they can overflow while loss and gradients do not."""
         if not self.statistics:
             return []
-        norms = torch._foreach_norm(self.statistics)  # pyright: ignore[reportPrivateImportUsage]
-        return [torch.stack(norms).max()]  # NaN where one is
+        return [torch.stack(norms(self.statistics)).max()]  # NaN where one is
 
     def _skip(self, terms: Mapping[str, Tensor], at: Position, tally: _Tally) -> None:
         """Forget a bad step: neither weights nor statistics nor averages have seen it."""
@@ -304,7 +300,7 @@ class _Loop:
     @staticmethod
     def _copy(to: list[Tensor], of: list[Tensor]) -> None:
         if to:  # a network without batch norms has no buffers
-            torch._foreach_copy_(to, of)  # pyright: ignore[reportPrivateImportUsage]
+            torch.ops.aten._foreach_copy_(to, of)
 
     def _evaluate(self) -> Accuracy:
         """Metrics on the validation split, with the averaged weights."""
@@ -327,43 +323,8 @@ class _Loop:
             self.board.step(at.step, terms, rate)
 
 
-def _headline(accuracy: Accuracy) -> dict[str, float]:
-    """What events and charts show: no parts of it."""
-    return {**accuracy.values, **accuracy.counts}
-
-
 def _wrap(net: nn.Module, env: Env) -> nn.Module:
-    if env.world.size == 1:
+    if env.process_group.size == 1:
         return net
     devices = [torch.cuda.current_device()] if env.device == "cuda" else None
     return nn.parallel.DistributedDataParallel(net, device_ids=devices)
-
-
-class _Board:
-    """TensorBoard event files of a training, under the stage's files."""
-
-    def __init__(self, env: Env) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(env.out / "tensorboard"))
-        self.replayed = False
-
-    def replay(self, curves: list[Epoch]) -> None:
-        """After a resume: the epochs that went before."""
-        self.replayed = True
-        for row in curves:
-            self.epoch(row.epoch, row.losses, row.metrics)
-
-    def step(self, step: int, terms: Mapping[str, float], rate: float) -> None:
-        for name, value in terms.items():
-            self.writer.add_scalar(f"step/{name}", value, step)
-        self.writer.add_scalar("step/lr", rate, step)
-
-    def epoch(self, epoch: int, losses: Mapping[str, float | None], metrics: Accuracy) -> None:
-        self.replayed = True
-        for name, value in losses.items():
-            if value is not None:
-                self.writer.add_scalar(f"loss/{name}", value, epoch)
-        for name, value in _headline(metrics).items():
-            self.writer.add_scalar(f"metric/{name}", value, epoch)
-        self.writer.flush()

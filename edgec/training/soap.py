@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgec.core.typed_torch import eigenvectors, orthonormal
+
 LARGEST = 1024  # sides of a matrix beyond it keep their own directions: an eigenbasis would cost more than it brings
 EVERY = 10  # steps between two looks at the directions
 EPS = 1e-8
@@ -50,7 +52,7 @@ class Soap(torch.optim.Optimizer):
             for side, rows in (("left", matrix), ("right", matrix.T)):
                 if grad.ndim > 1 and len(rows) <= LARGEST:
                     slots[f"{side}_moment"] = rows @ rows.T
-                    slots[f"{side}_basis"] = torch.linalg.eigh(slots[f"{side}_moment"])[1].contiguous()
+                    slots[f"{side}_basis"] = eigenvectors(slots[f"{side}_moment"]).contiguous()
             return
         slots["step"] += 1
         step = int(slots["step"])
@@ -82,4 +84,4 @@ def _refresh(slots: dict[str, Tensor], side: str) -> None:
     moment, basis = slots[f"{side}_moment"], slots[f"{side}_basis"]
     order = torch.einsum("ij,ij->j", basis, moment @ basis).argsort(descending=True)
     slots["square"] = slots["square"][order] if side == "left" else slots["square"][:, order].contiguous()
-    slots[f"{side}_basis"] = torch.linalg.qr(moment @ basis[:, order])[0].contiguous()
+    slots[f"{side}_basis"] = orthonormal(moment @ basis[:, order]).contiguous()

@@ -1,8 +1,8 @@
-"""The pull on channels during sparse training.
+"""The penalty on channels during sparse training.
 
 Dynamic sparse training of Chu et al. (arXiv 2306.01526): at first every prunable batch-norm scale g gets
 rate * sign(g); after a knee, scales at or above a percentile of |g|, taken anew each step, keep only a small share of
-the pull. The same schedules serve other signals of a channel's size, such as the norms of its filters.
+the penalty. The same schedules serve other signals of a channel's size, such as the norms of its filters.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from torch import Tensor, nn
 
 from edgec.core.errors import StageError
 from edgec.core.patterns import matches
+from edgec.core.typed_torch import modules_of
 from edgec.recipe import Sparsify
 from edgec.training.schedules import Position
 
 
 class Signal(Protocol):
-    """What tells the size of each prunable channel, and is pulled."""
+    """What gives the size of each prunable channel, and is penalized."""
 
     def sizes(self) -> Tensor:
-        """Sizes of all channels, at least 0, about 1 in a network that was not pulled; pooled, [k]."""
+        """Sizes of all channels, at least 0, about 1 in a network trained without the penalty; pooled, [k]."""
         ...
 
-    def pull(self, rates: Tensor) -> None:
-        """Add to the gradients what lowers sizes by lr * rate a step of gradient descent; `rates` [k]."""
+    def penalize(self, rates: Tensor) -> None:
+        """Add to the gradients what lowers sizes by lr * rate per step of gradient descent; `rates` [k]."""
         ...
 
 
@@ -42,8 +43,10 @@ class NormScales:
         return torch.cat([g.detach().abs().flatten() for g in self.scales])
 
     @torch.no_grad()
-    def pull(self, rates: Tensor) -> None:
-        for scale, rate in zip(self.scales, rates.split([g.numel() for g in self.scales]), strict=True):
+    def penalize(self, rates: Tensor) -> None:
+        for scale, rate in zip(
+            self.scales, torch.split(rates, [g.numel() for g in self.scales]), strict=True
+        ):
             if scale.grad is not None:
                 scale.grad.add_((rate * scale.sign()).to(scale.grad.dtype))
 
@@ -53,20 +56,20 @@ def prunable_scales(net: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Param
 
     Raises StageError when there are none.
     """
-    found = {
+    scales = {
         name: module.weight
-        for name, module in net.named_modules()
+        for name, module in modules_of(net).items()
         if isinstance(module, nn.BatchNorm2d) and module.affine and not matches(name, ignore)
     }
-    if not found:
+    if not scales:
         raise StageError(
-            "sparsify: the network has no batch norm that is not ignored; their scales are what signal: norm_scales "
-            "pulls. Shorten ignore, or pull the norms of filters with signal: filter_norms"
+            "sparsify: no batch norm is left to penalize, which signal: norm_scales needs; shorten ignore, or penalize "
+            "the norms of filters with signal: filter_norms"
         )
-    return found
+    return scales
 
 
-def pull_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float:
+def penalty_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float:
     """The rate for each channel (or one for all) at this step. `scales` are all sizes, such as |g|, pooled, [k]."""
     match config.schedule:
         case "paper":
@@ -82,12 +85,12 @@ def pull_rates(config: Sparsify, scales: Tensor, at: Position) -> Tensor | float
             return config.rate * 0.5 * (1 - math.cos(math.pi * at.fraction))
 
 
-class Pull:
-    """Pulls a signal by the recipe's schedule; called after clipping, so that the rate is exact."""
+class SparsityPenalty:
+    """Penalizes a signal by the recipe's schedule; called after clipping, so that the rate is exact."""
 
     def __init__(self, config: Sparsify, signal: Signal) -> None:
         self.config, self.signal = config, signal
 
     def __call__(self, at: Position) -> None:
         sizes = self.signal.sizes()
-        self.signal.pull(torch.zeros_like(sizes) + pull_rates(self.config, sizes, at))
+        self.signal.penalize(torch.zeros_like(sizes) + penalty_rates(self.config, sizes, at))

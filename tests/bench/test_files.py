@@ -148,7 +148,7 @@ def test_palettized_weights_are_measured_in_onnxruntime_and_not_converted(
     assert {c.artifact.name for c in prepared.candidates} == {name, "model.fp32"}
 
 
-def test_equal_names_are_told_apart_and_golden_files_found(tmp_path: Path) -> None:
+def test_equal_names_are_distinguished_and_golden_files_found(tmp_path: Path) -> None:
     paths = [save(tmp_path / folder / "model.fp32.onnx") for folder in ("a", "b")]
     golden = tmp_path / "b" / "golden" / "model.fp32.npz"
     golden.parent.mkdir()

@@ -32,7 +32,7 @@ def test_noise_and_gains_are_left_out() -> None:
     assert extra_times(mine, other) == ()
 
 
-def test_operators_that_the_optimiser_made_are_no_layers() -> None:
+def test_operators_that_the_optimizer_made_are_not_layers() -> None:
     mine = answer(
         [("ReorderOutput_token_1", "ReorderOutput", 5.0), ("a_quant", "Conv", 1.0), ("a_nchwc", "Conv", 1.0)]
     )
@@ -43,6 +43,6 @@ def test_operators_that_the_optimiser_made_are_no_layers() -> None:
     ]
 
 
-def test_layer_names_lose_what_optimisers_append() -> None:
+def test_layer_names_lose_what_optimizers_append() -> None:
     assert layer_name("conv0_quant_nchwc") == "conv0"
     assert layer_name("head.conv") == "head.conv"

@@ -119,7 +119,7 @@ def test_models_are_listed_with_their_arguments(run: Run) -> None:
 
 def test_a_new_recipe_is_written(run: Run, tmp_path: Path) -> None:
     code, _, err = run("init", "--data", tmp_path, "-o", tmp_path / "r.yaml")
-    assert code == 5 and "looks like none of VOC, COCO, YOLO" in err
+    assert code == 5 and "holds no data of the formats voc, coco, yolo, images" in err
 
 
 def test_evaluate_passes_on_what_is_allowed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

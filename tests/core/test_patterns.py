@@ -19,10 +19,10 @@ def test_patterns_that_name_layers_pass() -> None:
     check_patterns({"prune.ignore": ["stem", "body.*", "*"], "prune.groups.neck": []}, NAMES)
 
 
-def test_all_that_name_none_are_told_with_near_names() -> None:
+def test_all_that_match_none_are_reported_with_near_names() -> None:
     with pytest.raises(StageError) as caught:
         check_patterns({"prune.ignore": ["stem", "steem"], "prune.groups.neck": ["?"]}, NAMES, "convolution")
     assert str(caught.value).splitlines() == [
-        "prune.ignore: 'steem' names no convolution; did you mean stem?",
-        "prune.groups.neck: '?' names no convolution; there are stem, body, body.0, body.1, ...",
+        "prune.ignore: 'steem' matches no convolution; did you mean stem?",
+        "prune.groups.neck: '?' matches no convolution; there are stem, body, body.0, body.1, ...",
     ]

@@ -60,13 +60,13 @@ def test_nothing_stays_on_the_network() -> None:
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     net = Small()
     with (
-        pytest.raises(NetworkError, match=r"'backbne\.0' is no module of Small; did you mean backbone\.0"),
+        pytest.raises(NetworkError, match=r"'backbne\.0' is not a module of Small; did you mean backbone\.0"),
         tapped(net, ["neck", "backbne.0"]),
     ):
         pass
     with pytest.raises(NetworkError, match="named_modules"), tapped(net, ["zzzzzzzz"]):
         pass
-    with pytest.raises(NetworkError, match="is no module"), tapped(net, [""]):
+    with pytest.raises(NetworkError, match="is not a module"), tapped(net, [""]):
         pass
     assert hooks(net) == 0
 

@@ -15,6 +15,7 @@ from edgec.core.events import Events
 from edgec.core.results.profile import ProfileResult
 from edgec.devices.device import DeviceLost
 from edgec.devices.inventory import open_devices
+from edgec.devices.probe_job import ProbeJob
 from edgec.devices.programs import parse
 from edgec.recipe import Profile
 
@@ -105,7 +106,7 @@ def test_a_phone_without_python(with_programs: Path, tiny_onnx: Callable[..., Pa
     assert list((with_programs / "edgec").iterdir()) == []
 
 
-def test_benchncnn_is_told_the_shape_and_finds_the_files(with_programs: Path, tmp_path: Path) -> None:
+def test_benchncnn_gets_the_shape_and_finds_the_files(with_programs: Path, tmp_path: Path) -> None:
     package = tmp_path / "package"
     package.mkdir()
     for name in ("model.param", "model.bin"):
@@ -118,7 +119,13 @@ def test_benchncnn_is_told_the_shape_and_finds_the_files(with_programs: Path, tm
     }
     (package / "package.json").write_text(json.dumps({**told, "outputs": ["out"]}))
     (device,) = open_devices(["phone"])
-    job = {"what": "latency", "runtime": "ncnn", "artifact": str(package), "threads": 2, "max_seconds": 1}
+    job: ProbeJob = {
+        "what": "latency",
+        "runtime": "ncnn",
+        "artifact": str(package),
+        "threads": 2,
+        "max_seconds": 1,
+    }
     answer = device.probe(job)
     assert answer["samples_ms"] == [5.25]
     assert answer["inputs"] == {"images": [1, 3, 320, 256]}
@@ -133,7 +140,7 @@ def test_benchncnn_is_told_the_shape_and_finds_the_files(with_programs: Path, tm
     (package / "package.json").write_text(json.dumps({**told, "outputs": ["out"]}))
     (with_programs / "bench_ncnn").write_text("#!/bin/sh\necho layer Foo not registered\nexit 0\n")
     with pytest.raises(
-        StageError, match=r"told no time: layer Foo not registered; is it the benchmark of ncnn\?"
+        StageError, match=r"reported no time: layer Foo not registered; is it the benchmark of ncnn\?"
     ):
         device.probe(job)
     (with_programs / "bench_ncnn").unlink()
@@ -164,7 +171,7 @@ def test_without_adb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["adb://", "adb://-s", "adb://a b", "adb://a;b", "adb://a'b"])
 def test_serials_that_could_be_anything_else(address: str) -> None:
-    with pytest.raises(RecipeError, match="is no serial number"):
+    with pytest.raises(RecipeError, match="is not a serial number"):
         open_devices([address])
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,6 +14,7 @@ import pytest
 from boards import Shell
 
 from edgec.core.events import Events
+from edgec.devices.probe_job import ProbeJob
 from edgec.devices.remote import Remote
 
 LIMIT_SECONDS = 900.0
@@ -59,12 +61,15 @@ def test_outputs_on_arm64(board: Remote, tiny_onnx: Callable[..., Path]) -> None
     fp32 = tiny_onnx()
     with board.lease(Events()):
         for path, least in ((fp32, 100.0), (quantized(fp32), 60.0)):
-            feeds = {"images": np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)}
+            feeds: dict[str, Any] = {
+                "images": np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
+            }
             session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
             (out,) = session.run(None, feeds)
             golden = path.with_suffix(".npz")
-            np.savez(golden, **feeds, **{session.get_outputs()[0].name: np.asarray(out)})
-            job = {
+            outputs: dict[str, Any] = {session.get_outputs()[0].name: np.asarray(out)}
+            np.savez(golden, **feeds, **outputs)
+            job: ProbeJob = {
                 "what": "latency", "runtime": "onnxruntime", "artifact": str(path), "golden": str(golden), "threads": 1,
                 "warmup_seconds": 0.0, "min_seconds": 0.01, "max_seconds": 0.02, "interval": 0.5,
             }  # fmt: skip

@@ -44,7 +44,7 @@ def test_a_table_that_is_never_cut(
     assert "times as fast as a_rather_long_name_of_a_model with 1 thread(s) in null" in out
 
 
-def test_what_was_measured_is_told_beside_what_was_not(
+def test_what_was_measured_is_reported_beside_what_was_not(
     run: Callable[..., tuple[int, str, str]], tiny_onnx: Callable[..., Path], tmp_path: Path
 ) -> None:
     good = tiny_onnx("good.onnx")
@@ -54,7 +54,7 @@ def test_what_was_measured_is_told_beside_what_was_not(
     figures = json.loads(out)
     assert code == 2
     assert [c["artifact"] for c in figures["cells"]] == ["good"]
-    assert "torn.onnx: is no ONNX file, or only the beginning of one; export it again" in err
+    assert "torn.onnx: is not an ONNX file, or only the beginning of one; export it again" in err
     code, out, err = run("profile", good, "--threads", "1", "--devices", "local,ssh://nobody@127.0.0.1:9")
     assert code == 4
     assert "good" in out
@@ -71,7 +71,7 @@ def test_wrong_words(run: Callable[..., tuple[int, str, str]], tiny_onnx: Callab
         (("--runtimes", "tvm"), "--runtimes: 'tvm'; choose from onnxruntime"),
         (("--runtimes", ","), "--runtimes: names none"),
         (("--devices", "pi"), "device 'pi': is unknown; write it into devices.yaml"),
-        (("--devices", "ssh://-oProxyCommand=x"), "is no address of a machine"),
+        (("--devices", "ssh://-oProxyCommand=x"), "is not the address of a machine"),
     ):
         code, out, err = run("profile", path, *arguments)
         assert (code, out) == (2, ""), arguments

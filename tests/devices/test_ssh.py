@@ -23,6 +23,7 @@ from edgec.core.results.artifact_id import artifact_named
 from edgec.core.results.profile import ProfileResult
 from edgec.devices.device import Device, DeviceLost
 from edgec.devices.inventory import open_devices
+from edgec.devices.probe_job import ProbeJob
 from edgec.devices.ssh import Ssh, parsed
 from edgec.recipe import Profile
 
@@ -41,8 +42,8 @@ def open_board(board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return opened
 
 
-def job(path: Path, **changes: Any) -> dict[str, Any]:
-    return {
+def job(path: Path, **changes: Any) -> ProbeJob:
+    made: Any = {
         "what": "latency",
         "runtime": "onnxruntime",
         "artifact": str(path),
@@ -50,12 +51,14 @@ def job(path: Path, **changes: Any) -> dict[str, Any]:
         **QUICK,
         **changes,
     }
+    return made
 
 
 def golden(path: Path, wrong: float = 0.0) -> Path:
-    feeds = {"images": np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)}
-    (out,) = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feeds)
-    np.savez(path.with_suffix(".npz"), **feeds, out=np.asarray(out) + wrong)
+    images = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"images": images})
+    np.savez(path.with_suffix(".npz"), images=images, out=np.asarray(out) + wrong)
     return path.with_suffix(".npz")
 
 
@@ -85,7 +88,7 @@ def test_latency_on_the_board_leaves_nothing_there(
     device.close()
 
 
-def test_a_broken_copy_is_gone_on_with(
+def test_an_interrupted_copy_is_resumed(
     board: Board,
     open_board: Callable[..., Device],
     tiny_onnx: Callable[..., Path],
@@ -147,7 +150,7 @@ def test_packages_and_external_data_are_copied_whole(
     with device.lease(Events()):
         assert device.probe(job(path))["inputs"] == {"images": [1, 3, 16, 16]}
         (path.parent / "weights" / "w.bin").unlink()
-        with pytest.raises(StageError, match=r"'weights/w.bin', which is not there"):
+        with pytest.raises(StageError, match=r"'weights/w.bin', which is missing"):
             device.probe(job(path))
         folder = tmp_path / "package"
         folder.mkdir()
@@ -178,7 +181,7 @@ def test_a_changed_host_key_is_refused(
 def test_a_key_that_is_not_let_in(board: Board, open_board: Callable[..., Device]) -> None:
     (board.folder / "authorized_keys").write_text("")
     device = open_board()
-    with pytest.raises(DeviceLost, match="does not let you in; put your public key there"):
+    with pytest.raises(DeviceLost, match="refuses the login; put your public key there"):
         device.environment()
     device.close()
 
@@ -267,7 +270,7 @@ def test_a_board_that_is_not_there_costs_the_others_nothing(tiny_onnx: Callable[
         profile_artifacts([tiny_onnx()], alone, Events())
 
 
-def test_wrong_numbers_on_the_board_are_no_measurement(
+def test_wrong_numbers_on_the_board_are_not_a_measurement(
     board: Board, open_board: Callable[..., Device], tiny_onnx: Callable[..., Path]
 ) -> None:
     open_board()
@@ -315,7 +318,7 @@ def test_one_lease_for_all_who_measure_on_the_board(
     ],
 )  # fmt: skip
 def test_a_host_that_could_be_anything_else_is_refused(address: str) -> None:
-    with pytest.raises(RecipeError, match="is no address of a machine; write ssh://user@host"):
+    with pytest.raises(RecipeError, match="is not the address of a machine; write ssh://user@host"):
         open_devices([address])
 
 
@@ -350,7 +353,7 @@ def test_the_device_file_tells_all_that_is_wrong(tmp_path: Path, monkeypatch: py
     with pytest.raises(RecipeError) as caught:
         open_devices(["phone"])
     assert "devices.yaml:3 phone.python: '/a b/python' holds characters" in str(caught.value)
-    assert "devices.yaml:2 phone.address: device 'usb://x' is no address" in str(caught.value)
+    assert "devices.yaml:2 phone.address: device 'usb://x' is not an address" in str(caught.value)
     path.write_text("phone:\n  address: adb://R58\n")
     with pytest.raises(RecipeError, match="did you mean phone"):
         open_devices(["local", "phon"])

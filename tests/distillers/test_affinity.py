@@ -31,7 +31,9 @@ def test_is_the_mean_difference_of_cosines_of_all_pairs_of_places() -> None:
 def test_maps_are_averaged_to_the_pool_first() -> None:
     student, teacher = noise(1, 4, 8, 8), noise(1, 4, 8, 8, seed=1)
     small = [f.reshape(1, 4, 4, 2, 4, 2).mean((3, 5)) for f in (student, teacher)]
-    assert affinity(student, teacher, pool=4).item() == pytest.approx(affinity(*small).item(), rel=1e-5)
+    assert affinity(student, teacher, pool=4).item() == pytest.approx(
+        affinity(small[0], small[1]).item(), rel=1e-5
+    )
     assert affinity_map(student, (4, 4)).shape == (1, 16, 16)
 
 

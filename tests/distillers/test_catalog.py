@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgec.distillers.catalog import DISTILLERS
-from edgec.distillers.distiller import Lesson, Observed
+from edgec.distillers.distiller import DistillationBatch, Observed
 from edgec.recipe import ChannelWise, Distiller, FitNet, Logits, Pearson
 
 
@@ -33,8 +33,8 @@ def test_several_teachers_count_alike() -> None:
 
     def value(*teachers: torch.Tensor) -> float:
         seen = [Observed({}, [("tap", feature)]) for feature in teachers]
-        lesson = Lesson(Observed({}, [("tap", mine)]), seen, lambda size: torch.ones(2, *size))
-        return float(dict(row.terms(Pearson(kind="pkd"), lesson))["tap"])
+        batch = DistillationBatch(Observed({}, [("tap", mine)]), seen, lambda size: torch.ones(2, *size))
+        return float(dict(row.terms(Pearson(kind="pkd"), batch))["tap"])
 
     assert value(one, one) == value(one)
     assert value(one, two) == pytest.approx((value(one) + value(two)) / 2)

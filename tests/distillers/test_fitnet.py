@@ -1,4 +1,4 @@
-"""Hints: the connector's shapes, the normalised squared error."""
+"""Hints: the connector's shapes, the normalized squared error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_is_the_squared_error_of_normalised_features_over_the_batch() -> None:
+def test_is_the_squared_error_of_normalized_features_over_the_batch() -> None:
     student, teacher = noise(3, 4, 2, 5), noise(3, 4, 2, 5, seed=1)
     total = 0.0
     for s, t in zip(student, teacher, strict=True):

@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 
 import edgec
+from edgec.core.contract.detection import DetectionContract
 from edgec.core.errors import GateBroken, Missing, NetworkError, RecipeError
 from edgec.core.events import Event, StageEnded
 from edgec.core.files import sha256_of
@@ -62,6 +63,7 @@ def test_everything_comes_out_and_a_second_run_takes_it_from_the_cache(tiny: Tre
         outputs = model.run(golden["images"])
         for output, key in zip(outputs, model.contract.outputs, strict=True):
             np.testing.assert_allclose(output, golden[key], atol=1e-4)
+        assert isinstance(model.contract, DetectionContract)
         assert model.contract.classes[0] == "stop"
 
     # the compressed network builds in a new process without the dense one, trains and prunes again
@@ -91,7 +93,7 @@ def test_everything_comes_out_and_a_second_run_takes_it_from_the_cache(tiny: Tre
     assert (tmp_path / "drawn" / "grey.jpg").exists() and (tmp_path / "drawn" / "detections.json").exists()
 
 
-def test_a_killed_run_goes_on_where_it_was(tiny: Tree, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_where_it_was(tiny: Tree, tmp_path: Path) -> None:
     tiny["stages"] = {
         "train": tiny["stages"]["train"] | {"epochs": 4},
         "sparsify": tiny["stages"]["sparsify"],
@@ -156,7 +158,7 @@ def test_the_plan_trains_nothing(tiny: Tree, tmp_path: Path) -> None:
     assert not list((tmp_path / "runs").glob("tiny-*"))
 
 
-def test_a_width_at_its_floor_is_told(tiny: Tree) -> None:
+def test_a_width_at_its_floor_is_reported(tiny: Tree) -> None:
     tiny["stages"] = {"prune": {"keep_params": 0.01, "min_channels": 16}}
     with pytest.raises(edgec_error("StageError"), match=r"keep_params.*floor"):
         edgec.compress(tiny)
@@ -264,7 +266,7 @@ def test_the_errors_of_the_command_line_have_their_exit_codes(tiny: Tree, tmp_pa
     assert status == 5 and "VOC" in text
 
 
-def test_progress_is_told_while_it_runs(tiny: Tree) -> None:
+def test_progress_is_reported_while_it_runs(tiny: Tree) -> None:
     seen: list[Event] = []
     began = time.monotonic()
     tiny["stages"] = {"train": tiny["stages"]["train"]}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import edgec
+from edgec.core.contract.superres import SuperresContract
 from edgec.core.errors import StageError
 from edgec.core.events import StageEnded
 from edgec.run.plan import plan
@@ -56,6 +57,7 @@ def test_everything_comes_out_and_a_second_run_takes_it_from_the_cache(tiny: Tre
         assert golden["image"].shape == (1, 3, 2 * height, 2 * width)
         assert model.contract.input.shape == (1, 3, height, width)
         assert model.contract.dynamic_size is not name.endswith("tile")
+        assert isinstance(model.contract, SuperresContract)
         assert (model.contract.factor, model.contract.radius) == (2, 1 + 4 + 1 + 1)
     fusion = run.stages["quantize"].to_json()["fusion"]
     assert fusion["integer"] == fusion["wanted"] > 0

@@ -9,17 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
+import edgec
 from edgec.core import extensions
 from edgec.core.errors import ExtensionError, RecipeError
-from edgec.core.results.kinds import result_of_json
-from edgec.recipe import load
+from edgec.core.runtimes import RUNTIMES
+from edgec.recipe import Profile, load
+from edgec.recipe.stage_results import result_of_json
 from edgec.recipe.stages import STAGES
 from edgec.recipe.tables import TABLES
 from edgec.run.doctor import report
+from edgec.run.new_recipe import write_recipe
 from edgec.run.pipeline import compress
 from edgec.run.plan import plan
+from edgec.runtimes import convert as converters
+from edgec.runtimes.artifact import contract_of, open_artifact, write_artifact
 
 HERE = Path(__file__).parent
 RECIPE: dict[str, Any] = {
@@ -104,6 +110,7 @@ def test_the_plan_and_the_run(installed: None, tmp_path: Path, monkeypatch: pyte
     lines = list(plan(RECIPE, allow_code=True))
     assert any("brightness" in line for line in lines)
     assert any("nudge: nudge, to do" in line for line in lines)
+    assert "         every bias grows by 0.25" in lines
     run = compress(RECIPE, run=tmp_path / "run", allow_code=True)
     report_names = [stage["name"] for stage in _report(run.folder)["stages"]]
     assert report_names == ["input", *RECIPE["stages"]]
@@ -112,9 +119,53 @@ def test_the_plan_and_the_run(installed: None, tmp_path: Path, monkeypatch: pyte
     profiled = _metrics(run.folder, "05-profile")
     assert [(c["runtime"], c["passed"]) for c in profiled["conversions"]] == [("copied", True)] * 2
     assert {cell["runtime"] for cell in profiled["cells"]} == {"onnxruntime", "copied"}
+    assert _report(run.folder)["stages"][2]["flags"] == ["2 biases nudged"]
+    page = run.report.read_text(encoding="utf-8")
+    assert "Nudges" in page and "Nudged parameters" in page
     again = compress(RECIPE, run=tmp_path / "again", allow_code=True)
     cached = {stage["name"]: stage["cached"] for stage in _report(again.folder)["stages"]}
     assert cached["nudge"] and cached["distill"] and not cached["profile"]
+
+
+def test_artifacts_are_measured_by_the_contract_of_the_packages_task(
+    installed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEC_STORE", str(tmp_path / "store"))
+    stages = {"train": RECIPE["stages"]["train"], "export": {"precisions": ["fp32"]}}
+    run = compress({**RECIPE, "stages": stages}, run=tmp_path / "run", allow_code=True)
+    artifact = run.artifacts / "model.fp32.onnx"
+    exported = _metrics(run.folder, "02-export")["artifacts"]["model.fp32"]["val"]
+    assert edgec.evaluate(artifact, RECIPE)["model.fp32"]["score"] == exported["score"]
+    model = onnx.load(artifact)
+    contract = contract_of(open_artifact(artifact), "model.fp32.onnx")
+    assert type(contract).__name__ == "BrightnessContract"
+    tree = contract.to_json()
+    wrong = contract.changed(input={**tree["input"], "scale": 10.0})
+    write_artifact(tmp_path / "wrong.onnx", model, wrong)
+    assert edgec.evaluate(tmp_path / "wrong.onnx", RECIPE)["wrong"]["score"] != exported["score"]
+    config = load(RECIPE).stages["profile"]
+    assert isinstance(config, Profile)
+    result = edgec.profile(artifact, config=config)
+    assert {cell.runtime for cell in result.first.cells} == {"onnxruntime", "copied"}
+
+
+def test_runtimes_of_packages_are_offered_and_say_what_they_need(installed: None) -> None:
+    assert "copied" in converters.installed()[0]
+    assert RUNTIMES.row("copied").install == "toy-edgec"
+    assert RUNTIMES.row("ncnn").install == "'edgec[ncnn]'"
+    rows = {row.what: row.found for row in report()}
+    assert rows["optional: toy-edgec"] == "1.0"
+    with pytest.raises(RecipeError, match=r"choose from onnxruntime, .*copied"):
+        edgec.profile(Path(__file__), runtimes=["copies"])
+
+
+def test_init_finds_the_data_of_a_package_and_writes_its_recipe(installed: None, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "noise.txt").write_text("6")
+    lines = list(write_recipe(tmp_path / "data", tmp_path / "new.yaml"))
+    assert lines[0] == f"found noise data in {tmp_path / 'data'}: 6 images of noise"
+    recipe = load(tmp_path / "new.yaml")
+    assert recipe.task == "brightness" and recipe.data.model_dump() == {"format": "noise", "images": 6}
 
 
 def _report(folder: Path) -> dict[str, Any]:
@@ -136,7 +187,7 @@ def test_a_package_that_fails_at_import_is_named_and_the_rest_works(installed: N
     assert STAGES.row("prune").function == "edgec.stages.prune:prune"
 
 
-def test_what_is_no_row_is_named(installed: None) -> None:
+def test_what_is_not_a_row_is_named(installed: None) -> None:
     terms = RECIPE["stages"]["distill"] | {"terms": [{"kind": "wrong"}]}
     with pytest.raises(RecipeError, match="distiller 'wrong' of an installed package is a str, not a Dist"):
         load({**RECIPE, "stages": {"distill": terms}})

@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,7 +173,7 @@ def made_weights() -> Callable[[nn.Module], bytes]:
         x = np.sin(np.arange(start + 1, start + count + 1, dtype=np.float64)) * 43758.5453
         return x - np.floor(x)
 
-    def make(net: nn.Module) -> bytes:
+    def make(net: Any) -> bytes:
         assert isinstance(net, darknet.Darknet)
         parts: list[np.ndarray] = []
         at = 0
@@ -183,9 +184,9 @@ def made_weights() -> Callable[[nn.Module], bytes]:
             convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
             n = sum(conv.out_channels for conv in convs)
             fan_in = convs[0].weight[0].numel()
-            normalised = section.options.get("batch_normalize") == "1"
+            normalized = section.options.get("batch_normalize") == "1"
             ranges = [(-0.2, 0.2)]  # bias
-            if normalised:
+            if normalized:
                 ranges += [(0.4, 1.0), (-0.1, 0.1), (0.5, 1.5)]  # scale, mean, variance
             for low, high in ranges:
                 parts.append(low + (high - low) * values(n, at))

@@ -17,6 +17,7 @@ from edgec.core.weights import load_into
 from edgec.models import imdn
 from edgec.recipe import NetworkSource
 from edgec.run.initial_network import initial_network, read_weights
+from edgec.testing import TinyTask
 
 State = dict[str, Tensor]
 OFFICIAL = [
@@ -148,8 +149,7 @@ def test_official_checkpoints(file: str, scale: int, variant: Any, peak: float, 
     recipe = SimpleNamespace(
         network=NetworkSource(arch="imdn", args={"scale": scale, "variant": variant}, weights=path), seed=0
     )
-    task = SimpleNamespace(network_args=lambda source: dict(source.args))
-    network = initial_network(recipe, task)  # type: ignore[arg-type]
+    network = initial_network(recipe, TinyTask())  # type: ignore[arg-type]
     state = read_weights(path)
     assert network.parameters == sum(t.numel() for t in state.values())
     x = peak * torch.rand(1, 3, 20, 24, dtype=torch.float64)
@@ -187,8 +187,7 @@ def initial(arguments: dict[str, Any], state: State, folder: Path) -> Network:
     path = folder / "weights.pth"
     torch.save(state, path)
     recipe = SimpleNamespace(network=NetworkSource(arch="imdn", args=arguments, weights=path), seed=0)
-    task = SimpleNamespace(network_args=lambda source: dict(source.args))
-    return initial_network(recipe, task)  # type: ignore[arg-type]
+    return initial_network(recipe, TinyTask())  # type: ignore[arg-type]
 
 
 def test_own_names_are_left_alone_and_others_are_explained(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch_pruning as tp
@@ -11,7 +12,7 @@ from torch import nn
 from edgec.models import darknet, yolov4, yolov4_tiny
 
 
-def prune_half(net: nn.Module, image: torch.Tensor) -> None:
+def prune_half(net: Any, image: torch.Tensor) -> None:
     net.eval()
     outputs = {(5 + head["classes"]) * len(head["anchors"]) for head in net.heads}
     heads = [

@@ -238,7 +238,7 @@ def test_any_height_and_width_that_are_multiples() -> None:
         np.testing.assert_allclose(session.run({"images": given})[0], wanted, atol=1e-5)
 
 
-def test_sizes_that_the_network_does_not_allow_are_told() -> None:
+def test_sizes_that_the_network_does_not_allow_are_reported() -> None:
     class Placed(Ladder):
         """With a map of one size, as positions are learned."""
 

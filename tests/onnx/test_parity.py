@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgec.onnx.parity import snr_db, worst_snr_db
-from edgec.probe.golden import Opened, distance
+from edgec.probe.golden import OpenedArtifact, distance
 
 
 def test_snr_counts_in_decibels() -> None:
@@ -29,5 +29,5 @@ def test_the_probe_says_the_same(tmp_path: Path, noise: float) -> None:
     reached = [w + noise * rng.standard_normal(w.shape).astype(np.float32) for w in wanted]
     golden = tmp_path / "golden.npz"
     np.savez(golden, allow_pickle=False, images=x, a=wanted[0], b=wanted[1])
-    found = distance(Opened(lambda: reached, {"images": x}, ["a", "b"], {}), golden)
+    found = distance(OpenedArtifact(lambda: reached, {"images": x}, ["a", "b"], {}), golden)
     assert found["snr_db"] == round(worst_snr_db(wanted, reached), 2)

@@ -57,7 +57,7 @@ def sums(draw: st.DrawFn) -> onnx.ModelProto:
 
 
 def run(model: onnx.ModelProto) -> list[np.ndarray]:
-    session = OnnxSession(model.SerializeToString(), optimise=False)
+    session = OnnxSession(model.SerializeToString(), optimize=False)
     return session.run({name: X for name in session.inputs})
 
 

@@ -22,7 +22,7 @@ from edgec.quantization.qdq_graph import insert_pairs
 from edgec.quantization.weights.compact import compact
 from edgec.runtimes.converters.mnn import compression, convert
 from edgec.runtimes.converters.ncnn import with_scales
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,9 @@ def test_ncnn_files_that_are_not_understood_are_refused(graphs: Any, change: Any
     text = "\n".join(["7767517", "2 2", "Input in0 0 1 in0", line])
     data = bytes(4) + first.weight.astype("<f4").tobytes()
     assert with_scales(text, data, [first], "tiny")[1]
+    text, data = change(text, data)
     with pytest.raises(StageError, match=told):
-        with_scales(*change(text, data), [first], "tiny")
+        with_scales(text, data, [first], "tiny")
 
 
 def test_mnn_parameters_are_the_message_that_its_converter_reads(graphs: Any) -> None:
@@ -114,7 +115,7 @@ def test_mnn_parameters_are_the_message_that_its_converter_reads(graphs: Any) ->
     def add(name: str, *fields: tuple[int, str, int, bool, str]) -> None:
         made = file.message_type.add(name=name)
         for index, label, kind, repeated, of in fields:
-            given = made.field.add(name=label, number=index, type=kind, label=3 if repeated else 1)  # type: ignore[arg-type]
+            given = made.field.add(name=label, number=index, type=kind, label=3 if repeated else 1)
             if of:
                 given.type_name = f".m.{of}"
 
@@ -150,6 +151,6 @@ def test_mnn_refuses_a_convolution_that_gives_float(graphs: Any, tmp_path: Path)
     convolution.output[0] = "out"
     for node in (last, quantize):
         model.graph.node.remove(node)
-    source = Source(tmp_path / "a.onnx", model, "int8", {"images": [1, 3, 16, 16]})
+    source = ConversionSource(tmp_path / "a.onnx", model, "int8", {"images": [1, 3, 16, 16]})
     with pytest.raises(StageError, match="both sides of a convolution"):
         convert(source, tmp_path)

@@ -43,7 +43,7 @@ def distance(model: onnx.ModelProto, images: np.ndarray) -> float:
     """dB between onnxruntime, as written, and torch."""
     with torch.no_grad():
         reached = [o.numpy() for o in TorchGraph(model).eval()(torch.from_numpy(images))]
-    expected = OnnxSession(model.SerializeToString(), optimise=False).run({"images": images})
+    expected = OnnxSession(model.SerializeToString(), optimize=False).run({"images": images})
     assert [a.shape for a in reached] == [b.shape for b in expected]
     return worst_snr_db(expected, reached)
 

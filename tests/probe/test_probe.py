@@ -19,16 +19,18 @@ import pytest
 
 from edgec.core.errors import Missing, StageError
 from edgec.devices import local
+from edgec.devices.probe_job import ProbeJob
 from edgec.probe import measure as probe_measure
 from edgec.probe.measure import ProbeError, interval_width, measure, peak_rss_bytes, pin
 from edgec.probe.onnx_session import open_session, summarise
 
 
-def job(path: Path, **changes: Any) -> dict[str, Any]:
-    return {
+def job(path: Path, **changes: Any) -> ProbeJob:
+    made: Any = {
         "what": "latency", "runtime": "onnxruntime", "artifact": str(path), "threads": 1,
         "warmup_seconds": 0.02, "min_seconds": 0.05, "max_seconds": 0.2, "interval": 0.1,
     } | changes  # fmt: skip
+    return made
 
 
 def test_latency_of_an_onnx_file(tiny_onnx: Callable[..., Path]) -> None:
@@ -54,12 +56,12 @@ def test_open_sizes_are_1_or_as_given(tiny_onnx: Callable[..., Path]) -> None:
     assert given["inputs"] == {"images": [2, 3, 8, 8]}
 
 
-def test_open_channels_are_told_with_a_remedy(tiny_onnx: Callable[..., Path]) -> None:
+def test_open_channels_are_reported_with_a_remedy(tiny_onnx: Callable[..., Path]) -> None:
     with pytest.raises(StageError, match=r"images \['n', 'c', 16, 16\].*export it with fixed sizes"):
         local.probe(job(tiny_onnx(image=("n", "c", 16, 16))))
 
 
-def test_wrong_dims_are_told(tiny_onnx: Callable[..., Path]) -> None:
+def test_wrong_dims_are_reported(tiny_onnx: Callable[..., Path]) -> None:
     with pytest.raises(StageError, match=r"tiny.onnx in onnxruntime with 1 thread"):
         local.probe(job(tiny_onnx(), shapes={"images": [1, 3, 8]}))
 
@@ -126,7 +128,7 @@ def test_missing_runtime(
     assert raised.value.exit_code == 4
 
 
-def test_a_killed_process_is_told(
+def test_a_killed_process_is_reported(
     tiny_onnx: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = tmp_path / "site"
@@ -216,7 +218,8 @@ def test_interval_width_covers_the_median() -> None:
 
 
 def test_peak_memory_is_that_of_this_program() -> None:
-    assert 5e6 < peak_rss_bytes() < 20e9
+    peak = peak_rss_bytes()
+    assert peak is not None and 5e6 < peak < 20e9
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin")
@@ -258,7 +261,7 @@ def test_larger_batches_where_the_file_leaves_them_open(tiny_onnx: Callable[...,
         local.probe(job(tiny_onnx(), batch=4))
 
 
-def test_a_provider_that_this_build_lacks_is_told(tiny_onnx: Callable[..., Path]) -> None:
+def test_a_provider_that_this_build_lacks_is_reported(tiny_onnx: Callable[..., Path]) -> None:
     with pytest.raises(Missing, match=r"has no QNNExecutionProvider \(it has .*CPUExecutionProvider"):
         local.probe(job(tiny_onnx(), runtime="onnxruntime-qnn"))
 
@@ -287,7 +290,7 @@ def test_a_provider_that_gives_way_to_the_cpu_is_not_measured(
 
 
 def test_an_input_that_the_graph_has_not(tiny_onnx: Callable[..., Path]) -> None:
-    with pytest.raises(StageError, match=r"there is no input image; the graph has images \[1, 3, 16, 16\]"):
+    with pytest.raises(StageError, match=r"the graph has no input image, only images \[1, 3, 16, 16\]"):
         local.probe(job(tiny_onnx(), shapes={"image": [1, 3, 16, 16]}))
 
 

@@ -126,7 +126,7 @@ def test_a_pixel_shuffle_that_runs_twice_is_refused_by_name(make: Make) -> None:
         dependency_groups(net, EXAMPLE)
 
 
-def test_a_pixel_shuffle_that_is_no_module_is_refused() -> None:
+def test_a_pixel_shuffle_that_is_not_a_module_is_refused() -> None:
     class Functional(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()

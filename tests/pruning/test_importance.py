@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
-from edgec.core.network import Network
 from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.filters import Filters
-from edgec.pruning.importance import has_norms, importance, taylor
+from edgec.pruning.importance import CRITERIA, criterion_of, has_norms, importance, taylor
 from edgec.pruning.masks import masks_of
+from edgec.recipe import Prune
 
-Make = Callable[..., Network]
+Make = Callable[..., Any]  # a network, whose built modules tests reach into
 EXAMPLE = torch.zeros(1, 3, 64, 64)
 
 
@@ -65,7 +66,7 @@ def test_filters_stand_in_where_there_is_no_norm(make: Make) -> None:
     assert np.isclose(score.mean(), 1, atol=1e-5)
 
 
-def test_sizes_are_what_sparse_training_pulls_on(make: Make) -> None:
+def test_sizes_are_what_sparse_training_penalizes(make: Make) -> None:
     net = make("Upscaler").build()
     groups = dependency_groups(net, EXAMPLE)
     scores = importance(net, groups)
@@ -77,6 +78,15 @@ def test_which_networks_have_norms(make: Make) -> None:
     for name, expected in (("Upscaler", False), ("Plain", True), ("Wide", True)):
         net = make(name).build()
         assert has_norms(net, dependency_groups(net, EXAMPLE)) is expected
+
+
+def test_recipes_name_the_criteria_of_the_table_and_auto_goes_by_the_norms(make: Make) -> None:
+    assert set(get_args(Prune.model_fields["importance"].annotation)) == {"auto", *CRITERIA}
+    for name, expected in (("Upscaler", "taylor"), ("Plain", "scales")):
+        net = make(name).build()
+        groups = dependency_groups(net, EXAMPLE)
+        assert criterion_of("auto", net, groups).name == expected
+        assert all(criterion_of(each, net, groups).name == each for each in CRITERIA)
 
 
 def images(count: int) -> list[Tensor]:

@@ -66,11 +66,11 @@ def test_what_the_kept_channels_can_say_exactly_is_said_exactly() -> None:
     torch.manual_seed(0)
     dense, module = Twins().eval(), Twins().eval()
     with torch.no_grad():
-        dense.make.weight[4:] = 2 * dense.make.weight[:4]
-        dense.make.bias[4:] = 2 * dense.make.bias[:4]
+        for tensor in dense.make.parameters():
+            tensor[4:] = 2 * tensor[:4]
     module.load_state_dict(dense.state_dict())
-    module.make.weight = nn.Parameter(dense.make.weight[:4].clone())
-    module.make.bias = nn.Parameter(dense.make.bias[:4].clone())
+    for name, tensor in dense.make.named_parameters():
+        setattr(module.make, name, nn.Parameter(tensor[:4].clone()))
     module.take.weight = nn.Parameter(dense.take.weight[:, :4].clone())
     module.make.out_channels = module.take.in_channels = 4
     stayed = np.arange(8) < 4
@@ -90,9 +90,9 @@ def test_running_means_follow_where_a_batch_norm_stands_behind() -> None:
         nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
     ).eval()
     with torch.no_grad():
-        module[0].weight.copy_(dense[0].weight[:4])
-        module[0].bias.copy_(dense[0].bias[:4])
-        module[2].weight.copy_(dense[2].weight[:, :4])
+        for few, all_ in zip(module[0].parameters(), dense[0].parameters(), strict=True):
+            few.copy_(all_[:4])
+        module.get_parameter("2.weight").copy_(dense.get_parameter("2.weight")[:, :4])
     stayed = np.arange(8) < 4
     on = images()[:, :, :32, :32]  # all positions are drawn
     reconstruct(dense, module, {"0": stayed}, {"2": stayed}, on, 0)

@@ -22,10 +22,10 @@ def pair(conv: nn.Conv2d, x: np.ndarray, rank: int) -> nn.Sequential:
     made = column_and_row(conv, rank)
     column, row = factors(conv, found, rank)
     with torch.no_grad():
-        made[0].weight.copy_(column)
-        made[1].weight.copy_(row)
+        made.get_parameter("0.weight").copy_(column)
+        made.get_parameter("1.weight").copy_(row)
         if conv.bias is not None:
-            made[1].bias.copy_(conv.bias)
+            made.get_parameter("1.bias").copy_(conv.bias)
     return made
 
 
@@ -87,9 +87,9 @@ def test_distortion_is_what_the_cut_layer_does_to_the_outputs() -> None:
     assert falling == sorted(falling, reverse=True)
     made = column_and_row(convs["0"], 4)
     with torch.no_grad():
-        for conv, weight in zip(made, factors(convs["0"], found["0"], 4), strict=True):
-            conv.weight.copy_(weight)
-        made[1].bias.copy_(convs["0"].bias)
+        for name, weight in zip(("0.weight", "1.weight"), factors(convs["0"], found["0"], 4), strict=True):
+            made.get_parameter(name).copy_(weight)
+        made.get_parameter("1.bias").copy_(convs["0"].get_parameter("bias"))
         x = torch.from_numpy(images())
         wanted, got = net(x), net[1:](made(x))
     assert lost["0"][4] == pytest.approx(float((got - wanted).square().mean() / wanted.var()), rel=1e-3)

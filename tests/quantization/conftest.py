@@ -68,10 +68,10 @@ def tiny(tiny_net: nn.Module, exported: Callable[[nn.Module], Exported]) -> Expo
 
 @pytest.fixture(scope="package")
 def run() -> Callable[..., list[np.ndarray]]:
-    """The outputs of a graph; `optimise=False` runs it as written."""
+    """The outputs of a graph; `optimize=False` runs it as written."""
 
-    def outputs(model: onnx.ModelProto, images: np.ndarray, optimise: bool = True) -> list[np.ndarray]:
-        return OnnxSession(model.SerializeToString(), optimise=optimise).run({"images": images})
+    def outputs(model: onnx.ModelProto, images: np.ndarray, optimize: bool = True) -> list[np.ndarray]:
+        return OnnxSession(model.SerializeToString(), optimize=optimize).run({"images": images})
 
     return outputs
 

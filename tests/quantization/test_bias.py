@@ -36,7 +36,7 @@ def test_depthwise_layers_use_their_own_channel(exported: Callable[..., Any]) ->
     net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, groups=3), nn.Conv2d(6, 2, 1))
     made = exported(net)
     found = corrections(made.model, {"0": WeightFormat(2)}, (), made.images)
-    weight = net[0].weight.detach().numpy()
+    weight = net.get_parameter("0.weight").detach().numpy()
     form = WeightFormat(2)
     scale = form.scale(weight)
     rounding = (form.integers(weight, scale) * scale.reshape(-1, 1, 1, 1) - weight).sum((1, 2, 3))

@@ -140,8 +140,8 @@ def test_not_a_number_in_a_late_image_is_refused(noise: np.ndarray, batch: int) 
 def test_a_dead_layer_is_named_as_in_the_network(noise: np.ndarray) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.LeakyReLU(0.1), nn.Conv2d(4, 4, 1)).eval()
     with torch.no_grad():
-        net[0].weight.zero_()
-        net[0].bias.fill_(1)
+        net.get_parameter("0.weight").zero_()
+        net.get_parameter("0.bias").fill_(1)
     model = to_onnx(net, torch.zeros(1, 3, 64, 64), ["out"], dynamic_batch=True)
     with pytest.raises(StageError, match=r"constant on all calibration images: .*0:out"):
         calibrate(model, list(place_pairs(model).source), noise)

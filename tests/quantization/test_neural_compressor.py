@@ -48,16 +48,16 @@ def test_its_ranges_serve_the_int8_graph(tiny: Any) -> None:
 
     tensors = list(place_pairs(model).source)
     ranges, told = tuned(net, model, tensors, images, EXAMPLE, evaluate, 0.01, None, 2)
-    assert [row["observer"] for row in told["tried"]] == ["minmax", "kl"]
-    assert told["ranges"] == len(ranges) >= 15
+    assert [row.observer for row in told.tried] == ["minmax", "kl"]
+    assert told.ranges == len(ranges) >= 15
     low, high = ranges["images"]
     assert (low, high) == pytest.approx((0, float(images.max())), abs=0.1)
-    whole = calibrate(model, tensors, images, "minmax") | ranges
+    whole = {**calibrate(model, tensors, images, "minmax"), **ranges}
     reached = OnnxSession(insert_pairs(model, whole).SerializeToString()).run({"images": images})
     assert min(snr_db(a, b) for a, b in zip(wanted, reached, strict=True)) > 20
 
 
-def test_it_is_told_how_to_install_it(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_says_how_to_install_it(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "neural_compressor", None)
     monkeypatch.setitem(sys.modules, "neural_compressor.torch.quantization", None)
     monkeypatch.delenv("LOGLEVEL", raising=False)

@@ -33,8 +33,8 @@ def test_one_convolution_has_the_numbers_of_the_rule(exported: Callable[..., Any
     net = nn.Sequential(nn.Conv2d(3, 5, 1))
     made = exported(net)
     quantized = insert_pairs(made.model, made.ranges)
-    w = net[0].weight.detach().numpy().reshape(5, 3).astype(np.float64)
-    b = net[0].bias.detach().numpy().astype(np.float64)  # type: ignore[union-attr]
+    w = net.get_parameter("0.weight").detach().numpy().reshape(5, 3).astype(np.float64)
+    b = net.get_parameter("0.bias").detach().numpy().astype(np.float64)
     taken, given = Grid.of_range(*made.ranges["images"]), Grid.of_range(*made.ranges["0:out"])
     s_in, z_in, s_out, z_out = np.float32(taken.scale), taken.zero, np.float32(given.scale), given.zero
     s_w = np.abs(w).max(1) / 127
@@ -44,8 +44,8 @@ def test_one_convolution_has_the_numbers_of_the_rule(exported: Callable[..., Any
     total = np.einsum("oc,nchw->nohw", q_w, q_in) + q_b[None, :, None, None]
     real = total * (s_in * s_w)[None, :, None, None]
     expected = (np.clip(np.round(real / s_out) + z_out, 0, 255) - z_out) * s_out
-    for optimise in (False, True):
-        reached = run(quantized, made.images, optimise)[0]
+    for optimize in (False, True):
+        reached = run(quantized, made.images, optimize)[0]
         steps = np.abs(reached - expected) / s_out
         assert steps.max() < 1.01
         assert (steps > 0.5).mean() < 0.01  # ties alone
@@ -109,7 +109,7 @@ def test_the_float_graph_is_not_touched(tiny: Any) -> None:
 def test_int8_is_near_float_and_fusing_changes_nothing(tiny: Any, run: Run) -> None:
     quantized = insert_pairs(tiny.model, tiny.ranges)
     reference = run(tiny.model, tiny.images)
-    written, fused = run(quantized, tiny.images, optimise=False), run(quantized, tiny.images)
+    written, fused = run(quantized, tiny.images, optimize=False), run(quantized, tiny.images)
     for a, b, c in zip(reference, written, fused, strict=True):
         assert 30 < snr_db(a, b) < 80
         assert snr_db(b, c) > 50
@@ -251,13 +251,13 @@ def test_channels_that_training_silenced_keep_their_bias(
         nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.LeakyReLU(0.1), nn.Conv2d(8, 4, 1)
     )
     with torch.no_grad():
-        net[1].weight[:4] = scale
-        net[1].bias[:] = 1.0
+        net.get_parameter("1.weight")[:4] = scale
+        net.get_parameter("1.bias")[:] = 1.0
     made = exported(net)
     quantized = insert_pairs(made.model, made.ranges)
     reference = run(made.model, made.images)[0]
-    for optimise in (True, False):
-        assert snr_db(reference, run(quantized, made.images, optimise)[0]) > 30
+    for optimize in (True, False):
+        assert snr_db(reference, run(quantized, made.images, optimize)[0]) > 30
 
 
 def test_layers_in_float_with_few_bits_come_in_the_order_of_the_graph(tiny: Any) -> None:

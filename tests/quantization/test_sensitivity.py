@@ -34,8 +34,8 @@ def test_a_spoilt_layer_comes_first(exported: Callable[..., Any]) -> None:
         nn.Conv2d(8, 4, 1),
     )  # fmt: skip
     with torch.no_grad():
-        net[2].weight[0] *= 2000
-        net[4].weight[:, 0] = 0  # nobody reads that channel
+        net.get_parameter("2.weight")[0] *= 2000
+        net.get_parameter("4.weight")[:, 0] = 0  # nobody reads that channel
     made = exported(net)
     table = sensitivity(made.model, made.ranges, made.images)
     worst = next(iter(table))

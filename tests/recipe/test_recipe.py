@@ -46,7 +46,7 @@ def test_a_good_recipe_reads_and_writes_back_to_itself(tmp_path: Path) -> None:
     assert again == recipe
 
 
-def test_all_problems_are_told_at_once_with_line_value_and_remedy(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once_with_line_value_and_remedy(tmp_path: Path) -> None:
     text = GOOD.replace("keep_params: 0.5", "keep_parms: 0.5\n    round_to: many\n  distil: {epochs: 3}")
     told = problems(tmp_path, text + "gates: {max_dorp: 0.1}\n")
     assert "r.yaml:7 stages.prune.keep_parms" in told and "did you mean 'keep_params'?" in told
@@ -58,16 +58,16 @@ def test_all_problems_are_told_at_once_with_line_value_and_remedy(tmp_path: Path
 @pytest.mark.parametrize(
     ("bad", "told"),
     [
-        ("name: a\nname: b\n", "stands twice"),
+        ("name: a\nname: b\n", "is given twice"),
         ("a: &x 1\nb: *x\n", "alias or anchor"),
-        ("a: .nan\n", "no number"),
-        ("a: .inf\n", "no number"),
+        ("a: .nan\n", "must be a finite number"),
+        ("a: .inf\n", "must be a finite number"),
         ("a: !!python/object:os.system x\n", "tag"),
         ("[1, 2]\n", "not a mapping"),
         ("a: b: c\n", "not YAML"),
         ("a: 1\n---\nb: 2\n", "second document"),
         ("a: " + "[" * 40 + "]" * 40 + "\n", "nested deeper"),
-        ("? [x, y]\n: 1\n", "key that is no text"),
+        ("? [x, y]\n: 1\n", "key that is not text"),
         ("a: \x01\n", "not YAML"),
         ("", "not a mapping"),
     ],
@@ -154,7 +154,7 @@ def test_checking_a_recipe_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_integers_that_cannot_work_out_are_told_before_anything_trains(tmp_path: Path) -> None:
+def test_integers_that_cannot_work_out_are_reported_before_anything_trains(tmp_path: Path) -> None:
     text = GOOD + "  qad: {epochs: 1}\n"
     assert "stages.qad: put a quantize stage before it" in problems(tmp_path, text)
     text = GOOD + "  quantize: {activation_bits: 4}\n  export: {}\n"
@@ -162,13 +162,13 @@ def test_integers_that_cannot_work_out_are_told_before_anything_trains(tmp_path:
     text = GOOD + "  quantize: {}\n  export: {precisions: [codebook]}\n"
     assert "codebook needs weight_bits of 4 or fewer" in problems(tmp_path, text)
     text = GOOD + "  quantize: {average_bits: 3}\n"
-    assert "give weight_bits: 4" in problems(tmp_path, text)
+    assert "set weight_bits: 4" in problems(tmp_path, text)
     text = GOOD + "  quantize: {bucket: 256}\n"
     assert "give weights_only: true" in problems(tmp_path, text)
     text = GOOD + "  quantize: {weights_only: true}\n  export: {precisions: [int8]}\n"
     assert "take codebook, not int8" in problems(tmp_path, text)
     text = GOOD + "  quantize: {weights_only: true, bias_correction: true}\n"
-    assert "calibrates nothing" in problems(tmp_path, text)
+    assert "needs no calibration" in problems(tmp_path, text)
     text = (
         GOOD + "  quantize: {weight_bits: 4}\n  qad: {epochs: 1}\n  export: {precisions: [int8, codebook]}\n"
     )

@@ -54,9 +54,10 @@ from edgec.core.results.quantization import (
 )
 from edgec.core.results.stage import Cost, StageRecord, StageResult
 from edgec.core.results.training import ChannelSizes, DistillResult, Epoch, SparsifyResult, TrainResult
+from edgec.core.results.verdict import Verdict
 from edgec.recipe import load
 from edgec.report.build import Finished, report_of, sections_of
-from edgec.report.model import Gate, Report
+from edgec.report.model import Report
 from edgec.report.write import Image, write
 
 HOSTILE = '<script>alert("x")</script>'
@@ -71,7 +72,7 @@ class MadeRun:
     """A finished run that a test may change before it is reported."""
 
     records: dict[str, StageRecord]
-    gates: list[Gate] = field(default_factory=list)
+    gates: list[Verdict] = field(default_factory=list)
     shipped: str | None = "int8"
     metrics: tuple[Metric, ...] = (MAP50, MAP)
     environment: dict[str, Any] = field(default_factory=lambda: {"edgec": "0.1.0"})
@@ -313,10 +314,10 @@ def everything() -> MadeRun:
     return MadeRun(
         records,
         gates=[
-            Gate(promise="map50 lost by model.int8 on val, at most", limit=0.01, measured=0.0089, kept=True),
-            Gate(promise="speed of model.int8 against dense fp32, 1 thread, at least", limit=5.0, measured=4.19, kept=False,
+            Verdict(promise="map50 lost by model.int8 on val, at most", limit=0.01, measured=0.0089, kept=True),
+            Verdict(promise="speed of model.int8 against dense fp32, 1 thread, at least", limit=5.0, measured=4.19, kept=False,
                  remedy="prune more"),
-            Gate(promise="latency of model.int8 with 1 thread in ms, at most", limit=20.0, measured=None, kept=False,
+            Verdict(promise="latency of model.int8 with 1 thread in ms, at most", limit=20.0, measured=None, kept=False,
                  remedy="not measured: add the export and profile stages"),
         ],
         environment={"edgec": "0.1.0", "cpu": f"A {HOSTILE} processor", "cores": 2, "torch": "2.8.0"},

@@ -19,7 +19,7 @@ from edgec.core.results.export import ExportResult
 from edgec.core.results.pruning import PruneResult
 from edgec.core.results.stage import StageResult
 from edgec.core.results.training import TrainResult
-from edgec.report.model import Gate
+from edgec.core.results.verdict import Verdict
 from edgec.report.write import Image
 
 MadeRun = Any  # of conftest.py
@@ -247,7 +247,7 @@ def test_page_and_markdown_have_the_same_tables(written: Callable[..., Written],
 
 
 def test_markdown_tables_are_even_and_pipes_escaped(written: Callable[..., Written], full: MadeRun) -> None:
-    full.gates[0] = Gate(promise="a | b\nc", limit=1, measured=1, kept=True)
+    full.gates[0] = Verdict(promise="a | b\nc", limit=1, measured=1, kept=True)
     markdown = written(full).markdown
     assert "a \\| b c" in markdown
     blocks = [b.splitlines() for b in re.split(r"\n\n", markdown) if b.startswith("| ")]
@@ -304,7 +304,7 @@ def test_gates_show_promise_limit_and_measurement(written: Callable[..., Written
 def test_a_gate_that_is_just_broken_shows_why(
     written: Callable[..., Written], full: MadeRun, limit: float, measured: float, texts: list[str]
 ) -> None:
-    full.gates = [Gate(promise="a promise", limit=limit, measured=measured, kept=False)]
+    full.gates = [Verdict(promise="a promise", limit=limit, measured=measured, kept=False)]
     assert written(full).rows["a promise"][:2] == texts
 
 

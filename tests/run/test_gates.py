@@ -6,8 +6,9 @@ from edgec.core.metric import Metric
 from edgec.core.results.artifact_id import DENSE, AnyArtifact, ArtifactId, Precision
 from edgec.core.results.export import ArtifactResult, ExportResult
 from edgec.core.results.profile import DeviceEnvironment, DeviceFigures, Latency, ProfileResult, Speedup
+from edgec.core.results.verdict import Verdict
 from edgec.recipe import Gates
-from edgec.run.gates import Verdict, check, shipped_artifact
+from edgec.run.gates import check_gates, shipped_artifact
 
 MAP50 = Metric("map50", "mAP 50", share=True)
 INT8 = ArtifactId("model", "int8")
@@ -58,11 +59,11 @@ PROFILE = profiled(latency(INT8, 4.0), speedups=(faster(3.2),))
 
 
 def verdicts(**gates: object) -> list[bool]:
-    return [v.kept for v in check(Gates.model_validate(gates), MAP50, exported(), PROFILE, 1000)]
+    return [v.kept for v in check_gates(Gates.model_validate(gates), MAP50, exported(), PROFILE, 1000)]
 
 
 def only(gates: Gates, profile: ProfileResult | None, results: ExportResult | None = None) -> Verdict:
-    (verdict,) = check(gates, MAP50, results, profile, 1)
+    (verdict,) = check_gates(gates, MAP50, results, profile, 1)
     return verdict
 
 
@@ -81,9 +82,9 @@ def test_each_gate_is_kept_and_broken_where_it_should() -> None:
 def test_what_was_not_measured_is_broken_with_a_remedy() -> None:
     verdict = only(Gates(min_speedup=1.0), None, exported())
     assert not verdict.kept and verdict.measured is None
-    assert verdict.remedy == "not measured: add a profile stage behind the export"
+    assert verdict.remedy == "not measured: add a profile stage after the export"
     verdict = only(Gates(max_drop=0.5, split="test"), PROFILE, exported())
-    assert not verdict.kept and "no accuracy on test" in verdict.remedy
+    assert not verdict.kept and "no accuracy was measured on test" in verdict.remedy
     assert "add an export stage" in only(Gates(max_bytes=9), PROFILE).remedy
 
 
@@ -114,5 +115,5 @@ def test_the_smallest_precision_is_the_shipped_one() -> None:
 
 def test_a_promise_names_the_unit_of_its_metric() -> None:
     psnr = Metric("psnr", "PSNR", "dB")
-    (verdict,) = check(Gates(max_drop=1.0), psnr, exported("psnr", 33.0), None, 1)
+    (verdict,) = check_gates(Gates(max_drop=1.0), psnr, exported("psnr", 33.0), None, 1)
     assert verdict.promise == "PSNR lost by model.int8 on val in dB, at most" and verdict.kept

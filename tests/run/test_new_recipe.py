@@ -54,7 +54,7 @@ def yolo(root: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [voc, coco, yolo])
-def test_each_format_is_recognised(make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_each_format_is_recognized(make, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     make(tmp_path / "d")
     told = list(write_recipe(tmp_path / "d", tmp_path / "r.yaml"))
@@ -69,7 +69,7 @@ def test_nothing_is_overwritten_and_nothing_is_guessed(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="--force"):
         list(write_recipe(tmp_path, tmp_path / "r.yaml"))
     assert (tmp_path / "r.yaml").read_text(encoding="utf-8") == "mine"
-    with pytest.raises(DataError, match="none of VOC, COCO, YOLO"):
+    with pytest.raises(DataError, match="holds no data of the formats voc, coco, yolo, images"):
         list(write_recipe(tmp_path, tmp_path / "new.yaml"))
 
 

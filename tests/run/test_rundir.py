@@ -126,7 +126,7 @@ def test_the_manifest_has_the_sha256_of_each_file_and_of_the_events_to_the_last(
     (run.folder / "artifacts").mkdir()
     (run.folder / "artifacts" / "manifest.json").write_text("{}", encoding="utf-8")
     run.finish({"seed": 1})
-    events.emit(RunEnded("done", {}))
+    events.emit(RunEnded("done"))
     events.close()
     run.close()
     manifest = json.loads((run.folder / "manifest.json").read_text(encoding="utf-8"))

@@ -44,7 +44,7 @@ def test_what_goes_in_comes_out(tmp_path: Path, store: Store) -> None:
     "name", ["weights.safetensors", "metrics.json", "files/a.txt", "network.json", "entry.json"]
 )
 @pytest.mark.parametrize("how", ["changed", "cut", "gone"])
-def test_damage_in_any_file_is_named_and_made_anew_and_other_entries_stay(
+def test_damage_in_any_file_is_named_and_computed_again_and_other_entries_stay(
     tmp_path: Path, store: Store, name: str, how: str
 ) -> None:
     key = filled(tmp_path, store)
@@ -120,7 +120,7 @@ def test_results_of_an_older_edgec_are_left_alone_and_said_once(tmp_path: Path) 
     assert Store(tmp_path / "new").begin() == ""
 
 
-def test_a_network_of_another_format_is_made_anew(tmp_path: Path, store: Store) -> None:
+def test_a_network_of_another_format_is_computed_again(tmp_path: Path, store: Store) -> None:
     key = filled(tmp_path, store)
     place = store.root / key / "network.json"
     place.write_text(
@@ -136,10 +136,10 @@ def test_a_read_only_store_gives_results_and_refuses_new_ones(
     key = filled(tmp_path, store)
     made = Path.mkdir
 
-    def mkdir(path: Path, *args: int, **options: bool) -> None:
+    def mkdir(path: Path, mode: int = 0o777, **options: bool) -> None:
         if path.is_relative_to(store.place) or path.is_relative_to(tmp_path / "none"):
             raise OSError(errno.EROFS, "Read-only file system")
-        made(path, *args, **options)
+        made(path, mode, **options)
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     reading = Store(store.place)

@@ -81,7 +81,7 @@ def test_the_second_run_waits_for_the_first_and_takes_its_result(tmp_path: Path,
     assert made["writer"] == made["me"] == taken["writer"] != taken["me"]
     assert len(taken["notes"]) == 1
     assert taken["notes"][0].startswith(f"waiting for process {made['me']} on ")
-    assert taken["notes"][0].endswith("which makes this result")
+    assert taken["notes"][0].endswith("which is computing this result")
     assert not checkpoint.exists()
 
 

@@ -174,9 +174,9 @@ def test_threads_do_not_change_the_outputs(artifact: Path) -> None:
     np.testing.assert_allclose(one, two, atol=1e-6)
 
 
-def test_optimised_graph_can_be_saved(artifact: Path, tmp_path: Path) -> None:
-    OnnxSession(artifact, optimised_path=tmp_path / "optimised.onnx")
-    assert onnx.load(tmp_path / "optimised.onnx").graph.node
+def test_optimized_graph_can_be_saved(artifact: Path, tmp_path: Path) -> None:
+    OnnxSession(artifact, optimized_path=tmp_path / "optimized.onnx")
+    assert onnx.load(tmp_path / "optimized.onnx").graph.node
 
 
 def test_runtimes_by_name(artifact: Path) -> None:
@@ -187,7 +187,7 @@ def test_runtimes_by_name(artifact: Path) -> None:
         open_artifact(artifact, runtime="openvino")
 
 
-def test_wrong_type_and_unknown_input_are_told(artifact: Path) -> None:
+def test_wrong_type_and_unknown_input_are_reported(artifact: Path) -> None:
     session = OnnxSession(artifact)
     with pytest.raises(StageError, match="'images' float64"):
         session.run({"images": images(1).astype(np.float64)})

@@ -8,45 +8,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import nn
 
-from edgec.core.contract import reading
 from edgec.core.contract.base import Contract, Input
-from edgec.core.events import Event, Events
+from edgec.core.events import Event
+from edgec.core.extensions import added
 from edgec.core.metric import Metric
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
+from edgec.core.session import Array
 from edgec.env import Env
 from edgec.onnx.parity import snr_db
 from edgec.recipe import Export
+from edgec.recipe.tasks import TaskSpec
+from edgec.tasks.protocol import Split
+from edgec.testing import TinyTask, env_for
 
 
 @dataclass
-class Nearness:
+class Nearness(TinyTask):
     """Images of noise; map50 is 1 for the network's own outputs and falls with the noise in them."""
 
     network: Network
-    named: tuple[str, ...] = ("train", "val")
+    named: tuple[Split, ...] = ("train", "val")
     gain: float = 1.0  # 0: black images
-    asked: list[tuple[str, int]] = field(default_factory=list)
-    evaluated: list[str] = field(default_factory=list)
+    asked: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    evaluated: list[str] = field(default_factory=list[str])
 
     name = "nearness"
     metric = "map50"
     metrics = (Metric("map50", "nearness", share=True),)
     side = 64
 
-    def splits(self) -> tuple[str, ...]:
+    def splits(self) -> tuple[Split, ...]:
         return self.named
 
-    def example(self) -> torch.Tensor:
-        return torch.zeros(1, 3, self.side, self.side)
-
-    def images(self, split: str, count: int) -> np.ndarray:
+    def images(self, split: str, count: int) -> Array:
         self.asked.append((split, count))
         rng = np.random.default_rng(len(split))
         return rng.random((min(count, 6), 3, self.side, self.side), dtype=np.float32) * np.float32(self.gain)
@@ -56,9 +56,6 @@ class Nearness:
 
     def tail(self, net: nn.Module, config: Export) -> tuple[None, list[str]]:
         return None, ["head0", "head1"]
-
-    def finish(self, model: onnx.ModelProto, config: Export) -> onnx.ModelProto:
-        return model
 
     def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
         self.evaluated.append(split)
@@ -72,8 +69,7 @@ class Nearness:
 @pytest.fixture(scope="package", autouse=True)
 def known_contract() -> Iterator[None]:
     """The contract of `Nearness`, which its artifacts carry, can be read."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(reading.CONTRACTS, Nearness.name, Contract)
+    with added("edgec.tasks", Nearness.name, TaskSpec(Nearness.name, f"{__name__}:Nearness", Contract)):
         yield
 
 
@@ -110,9 +106,7 @@ class Given:
 def given(tmp_path: Path) -> Callable[..., Given]:
     def make(task: Any, stage: str, dense: Network) -> Given:
         heard: list[Event] = []
-        for folder in ("scratch", "out"):
-            (tmp_path / folder).mkdir(exist_ok=True)
-        events = Events(listeners=(heard.append,))
-        return Given(Env(task, stage, events, dense, tmp_path / "scratch", tmp_path / "out"), heard)
+        env = env_for(task, tmp_path, stage=stage, dense=dense, listeners=(heard.append,))
+        return Given(env, heard)
 
     return make

@@ -132,7 +132,7 @@ def test_a_converter_that_succeeds_with_wrong_numbers_has_failed(
     assert not wrong.passed and wrong.snr_db < 60
 
 
-def test_crashes_hangs_and_missing_programs_are_told(tmp_path: Path) -> None:
+def test_crashes_hangs_and_missing_programs_are_reported(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="signal 11"):
         run_python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", [], tmp_path, "a.onnx", "ncnn")
     with pytest.raises(StageError, match=r"status 3: .*no such operator"):

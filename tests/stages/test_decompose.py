@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from edgec.core.errors import NetworkError, StageError
-from edgec.core.events import Events, Progress
+from edgec.core.events import Event, Progress
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
+from edgec.core.session import Array
 from edgec.core.surgery import SpatialSvd, surgery_of_json
 from edgec.env import Env
 from edgec.pruning.cost import cost_of
@@ -24,28 +22,22 @@ from edgec.pruning.masks import masks_of
 from edgec.pruning.surgery import prune_channels
 from edgec.recipe import Decompose
 from edgec.stages.decompose import decompose
+from edgec.testing import TinyTask, env_for
 
 
-@dataclass
-class Noise:
-    """As much of a task as the stage needs: images of noise, and the outputs' mean as the metric."""
+class Noise(TinyTask):
+    """Images of noise, and the outputs' mean as the metric."""
 
-    name = "noise"
     metric = "mean"
+    side = 24
 
-    def example(self) -> torch.Tensor:
-        return torch.zeros(1, 3, 24, 24)
-
-    def images(self, split: str, count: int) -> np.ndarray:
+    def images(self, split: str, count: int) -> Array:
         assert split == "train"
-        return np.random.default_rng(0).random((min(count, 4), 3, 24, 24), dtype=np.float32)
-
-    def contract(self, net: nn.Module) -> dict[str, Any]:
-        return {}
+        return np.random.default_rng(0).random((min(count, 4), 3, self.side, self.side), dtype=np.float32)
 
     def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
         assert split == "val"
-        mean = float(predictor.run(np.zeros((1, 3, 24, 24), np.float32))[0].mean())
+        mean = float(predictor.run(np.zeros((1, 3, self.side, self.side), np.float32))[0].mean())
         return Accuracy(values={"mean": mean})
 
 
@@ -54,16 +46,8 @@ def network() -> Network:
     return Network.initial("imdn", {"scale": 2, "features": 16, "blocks": 2}, seed=3)
 
 
-def env(tmp_path: Path, network: Network, seen: list[Any]) -> Env:
-    return Env(
-        task=Noise(),  # type: ignore[arg-type]
-        events=Events(listeners=(seen.append,)),
-        stage="decompose",
-        seed=0,
-        scratch=tmp_path / "scratch",
-        out=tmp_path / "out",
-        dense=network,
-    )
+def env(tmp_path: Path, network: Network, seen: list[Event]) -> Env:
+    return env_for(Noise(), tmp_path, stage="decompose", dense=network, listeners=(seen.append,))
 
 
 def outputs(network: Network) -> torch.Tensor:
@@ -72,14 +56,14 @@ def outputs(network: Network) -> torch.Tensor:
 
 
 def test_the_cost_is_kept_and_the_network_loads_again(tmp_path: Path, network: Network) -> None:
-    seen: list[Any] = []
+    seen: list[Event] = []
     made, result = decompose(Decompose(keep_macs=0.6, round_to=4), network, env(tmp_path, network, seen))
     metrics = result.model_dump(mode="json")
     reached = cost_of(made.build(), Noise().example())
     assert 0.5 < reached.macs / cost_of(network.build(), Noise().example()).macs <= 0.6
     assert metrics["after"]["macs"] == reached.macs and metrics["after"]["params"] == made.parameters
     done = [e for e in seen if isinstance(e, Progress)]
-    assert {e.what.split(": ")[1] for e in done} == {"looking at what layers take", "measuring ranks"}
+    assert {e.what.split(": ")[1] for e in done} == {"measuring the inputs of layers", "measuring ranks"}
     assert done[-1].done == done[-1].total
     assert all(0 < layer["lost"] and 0 < layer["energy"] <= 1 for layer in metrics["layers"])
     made.save(tmp_path / "network")
@@ -99,7 +83,7 @@ def test_what_cannot_be_reached_is_said(tmp_path: Path, network: Network) -> Non
         decompose(Decompose(keep_macs=0.01), network, env(tmp_path, network, []))
     with pytest.raises(StageError, match="no convolution can be decomposed"):
         decompose(Decompose(ignore=("*",)), network, env(tmp_path, network, []))
-    with pytest.raises(StageError, match=r"'bloks\.0' names no layer; did you mean blocks\.0"):
+    with pytest.raises(StageError, match=r"'bloks\.0' matches no layer; did you mean blocks\.0"):
         decompose(Decompose(ignore=("bloks.0",)), network, env(tmp_path, network, []))
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from edgec.core.errors import NetworkError, StageError
-from edgec.core.events import Event, Events
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
@@ -23,6 +22,7 @@ from edgec.env import Env
 from edgec.recipe import Distill
 from edgec.stages import distill as stage
 from edgec.stages.distill import distill
+from edgec.testing import TinyBatch, TinyBatches, TinyTask, env_for
 from edgec.training.schedules import Position
 
 ANCHORS, CLASSES, SIDE = 2, 3, 16
@@ -58,55 +58,36 @@ def build(**args: Any) -> nn.Module:
     return Small(**args)
 
 
-@dataclass(frozen=True)
-class Batch:
-    images: Tensor
-    targets: Tensor  # [n, a, 5 + c, 4, 4], the raw map to be reached
+class Maps(TinyBatches):
+    """Images of noise, and the raw maps [n, a, 5 + c, 4, 4] to be reached."""
 
-    def to(self, device: str) -> Batch:
-        return Batch(self.images.to(device), self.targets.to(device))
-
-    def __len__(self) -> int:
-        return len(self.images)
+    def epoch(self, index: int) -> Iterator[TinyBatch]:
+        generator = torch.Generator().manual_seed(self.seed + index)
+        for _ in range(self.steps):
+            images = torch.rand(self.batch, 3, SIDE, SIDE, generator=generator)
+            yield TinyBatch(images, torch.randn(self.batch, ANCHORS, 5 + CLASSES, 4, 4, generator=generator))
 
 
 @dataclass
-class Noise:
-    """Images of noise. Remembers the masks that it gave and the modules that its losses saw."""
+class Noise(TinyTask):
+    """Remembers the masks that it gave and the modules that its losses saw."""
 
-    masks: list[tuple[int, int]] = field(default_factory=list)
-    saw: list[nn.Module] = field(default_factory=list)
+    masks: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    saw: list[nn.Module] = field(default_factory=list[nn.Module])
 
-    name = "noise"
     metric = "map50"
+    side = SIDE
 
-    def example(self) -> Tensor:
-        return torch.zeros(1, 3, SIDE, SIDE)
+    def batches(
+        self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> TinyBatches:
+        return Maps(batch, seed, steps=3)
 
-    def contract(self, net: nn.Module) -> dict[str, Any]:
-        return {}
-
-    def batches(self, batch: int, epochs: int, seed: int, *rest: int) -> Noise:
-        self.batch, self.seed = batch, seed
-        return self
-
-    def __len__(self) -> int:
-        return 3
-
-    def epoch(self, index: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(self.seed + index)
-        for _ in range(3):
-            images = torch.rand(self.batch, 3, SIDE, SIDE, generator=generator)
-            yield Batch(images, torch.randn(self.batch, ANCHORS, 5 + CLASSES, 4, 4, generator=generator))
-
-    def close(self) -> None:
-        pass
-
-    def losses(self, outputs: list[Tensor], batch: Batch, net: nn.Module) -> dict[str, Tensor]:
+    def losses(self, outputs: Any, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
         self.saw.append(net)
-        return {"squares": (outputs[0].unflatten(1, (ANCHORS, -1)) - batch.targets).square().mean()}
+        return {"squares": (outputs[0].unflatten(1, (ANCHORS, -1)) - batch.wanted).square().mean()}
 
-    def knowledge(self, outputs: list[Tensor], net: nn.Module) -> dict[str, list[Tensor]]:
+    def knowledge(self, outputs: Any, net: nn.Module) -> dict[str, list[Tensor]]:
         maps = [o.unflatten(1, (ANCHORS, -1)).movedim(2, -1) for o in outputs]
         return {
             "classes": [m[..., 5:] for m in maps],
@@ -114,7 +95,7 @@ class Noise:
             "boxes": [m[..., :4] for m in maps],
         }
 
-    def regions(self, batch: Batch, size: tuple[int, int]) -> Tensor:
+    def regions(self, batch: TinyBatch, size: tuple[int, int]) -> Tensor:
         self.masks.append(size)
         mask = torch.zeros(len(batch), *size)
         mask[:, : size[0] // 2] = 1
@@ -137,11 +118,8 @@ def own_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def env(tmp_path: Path) -> Env:
-    events: list[Event] = []
-    folders = [tmp_path / name for name in ("scratch", "out")]
-    for folder in folders:
-        folder.mkdir()
-    return Env(Noise(), "distill", Events(listeners=(events.append,)), small(7), *folders, seed=3)  # type: ignore[arg-type]
+    env = env_for(Noise(), tmp_path, stage="distill", dense=small(7), seed=3)
+    return replace(env, allow_code=False)
 
 
 def config(*terms: Any, **settings: Any) -> Distill:
@@ -249,12 +227,13 @@ def test_a_term_pulls_the_student_to_the_teacher(env: Env) -> None:
 
 def test_a_pruned_student_learns_from_its_wider_teacher(env: Env) -> None:
     net = small(1).build()
-    resize(net.first.conv, {"out_channels": 3})
-    resize(net.first.bn, {"num_features": 3})
-    resize(net.second.conv, {"in_channels": 3})
-    for module in (net.first.conv, net.second.conv):
-        nn.init.normal_(module.weight, std=0.1, generator=torch.Generator().manual_seed(0))
-    nn.init.ones_(net.first.bn.weight)
+    resize(net.get_submodule("first.conv"), {"out_channels": 3})
+    resize(net.get_submodule("first.bn"), {"num_features": 3})
+    resize(net.get_submodule("second.conv"), {"in_channels": 3})
+    for name in ("first.conv", "second.conv"):
+        weight = net.get_parameter(f"{name}.weight")
+        nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    nn.init.ones_(net.get_parameter("first.bn.weight"))
     changes = {
         "first.conv": {"out_channels": 3},
         "first.bn": {"num_features": 3},
@@ -394,23 +373,31 @@ def test_a_teacher_with_one_class_is_refused(env: Env) -> None:
         distill(config("logits"), small(1), replace(env, dense=small(2, classes=1)))
 
 
+class Pairs(TinyBatches):
+    """Images of noise, and the same twice as large."""
+
+    def epoch(self, index: int) -> Iterator[TinyBatch]:
+        generator = torch.Generator().manual_seed(self.seed + index)
+        for _ in range(self.steps):
+            images = torch.rand(self.batch, 3, 8, 8, generator=generator)
+            yield TinyBatch(images, images.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
 @dataclass
 class Images(Noise):
     """The same noise for a network that gives images: no heads to take apart."""
 
-    def example(self) -> Tensor:
-        return torch.zeros(1, 3, 8, 8)
+    side = 8
 
-    def epoch(self, index: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(self.seed + index)
-        for _ in range(3):
-            images = torch.rand(self.batch, 3, 8, 8, generator=generator)
-            yield Batch(images, images.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    def batches(
+        self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> TinyBatches:
+        return Pairs(batch, seed, steps=3)
 
-    def losses(self, outputs: Tensor, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
-        return {"l1": (outputs - batch.targets).abs().mean()}
+    def losses(self, outputs: Any, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
+        return {"l1": (outputs - batch.wanted).abs().mean()}
 
-    def knowledge(self, outputs: Tensor, net: nn.Module) -> dict[str, list[Tensor]]:
+    def knowledge(self, outputs: Any, net: nn.Module) -> dict[str, list[Tensor]]:
         return {"output": [outputs]}
 
     def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
@@ -424,7 +411,7 @@ def upscaler(seed: int, scale: int = 2, features: int = 16) -> Network:
 
 @pytest.fixture
 def images_env(env: Env) -> Env:
-    return replace(env, task=Images(), dense=upscaler(7))  # type: ignore[arg-type]
+    return replace(env, task=Images(), dense=upscaler(7))
 
 
 IMAGE_TERMS = ["output", "affinity", "spatial_attention", "cwd"]

@@ -159,7 +159,8 @@ def test_calibration_of_another_graph_is_refused(
 ) -> None:
     surgery = quantized.surgery("quantize")
     assert surgery is not None
-    ranges = {k: v for k, v in surgery.changes["ranges"].items() if k != "images"}
+    known: Any = surgery.changes["ranges"]
+    ranges = {k: v for k, v in known.items() if k != "images"}
     other = replace(quantized, surgeries=(replace(surgery, changes={**surgery.changes, "ranges": ranges}),))
     env = given(nearness(), "export", other).env
     with pytest.raises(StageError, match=r"no calibrated range for images.*run the quantize stage again"):
@@ -181,7 +182,7 @@ def test_tiles_are_for_tasks_whose_images_have_any_size(
     detector: Network, nearness: Callable[..., Any], given: Callable[..., Any]
 ) -> None:
     env = given(nearness(), "export", detector).env
-    with pytest.raises(StageError, match=r"stages\.export\.tile \[32, 32\].*leave it out"):
+    with pytest.raises(StageError, match=r"stages\.export\.tile \[32, 32\].*remove it"):
         export(Export(precisions=("fp32",), tile=(32, 32)), detector, env)
 
 

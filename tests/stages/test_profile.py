@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.core.errors import StageError
-from edgec.core.events import Events, Progress
+from edgec.core.events import Progress
 from edgec.core.network import Network
+from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
 from edgec.core.results.artifact_id import DENSE
 from edgec.core.results.profile import ProfileResult
 from edgec.env import Env
 from edgec.recipe import Profile, TorchWays
 from edgec.stages.profile import MODEL, profile
+from edgec.tasks.protocol import Split
+from edgec.testing import TinyTask, env_for
 
 QUICK: dict[str, Any] = {"warmup_seconds": 0.01, "min_seconds": 0.03, "max_seconds": 0.1, "interval": 0.3}
 
@@ -40,6 +42,20 @@ def save(path: Path, element: int = TensorProto.FLOAT, op: str = "Mul", side: in
     return path
 
 
+@dataclass
+class Sixteen(TinyTask):
+    """Of 16 x 16 pixels; remembers the types of the outputs that it evaluated."""
+
+    seen: list[str] = field(default_factory=list[str])
+
+    side = 16
+
+    def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
+        (out,) = predictor.run(np.ones((1, 3, 16, 16), np.float32))
+        self.seen.append(str(out.dtype))
+        return Accuracy(values={"map50": 0.5})
+
+
 @pytest.fixture
 def heard() -> list[Any]:
     return []
@@ -48,13 +64,8 @@ def heard() -> list[Any]:
 @pytest.fixture
 def make_env(tmp_path: Path, heard: list[Any]) -> Callable[..., Env]:
     def make(network: Network, inputs: Path | None = None, dense: Network | None = None) -> Env:
-        task: Any = SimpleNamespace(example=lambda: torch.zeros(1, 3, 16, 16))
-        for name in ("scratch", "out"):
-            (tmp_path / name).mkdir(exist_ok=True)
-        return Env(
-            task, "profile", Events(listeners=(heard.append,)), dense or network, tmp_path / "scratch",
-            tmp_path / "out", inputs, allow_code=True,
-        )  # fmt: skip
+        env = env_for(Sixteen(), tmp_path, stage="profile", dense=dense or network, listeners=(heard.append,))
+        return replace(env, inputs=inputs)
 
     return make
 
@@ -88,7 +99,7 @@ def test_the_figures_of_an_export_folder(
     assert [e.done for e in progress] == sorted(e.done for e in progress)
 
 
-def test_no_export_before_is_told_with_a_remedy(make_env: Callable[..., Env]) -> None:
+def test_no_export_before_is_reported_with_a_remedy(make_env: Callable[..., Env]) -> None:
     network = Network("none")
     with pytest.raises(StageError, match=r"stages.profile.*put an export stage before it"):
         profile(Profile(), network, make_env(network))
@@ -124,21 +135,12 @@ def test_ways_to_run_in_torch(
         layouts=("channels_first", "channels_last"),
     )
     env = make_env(network)
-    seen: list[str] = []
-
-    def evaluate(predictor: Any, split: str) -> Accuracy:
-        (out,) = predictor.run(np.ones((1, 3, 16, 16), np.float32))
-        seen.append(str(out.dtype))
-        return Accuracy(values={"map50": 0.5})
-
-    env.task.evaluate = evaluate  # type: ignore[method-assign]
-    env.task.contract = lambda net: None  # type: ignore[method-assign]
     config = Profile(runtimes=("torch",), threads=(1,), processes=1, batches=(1, 3), torch=ways, **QUICK)
     _, result = profile(config, network, env)
     on_cpu = ["torch", "torch channels last", "torch bf16", "torch channels last bf16"]
     assert [(c.runtime, c.batch) for c in result.first.cells] == [(n, b) for b in (1, 3) for n in on_cpu]
     assert {f.kind for f in result.failures} == {"missing"}  # no CUDA here
-    assert seen == ["float32"]
+    assert isinstance(env.task, Sixteen) and env.task.seen == ["float32"]
     accuracies = {c.runtime: c.metrics for c in result.conversions}
     assert accuracies["torch bf16"]["map50"] == 0.5
 

@@ -23,43 +23,41 @@ from edgec.quantization.surgery import quantization_of
 from edgec.recipe import QuantizationAware, Quantize
 from edgec.stages.qad import qad
 from edgec.stages.quantize import quantize
-from edgec.tasks.batches import Batch
+from edgec.testing import TinyBatch, TinyBatches
 
 SETTINGS = {"epochs": 2, "batch": 4, "ema_decay": 0.0, "lr": 3e-4, "warmup_epochs": 0}
 
 
-class Noise:
-    """Six batches of noise an epoch."""
+class Noise(TinyBatches):
+    """Six batches of four images an epoch."""
 
-    def __len__(self) -> int:
-        return 6
-
-    def epoch(self, index: int) -> Iterator[Batch]:
-        for step in range(len(self)):
+    def epoch(self, index: int) -> Iterator[TinyBatch]:
+        for step in range(self.steps):
             images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(100 * index + step))
-            yield Batch(images, images)
-
-    def close(self) -> None:
-        pass
+            yield TinyBatch(images, images)
 
 
 @pytest.fixture
 def task(nearness: Callable[..., Any], detector: Network) -> Any:
-    """`Nearness`, with batches and a loss."""
-    made = nearness()
+    """`Nearness`, with batches, and the distance to the float network as the loss."""
     net = detector.build()
 
-    def losses(outputs: list[Tensor], batch: Batch, student: nn.Module) -> dict[str, Tensor]:
-        with torch.no_grad():
-            wanted = net(batch.images)
-        return {
-            "far": torch.stack([(a - b).square().mean() for a, b in zip(outputs, wanted, strict=True)]).sum()
-        }
+    class Near(type(nearness())):
+        def batches(
+            self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
+        ) -> TinyBatches:
+            return Noise(4, steps=6)
 
-    made.batches = lambda *_, **__: Noise()
-    made.losses = losses
-    made.knowledge = lambda outputs, student: {}
-    return made
+        def losses(self, outputs: list[Tensor], batch: TinyBatch, student: nn.Module) -> dict[str, Tensor]:
+            with torch.no_grad():
+                wanted = net(batch.images)
+            squares = [(a - b).square().mean() for a, b in zip(outputs, wanted, strict=True)]
+            return {"far": torch.stack(squares).sum()}
+
+        def knowledge(self, outputs: list[Tensor], student: nn.Module) -> dict[str, list[Tensor]]:
+            return {}
+
+    return Near(detector)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +164,7 @@ def test_a_new_process_makes_the_same_graph_of_it(trained: Callable[..., Any], t
         assert np.array_equal(output, there[f"arr_{index}"])
 
 
-def test_it_goes_on_where_it_was_after_saving(trained: Callable[..., Any], tmp_path: Path) -> None:
+def test_it_continues_after_saving(trained: Callable[..., Any], tmp_path: Path) -> None:
     network, first, _ = trained(4, epochs=1)
     network.save(tmp_path / "network")
     loaded = Network.load(tmp_path / "network")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from edgec.recipe import Quantize
 from edgec.stages.quantize import max_drop_of, quantize
 from edgec.tasks.detection.task import Detection
 from edgec.tasks.superres.task import SuperResolution
+from edgec.testing import TinyTask
 
 FLOAT = "float_layers"
 
@@ -170,7 +170,7 @@ def test_black_images_are_refused(run: Callable[..., Any], nearness: Callable[..
 
 
 def test_a_pattern_that_names_no_layer_is_refused(run: Callable[..., Any]) -> None:
-    with pytest.raises(StageError, match=r"keep_float: 'haed\*' names no convolution"):
+    with pytest.raises(StageError, match=r"keep_float: 'haed\*' matches no convolution"):
         run(keep_float=["haed*"])
 
 
@@ -199,9 +199,9 @@ def test_float_layers_of_a_network_of_few_bits_store_eight(run: Callable[..., An
 def test_max_drop_is_the_recipes_or_what_is_little_in_the_metrics_unit(
     recipe: float | None, small: float, wanted: float
 ) -> None:
-    task = SimpleNamespace(metrics=(Metric("psnr", "PSNR", small_drop=small), Metric("ssim", "SSIM")))
-    env = SimpleNamespace(task=task)
-    assert max_drop_of(Quantize(max_drop=recipe), env) == wanted  # type: ignore[arg-type]
+    task = TinyTask()
+    task.metrics = (Metric("psnr", "PSNR", small_drop=small), Metric("ssim", "SSIM"))
+    assert max_drop_of(Quantize(max_drop=recipe), task) == wanted
 
 
 def test_little_is_a_share_for_detection_and_decibels_for_super_resolution() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from edgec.pruning.dependency_groups import dependency_groups
 from edgec.pruning.filters import FilterNorms
 from edgec.recipe import Sparsify
 from edgec.stages.sparsify import BINS, signal_kind, sparsify
+from edgec.testing import TinyBatch, TinyBatches, TinyTask
 
 
 class Small(nn.Module):
@@ -37,40 +37,26 @@ class Small(nn.Module):
         return self.head(self.bn(self.conv(images)).relu()) + 0 * self.idle(self.side(images)).mean()
 
 
-@dataclass(frozen=True)
-class Batch:
-    images: Tensor
-
-    def to(self, device: str) -> Batch:
-        return self
-
-    def __len__(self) -> int:
-        return len(self.images)
+class Noise(TinyBatches):
+    def epoch(self, index: int) -> Iterator[TinyBatch]:
+        generator = torch.Generator().manual_seed(index)
+        for _ in range(self.steps):
+            images = torch.randn(self.batch, 3, 8, 8, generator=generator)
+            yield TinyBatch(images, images.mean((1, 2, 3), keepdim=True))
 
 
-class Means:
-    name = "means"
+class Means(TinyTask):
+    """Its loss is the square alone, and its accuracy is the same for any network."""
+
     metric = "map50"
 
-    def contract(self, net: nn.Module) -> dict[str, Any]:
-        return {}
+    def batches(
+        self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> TinyBatches:
+        return Noise(batch, steps=5)
 
-    def batches(self, batch: int, *rest: int) -> Means:
-        return self
-
-    def __len__(self) -> int:
-        return 5
-
-    def epoch(self, index: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(index)
-        for _ in range(5):
-            yield Batch(torch.randn(4, 3, 8, 8, generator=generator))
-
-    def close(self) -> None:
-        pass
-
-    def losses(self, outputs: Tensor, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
-        return {"square": (outputs - batch.images.mean((1, 2, 3), keepdim=True)).square().mean()}
+    def losses(self, outputs: Tensor, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
+        return {"square": (outputs - batch.wanted).square().mean()}
 
     def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
         return Accuracy(values={"map50": 0.5})
@@ -113,14 +99,14 @@ def test_a_scale_that_reaches_zero_stays_about_there(run: Run) -> None:
     assert metrics["gamma"]["near_zero_before"] == 0
 
 
-def test_what_is_ignored_is_not_pulled_and_not_counted(run: Run) -> None:
+def test_what_is_ignored_is_not_penalized_and_not_counted(run: Run) -> None:
     sparse, metrics = run(ignore=("idle",))
     assert sparse.weights["idle.weight"].tolist() == pytest.approx([1.0] * 6, abs=1e-5)
     assert sum(metrics["gamma"]["before"]) == sum(metrics["gamma"]["after"]) == 4
 
 
-def test_with_nothing_to_pull_it_says_so(run: Run) -> None:
-    with pytest.raises(StageError, match=r"sparsify: the network has no batch norm"):
+def test_with_nothing_to_penalize_it_says_so(run: Run) -> None:
+    with pytest.raises(StageError, match=r"sparsify: no batch norm is left to penalize"):
         run(ignore=("bn", "id*"))
 
 
@@ -158,12 +144,9 @@ def test_the_network_that_came_in_is_left_alone(run: Run, network: Network) -> N
 class Upscaling(Means):
     """Images to be enlarged twofold, for a network without batch norms."""
 
-    def example(self) -> Tensor:
-        return torch.zeros(1, 3, 8, 8)
-
-    def losses(self, outputs: Tensor, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
+    def losses(self, outputs: Tensor, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
         wanted = batch.images.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        return {"l1": 0 * (outputs - wanted).abs().mean()}  # the pull alone moves the network
+        return {"l1": 0 * (outputs - wanted).abs().mean()}  # the penalty alone moves the network
 
 
 @pytest.fixture
@@ -188,7 +171,7 @@ def sizes(network: Network, begin: Network) -> np.ndarray:
     return signal.sizes().numpy()
 
 
-def test_without_batch_norms_filters_are_pulled_like_scales(run_images: Run) -> None:
+def test_without_batch_norms_filters_are_penalized_like_scales(run_images: Run) -> None:
     """20 steps of 0.1 x 0.2, from sizes of about 1."""
     sparse, metrics = run_images()
     begin = Network.initial("imdn", {"scale": 2, "features": 8, "blocks": 1}, seed=1)
@@ -216,7 +199,7 @@ def test_what_is_ignored_keeps_its_filters(run_images: Run) -> None:
     assert same == {"blocks.0.c1.distilled", "blocks.0.c1.remaining", "blocks.0.cca.expand", "upsampler"}
 
 
-def test_asked_for_filters_a_network_with_norms_is_pulled_by_them(given: Callable[..., Any]) -> None:
+def test_asked_for_filters_a_network_with_norms_is_penalized_by_them(given: Callable[..., Any]) -> None:
     network = Network.initial("yolov4_tiny", {"classes": 3, "width": 0.25}, seed=1)
     net = network.build()
     assert signal_kind(Sparsify(epochs=1), net) == "norm_scales"
@@ -228,6 +211,6 @@ def test_asked_for_scales_a_network_without_is_an_error(run_images: Run) -> None
         run_images(signal="norm_scales")
 
 
-def test_no_channels_to_pull_is_an_error(run_images: Run) -> None:
+def test_no_channels_to_penalize_is_an_error(run_images: Run) -> None:
     with pytest.raises(StageError, match=r"stages\.sparsify: the network has no channels that may be pruned"):
         run_images(ignore=("*",))

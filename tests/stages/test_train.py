@@ -17,6 +17,7 @@ from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
 from edgec.recipe import Train
 from edgec.stages.train import train
+from edgec.testing import TinyBatch, TinyBatches, TinyTask
 
 
 class Small(nn.Sequential):
@@ -30,53 +31,33 @@ def build() -> nn.Module:
     return Small()
 
 
-@dataclass(frozen=True)
-class Batch:
-    images: Tensor
-    wanted: Tensor
-
-    def to(self, device: str) -> Batch:
-        return self
-
-    def __len__(self) -> int:
-        return len(self.images)
+class Noise(TinyBatches):
+    def epoch(self, index: int) -> Iterator[TinyBatch]:
+        generator = torch.Generator().manual_seed(100 * self.seed + index)
+        for _ in range(self.steps):
+            images = torch.randn(self.batch, 3, 8, 8, generator=generator)
+            yield TinyBatch(images, images.mean((1, 2, 3), keepdim=True))
 
 
 @dataclass
-class Means:
-    """Images of noise; their mean is wanted. Remembers the modules that its losses saw."""
+class Means(TinyTask):
+    """Remembers the modules that its losses saw."""
 
-    saw: list[nn.Module] = field(default_factory=list)
+    saw: list[nn.Module] = field(default_factory=list[nn.Module])
     stop_at: int = -1  # calls of `losses` until the process dies
 
-    name = "means"
     metric = "map50"
 
-    def contract(self, net: nn.Module) -> dict[str, Any]:
-        return {}
+    def batches(
+        self, batch: int, epochs: int, seed: int, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> TinyBatches:
+        return Noise(batch, seed, steps=3)
 
-    def batches(self, batch: int, epochs: int, seed: int, *rest: int) -> Means:
-        self.batch, self.seed = batch, seed
-        return self
-
-    def __len__(self) -> int:
-        return 3
-
-    def epoch(self, index: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(100 * self.seed + index)
-        for _ in range(3):
-            images = torch.randn(self.batch, 3, 8, 8, generator=generator)
-            yield Batch(images, images.mean((1, 2, 3), keepdim=True))
-
-    def close(self) -> None:
-        pass
-
-    def losses(self, outputs: Tensor, batch: Batch, net: nn.Module) -> dict[str, Tensor]:
+    def losses(self, outputs: Tensor, batch: TinyBatch, net: nn.Module) -> dict[str, Tensor]:
         if len(self.saw) == self.stop_at:
             raise KeyboardInterrupt
         self.saw.append(net)
-        error = outputs - batch.wanted
-        return {"square": error.square().mean(), "absolute": 0.1 * error.abs().mean()}
+        return super().losses(outputs, batch, net)
 
     def evaluate(self, predictor: Predictor, split: str, limit: int | None = None) -> Accuracy:
         assert split == "val"

@@ -21,7 +21,7 @@ def network(factor: int = 2, layers: int = 3) -> nn.Module:
     return nn.Sequential(*body, nn.Conv2d(8, 3 * factor**2, 3, padding=1), nn.PixelShuffle(factor)).eval()
 
 
-def runner(net: nn.Module):  # type: ignore[no-untyped-def]
+def runner(net: nn.Module):
     def run(part: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return net(torch.from_numpy(part)).numpy()

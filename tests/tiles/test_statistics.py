@@ -87,7 +87,7 @@ class Squeeze(nn.Module):
         return nn.functional.pixel_shuffle(y * self.gate(5 * z).sigmoid()[:, :, None, None], 2)
 
 
-def test_a_flat_mean_is_a_statistic_and_a_maximum_is_told() -> None:
+def test_a_flat_mean_is_a_statistic_and_a_maximum_is_reported() -> None:
     averaging, highest = (
         to_onnx(Squeeze(maximum).eval(), torch.zeros(1, 3, 16, 16), ["image"], size_multiple=1)
         for maximum in (False, True)

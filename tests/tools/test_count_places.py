@@ -27,7 +27,7 @@ def test_keys_count_once_a_file_and_from_three_files_on() -> None:
     assert count_places.shared_keys(trees) == 3
 
 
-def test_what_only_a_docstring_says_is_no_place(tmp_path: Path) -> None:
+def test_what_only_a_docstring_says_is_not_a_place(tmp_path: Path) -> None:
     (tmp_path / "edgec").mkdir()
     (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / "edgec" / "said.py").write_text('"""As pkd does."""\nx = 1  # pkd\n')

@@ -15,7 +15,7 @@ from tiny_task import StopAt, loss, make_env, make_net
 from torch import Tensor, nn
 
 from edgec.core.events import EpochEnded, Event, Note
-from edgec.env import World
+from edgec.env import ProcessGroup
 from edgec.recipe import Train
 from edgec.training.distributed import average, barrier, init_from_environment
 from edgec.training.fit import fit
@@ -42,11 +42,11 @@ class Helped:
 
 def main(case: str, folder: Path) -> None:
     torch.set_num_threads(1)
-    world = init_from_environment("cpu")
-    assert world == World(dist.get_rank(), dist.get_world_size())
-    averaged = average([float(world.rank), 10.0], world)
+    process_group = init_from_environment("cpu")
+    assert process_group == ProcessGroup(dist.get_rank(), dist.get_world_size())
+    averaged = average([float(process_group.rank), 10.0], process_group)
     heard: list[Event] = []
-    env = make_env(folder, world, heard)
+    env = make_env(folder, process_group, heard)
     net, helper = make_net(0.0), None
     config = Train(epochs=2, batch=4, lr=0.05, warmup_epochs=0, ema_decay=0.9)
     call: Any = loss
@@ -54,9 +54,9 @@ def main(case: str, folder: Path) -> None:
         case "once":
             config = config.model_copy(update={"epochs": 1, "ema_decay": 0.0})
         case "nan":
-            call = Nan(world.rank, range(2, 3))
+            call = Nan(process_group.rank, range(2, 3))
         case "always nan":
-            call = Nan(world.rank, range(0, 1000))
+            call = Nan(process_group.rank, range(0, 1000))
         case "stopped":
             call = StopAt(6)
         case "helper":
@@ -82,11 +82,11 @@ def main(case: str, folder: Path) -> None:
     weights = {n: t.detach().contiguous() for n, t in net.named_parameters()}
     if helper is not None:
         weights |= {f"helper.{n}": t.detach() for n, t in helper.named_parameters()}
-    safetensors.torch.save_file(weights, folder / f"rank{world.rank}.safetensors")
-    (folder / f"rank{world.rank}.json").write_text(json.dumps(told))
+    safetensors.torch.save_file(weights, folder / f"rank{process_group.rank}.safetensors")
+    (folder / f"rank{process_group.rank}.json").write_text(json.dumps(told))
     if case == "stopped":
         os._exit(0)  # killed: it takes leave of nobody
-    barrier(world)
+    barrier(process_group)
     dist.destroy_process_group()
 
 

@@ -185,7 +185,8 @@ def test_a_training_that_is_over_is_not_done_again(whole: nn.Module, tmp_path: P
     net = make_net()
     result = fit(net, never, CONFIG, make_env(tmp_path))
     assert same(whole, net) and not net.training
-    assert len(result.curves) == 3 and result.final["score"] == result.curves[-1].metrics["score"]
+    assert len(result.curves) == 3 and result.final is not None
+    assert result.final["score"] == result.curves[-1].metrics["score"]
 
 
 def test_only_safetensors_and_json_lie_there_and_only_two_of_each(stopped: Path) -> None:
@@ -216,7 +217,7 @@ def test_damage_gives_way_to_the_checkpoint_before(whole: nn.Module, parts: Path
     heard: list[Event] = []
     assert same(whole, train(parts, seed=99, heard=heard))
     assert [n for n in notes(heard) if "epoch-000002 is damaged" in n]
-    assert "train: goes on after epoch 1" in notes(heard)
+    assert "train: resumes after epoch 1" in notes(heard)
 
 
 def test_with_every_checkpoint_damaged_it_starts_again(parts: Path, whole: nn.Module) -> None:
@@ -235,7 +236,7 @@ def test_after_damage_new_checkpoints_are_kept(tmp_path: Path) -> None:
     stop_at(6, tmp_path, config=config)
     heard: list[Event] = []
     train(tmp_path, heard=heard, config=config)
-    assert "train: goes on after epoch 1" in notes(heard)
+    assert "train: resumes after epoch 1" in notes(heard)
 
 
 @pytest.mark.parametrize("change", [('"lr_scale": 1.0', '"lr_scale": 9.0'), ('"rollbacks"', '"rollback3"')])
@@ -273,7 +274,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     assert not [p for p in (tmp_path / "scratch").iterdir() if p.name.startswith(".")], "no half file is left"
     heard: list[Event] = []
     assert same(whole, train(tmp_path, seed=99, heard=heard))
-    assert "train: goes on after epoch 1" in notes(heard)
+    assert "train: resumes after epoch 1" in notes(heard)
 
 
 @pytest.mark.parametrize("step", range(0, LAST_STEP + 1, 2))

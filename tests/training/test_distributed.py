@@ -18,7 +18,7 @@ import torch
 from tiny_task import loss, make_env, make_net
 from torch import Tensor
 
-from edgec.env import World
+from edgec.env import ProcessGroup
 from edgec.recipe import Train
 from edgec.training.distributed import average, barrier
 from edgec.training.fit import fit
@@ -79,8 +79,8 @@ def equal(pair: Pair, prefix: str = "") -> bool:
 
 
 def test_alone_there_is_nothing_to_agree_on() -> None:
-    barrier(World())
-    assert average([1.0, 2.0], World()) == [1.0, 2.0]
+    barrier(ProcessGroup())
+    assert average([1.0, 2.0], ProcessGroup()) == [1.0, 2.0]
 
 
 def test_two_processes_train_one_network(both: Both, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_two_processes_resume(both: Both, tmp_path: Path) -> None:
     assert all(t["error"].startswith("Stop") for t in stopped.told)
     resumed = both("plain", tmp_path / "parts")
     assert equal(resumed)
-    assert all("train: goes on after epoch 1" in t["notes"] for t in resumed.told)
+    assert all("train: resumes after epoch 1" in t["notes"] for t in resumed.told)
     for name, tensor in whole.weights[0].items():
         assert torch.equal(tensor, resumed.weights[0][name]), name
 

@@ -1,131 +1,52 @@
-"""The training loop: resume to the bit, a guard against NaN, averages, schedules, and the pull of sparse training."""
+"""The training loop: resume to the bit, a guard against NaN, averages, schedules, and the penalty of sparse training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_task import Stop, StopAt, loss, make_env, make_net, notes, same
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
-from edgec.core.events import Events, Note
-from edgec.core.network import Network
-from edgec.core.results.accuracy import Accuracy
-from edgec.env import Env
+from edgec.core.events import Event
 from edgec.recipe import Sparsify, Train
+from edgec.testing import TinyBatch
 from edgec.training.ema import Ema
-from edgec.training.fit import fit, make_optimizer
+from edgec.training.fit import LossFn, fit, make_optimizer
 from edgec.training.schedules import Position, learning_rate, ramp
-from edgec.training.sparsity import NormScales, Pull, prunable_scales
+from edgec.training.sparsity import NormScales, SparsityPenalty, prunable_scales
 
 
-@dataclass(frozen=True)
-class Batch:
-    images: Tensor
-    wanted: Tensor
-
-    def to(self, device: str) -> Batch:
-        return self
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-class Batches:
-    """Four batches an epoch, the same for the same epoch."""
-
-    def __len__(self) -> int:
-        return 4
-
-    def epoch(self, index: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(index)
-        for _ in range(len(self)):
-            images = torch.randn(4, 3, 8, 8, generator=generator)
-            yield Batch(images, images.mean((1, 2, 3), keepdim=True))
-
-    def close(self) -> None:
-        pass
-
-
-class FakeTask:
-    metric = "score"
-
-    def batches(self, *args: Any) -> Batches:
-        return Batches()
-
-    def contract(self, net: nn.Module) -> dict[str, Any]:
-        return {}
-
-    def evaluate(self, predictor: Any, split: str, limit: int | None = None) -> Accuracy:
-        return Accuracy(values={"score": 0.5})
-
-
-def net() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.2), nn.Conv2d(6, 1, 8)
-    )
-
-
-def env(folder: Path, notes: list[str] | None = None) -> Env:
-    for name in ("scratch", "out"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    events = Events(
-        listeners=(lambda e: notes.append(e.message) if isinstance(e, Note) and notes is not None else None,)
-    )
-    return Env(FakeTask(), "train", events, Network("none"), folder / "scratch", folder / "out")  # type: ignore[arg-type]
-
-
-def loss(model: nn.Module, batch: Batch, at: Position) -> dict[str, Tensor]:
-    return {"square": (model(batch.images) - batch.wanted).square().mean()}
-
-
-class Stop(Exception):
-    pass
-
-
-def stopping(step: int):  # type: ignore[no-untyped-def]
-    def stop(model: nn.Module, batch: Batch, at: Position) -> dict[str, Tensor]:
-        if at.step == step:
-            raise Stop
-        return loss(model, batch, at)
-
-    return stop
-
-
-def same(a: nn.Module, b: nn.Module) -> bool:
-    return all(
-        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
-    )
+def train_config(**settings: Any) -> Train:
+    return Train(batch=4, **settings)
 
 
 def test_the_callers_random_numbers_go_on_as_if_nothing_was_trained(tmp_path: Path) -> None:
-    trained = net()
+    trained = make_net()
     torch.manual_seed(7)
     expected = torch.rand(4)
     torch.manual_seed(7)
-    fit(trained, loss, Train(epochs=1, lr=0.01), env(tmp_path))
+    fit(trained, loss, train_config(epochs=1, lr=0.01), make_env(tmp_path))
     assert torch.equal(torch.rand(4), expected)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "soap"])
 @pytest.mark.parametrize("step", [0, 4, 6, 8, 11])
 def test_a_resumed_training_is_the_same_to_the_bit(tmp_path: Path, optimizer: str, step: int) -> None:
-    config = Train(epochs=3, optimizer=optimizer, lr=0.01)  # type: ignore[arg-type]
-    whole, parts = net(), net()
+    config = train_config(epochs=3, optimizer=optimizer, lr=0.01)
+    whole, parts = make_net(), make_net()
     torch.manual_seed(7)
-    expected = fit(whole, loss, config, env(tmp_path / "whole"))
+    expected = fit(whole, loss, config, make_env(tmp_path / "whole"))
     torch.manual_seed(7)
     with pytest.raises(Stop):
-        fit(parts, stopping(step), config, env(tmp_path / "parts"))
+        fit(parts, StopAt(step), config, make_env(tmp_path / "parts"))
     torch.manual_seed(99)  # another process has another state
-    resumed = net()
+    resumed = make_net()
     torch.manual_seed(1234)
-    reached = fit(resumed, loss, config, env(tmp_path / "parts"))
+    reached = fit(resumed, loss, config, make_env(tmp_path / "parts"))
     assert same(whole, resumed)
     assert [c.losses for c in expected.curves] == [c.losses for c in reached.curves]
 
@@ -137,13 +58,13 @@ def test_each_part_of_the_state_matters(
     """A resume without any one part gives another network: so the test above can fail."""
     from edgec.training.checkpoint import State
 
-    config = Train(epochs=3, optimizer="sgd", lr=0.05)
-    whole, resumed = net(), net()
+    config = train_config(epochs=3, optimizer="sgd", lr=0.05)
+    whole, resumed = make_net(), make_net()
     torch.manual_seed(7)
-    fit(whole, loss, config, env(tmp_path / "whole"))
+    fit(whole, loss, config, make_env(tmp_path / "whole"))
     torch.manual_seed(7)
     with pytest.raises(Stop):
-        fit(net(), stopping(8), config, env(tmp_path / "parts"))
+        fit(make_net(), StopAt(8), config, make_env(tmp_path / "parts"))
     restore = State.restore
 
     def forgetful(self: State, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
@@ -152,61 +73,69 @@ def test_each_part_of_the_state_matters(
 
     monkeypatch.setattr(State, "restore", forgetful)
     torch.manual_seed(1234)
-    fit(resumed, loss, config, env(tmp_path / "parts"))
+    fit(resumed, loss, config, make_env(tmp_path / "parts"))
     assert not same(whole, resumed)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
-    config, notes = Train(epochs=3, lr=0.01), []
-    whole, stopped, resumed = net(), net(), net()
+    config = train_config(epochs=3, lr=0.01)
+    heard: list[Event] = []
+    whole, stopped, resumed = make_net(), make_net(), make_net()
     torch.manual_seed(7)
-    fit(whole, loss, config, env(tmp_path / "whole"))
+    fit(whole, loss, config, make_env(tmp_path / "whole"))
     torch.manual_seed(7)
     with pytest.raises(Stop):
-        fit(stopped, stopping(9), config, env(tmp_path / "parts"))
+        fit(stopped, StopAt(9), config, make_env(tmp_path / "parts"))
     newest = sorted((tmp_path / "parts" / "scratch").glob("*.safetensors"))[-1]
     newest.write_bytes(newest.read_bytes()[:-1] + b"x")
-    fit(resumed, loss, config, env(tmp_path / "parts", notes))
-    assert same(whole, resumed) and any("damaged" in n for n in notes)
+    fit(resumed, loss, config, make_env(tmp_path / "parts", heard=heard))
+    assert same(whole, resumed) and any("damaged" in n for n in notes(heard))
 
 
 def test_no_checkpoint_is_a_pickle(tmp_path: Path) -> None:
-    fit(net(), loss, Train(epochs=1), env(tmp_path))
+    fit(make_net(), loss, train_config(epochs=1), make_env(tmp_path))
     assert {p.suffix for p in (tmp_path / "scratch").iterdir()} == {".json", ".safetensors"}
     assert list((tmp_path / "out" / "tensorboard").iterdir())
 
 
 def test_one_bad_step_leaves_no_trace_and_many_roll_back(tmp_path: Path) -> None:
-    def bad(steps: set[int]):  # type: ignore[no-untyped-def]
-        def broken(model: nn.Module, batch: Batch, at: Position) -> dict[str, Tensor]:
+    def bad(steps: set[int]) -> LossFn:
+        def broken(model: nn.Module, batch: TinyBatch, at: Position) -> dict[str, Tensor]:
             poison = float("nan") if at.step in steps else 1.0
-            return {"square": loss(model, Batch(batch.images * poison, batch.wanted), at)["square"]}
+            return {"square": loss(model, TinyBatch(batch.images * poison, batch.wanted), at)["square"]}
 
         return broken
 
-    notes: list[str] = []
-    once = net()
-    result = fit(once, bad({2}), Train(epochs=2, lr=0.01), env(tmp_path / "once", notes))
+    heard: list[Event] = []
+    once = make_net()
+    result = fit(once, bad({2}), train_config(epochs=2, lr=0.01), make_env(tmp_path / "once", heard=heard))
     assert result.skipped_steps == 1 and result.rollbacks == 0
     assert all(bool(torch.isfinite(t).all()) for t in once.state_dict().values())
-    assert any("step 2 skipped" in n and "square nan" in n for n in notes)
+    assert any("step 2 skipped" in n and "square nan" in n for n in notes(heard))
     with pytest.raises(StageError, match=r"stages\.train\.lr"):
-        fit(net(), bad(set(range(4, 8))), Train(epochs=2, lr=0.01), env(tmp_path / "always", notes))
-    assert sum("half the learning rate" in n for n in notes) == 3
+        fit(
+            make_net(),
+            bad(set(range(4, 8))),
+            train_config(epochs=2, lr=0.01),
+            make_env(tmp_path / "always", heard=heard),
+        )
+    assert sum("half the learning rate" in n for n in notes(heard)) == 3
 
 
 def test_gradients_are_clipped_and_norms_carry_no_decay(tmp_path: Path) -> None:
     norms: list[float] = []
-    module = net()
+    module = make_net()
 
     def look(at: Position) -> None:
         squares = [p.grad.square().sum() for p in module.parameters() if p.grad is not None]
         norms.append(float(torch.stack(squares).sum().sqrt()))
 
-    fit(module, lambda m, b, a: {"big": 1e4 * loss(m, b, a)["square"]}, Train(epochs=1, lr=1e-6, clip_norm=0.5), env(tmp_path),
-        after_backward=look)  # fmt: skip
+    def big(model: nn.Module, batch: TinyBatch, at: Position) -> dict[str, Tensor]:
+        return {"big": 1e4 * loss(model, batch, at)["square"]}
+
+    fit(module, big, train_config(epochs=1, lr=1e-6, clip_norm=0.5), make_env(tmp_path), after_backward=look)
     assert norms and max(norms) <= 0.5 + 1e-4
-    groups = make_optimizer(module, None, Train(epochs=1, weight_decay=0.1)).param_groups
+    groups = make_optimizer(module, None, train_config(epochs=1, weight_decay=0.1)).param_groups
     assert {(p.ndim > 1, g["weight_decay"]) for g in groups for p in g["params"]} == {
         (True, 0.1),
         (False, 0.0),
@@ -243,7 +172,7 @@ def pulled(config: Sparsify, values: list[float], at: Position) -> list[float]:
     with torch.no_grad():
         module.weight.copy_(torch.tensor(values))
     module.weight.grad = torch.zeros(len(values))
-    Pull(config, NormScales([module.weight]))(at)
+    SparsityPenalty(config, NormScales([module.weight]))(at)
     return module.weight.grad.tolist()
 
 

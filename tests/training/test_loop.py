@@ -47,7 +47,8 @@ def test_the_loss_gets_the_position_of_every_step(tmp_path: Path) -> None:
 def test_the_network_learns_and_ends_at_rest(tmp_path: Path) -> None:
     net = make_net(0.0)
     result = fit(net, loss, Train(epochs=20, lr=0.05), make_env(tmp_path))
-    assert result.curves[-1].losses["square"] < 0.5 * result.curves[0].losses["square"]
+    first, last = (result.curves[i].losses["square"] for i in (0, -1))
+    assert first is not None and last is not None and last < 0.5 * first
     assert not net.training and all(p.grad is None for p in net.parameters())
     assert all(t.is_contiguous() for t in net.state_dict().values())
     assert result.images_per_second > 0 and result.train_seconds > 0
@@ -65,9 +66,9 @@ def test_the_result_holds_the_averages_and_they_are_what_is_evaluated(tmp_path: 
 
     env = make_env(tmp_path)
     result = fit(net, loss, Train(epochs=3, lr=0.05, ema_decay=0.99), env, after_backward=look)
-    assert not torch.equal(live["0.weight"], net[0].weight)
+    assert not torch.equal(live["0.weight"], net.get_parameter("0.weight"))
     error = task_of(env).evaluated[-1]
-    assert result.final["score"] == -error
+    assert result.final is not None and result.final["score"] == -error
     predicted = Task()
     predicted.evaluate(predictor(net), "val")
     assert predicted.evaluated == pytest.approx([error])
@@ -76,7 +77,7 @@ def test_the_result_holds_the_averages_and_they_are_what_is_evaluated(tmp_path: 
 def predictor(net: nn.Module) -> Any:
     from edgec.tasks.predictor import torch_predictor
 
-    return torch_predictor(net, Task())  # type: ignore[arg-type]
+    return torch_predictor(net, Task())
 
 
 def test_without_averaging_the_last_weights_stay(tmp_path: Path) -> None:
@@ -104,10 +105,9 @@ def test_when_it_evaluates(tmp_path: Path, every: int, when: list[int]) -> None:
     assert [row.epoch for row in result.curves if row.metrics.values] == when
     ended = [e for e in heard if isinstance(e, EpochEnded)]
     assert [e.epoch for e in ended if e.metrics] == when
-    assert (
-        result.final.flat().keys() == {"score", "score/first", "split_is_val"}
-        and result.final["split_is_val"] == 1
-    )
+    assert result.final is not None
+    assert result.final.flat().keys() == {"score", "score/first", "split_is_val"}
+    assert result.final["split_is_val"] == 1
     assert ended[-1].metrics.keys() == {"score", "split_is_val"}, "figures of single classes are no headline"
 
 
@@ -138,7 +138,7 @@ def test_events_tell_step_rate_terms_and_time_left(tmp_path: Path, monkeypatch: 
         assert mean["a"] == pytest.approx(sum(rows) / len(rows))
 
 
-def test_steps_are_told_twice_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_reported_twice_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Event] = []
     clock = iter(i * 0.01 for i in range(1_000_000))
     monkeypatch.setattr("edgec.training.fit.time.monotonic", lambda: 100 + next(clock))
@@ -186,13 +186,13 @@ def test_optimizers_are_set_as_asked() -> None:
     assert {g["betas"] for g in soap.param_groups} == {(0.9, 0.95)}
 
 
-def test_helpers_are_optimised_and_what_is_frozen_is_not() -> None:
+def test_helpers_are_optimized_and_what_is_frozen_is_not() -> None:
     net, helper = make_net(), nn.Linear(2, 2)
-    net[0].requires_grad_(False)
+    net.get_submodule("0").requires_grad_(False)
     groups = make_optimizer(net, helper, Train(epochs=1)).param_groups
     found = {id(p) for g in groups for p in g["params"]}
     assert {id(p) for p in helper.parameters()} <= found
-    assert not {id(p) for p in net[0].parameters()} & found
+    assert not {id(p) for p in net.get_submodule("0").parameters()} & found
 
 
 def scalars(folder: Path) -> dict[str, list[int]]:

@@ -93,7 +93,7 @@ def test_a_loss_alone_can_be_bad(tmp_path: Path) -> None:
 def test_a_bad_step_is_not_counted_by_batch_norms(tmp_path: Path) -> None:
     net = make_net()
     fit(net, poisoned({1, 5}), CONFIG, make_env(tmp_path))
-    assert int(net[1].num_batches_tracked) == 10
+    assert int(net.get_buffer("1.num_batches_tracked")) == 10
 
 
 def test_statistics_that_overflow_are_not_kept(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The pull on batch-norm scales: how much, on which, and untouched by clipping, decay and the loss."""
+"""The penalty on batch-norm scales: how much, on which, and untouched by clipping, decay and the loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgec.recipe import Sparsify
 from edgec.training.fit import fit, make_optimizer
 from edgec.training.schedules import Position
-from edgec.training.sparsity import NormScales, Pull, prunable_scales, pull_rates
+from edgec.training.sparsity import NormScales, SparsityPenalty, penalty_rates, prunable_scales
 
 PAPER = Sparsify(epochs=100)  # its figures are the defaults
 
@@ -38,7 +38,7 @@ def test_the_defaults_are_the_paper_s() -> None:
 
 def test_the_knee_is_at_forty_per_cent_of_the_epochs() -> None:
     scales = torch.linspace(0.01, 1, 100)
-    assert [isinstance(pull_rates(PAPER, scales, at(e)), float) for e in (0, 39, 40, 99)] == [
+    assert [isinstance(penalty_rates(PAPER, scales, at(e)), float) for e in (0, 39, 40, 99)] == [
         True,
         True,
         False,
@@ -50,7 +50,7 @@ def test_the_knee_is_at_forty_per_cent_of_the_epochs() -> None:
 def test_after_the_knee_the_percentile_decides(values: list[float], percentile: float) -> None:
     config = PAPER.model_copy(update={"percentile": percentile})
     scales = torch.tensor(values)
-    found = pull_rates(config, scales, at(50))
+    found = penalty_rates(config, scales, at(50))
     assert isinstance(found, Tensor)
     threshold = torch.quantile(scales, percentile / 100)
     for value, rate in zip(scales, found, strict=True):
@@ -59,7 +59,7 @@ def test_after_the_knee_the_percentile_decides(values: list[float], percentile: 
 
 def test_thirty_five_per_cent_are_relieved() -> None:
     scales = torch.rand(1000, generator=torch.Generator().manual_seed(0))
-    rates = pull_rates(PAPER, scales, at(50))
+    rates = penalty_rates(PAPER, scales, at(50))
     assert isinstance(rates, Tensor)
     assert int((rates < 1e-4).sum()) == 350
     assert float(scales[rates < 1e-4].min()) > float(scales[rates > 1e-4].max())
@@ -75,7 +75,7 @@ def test_thirty_five_per_cent_are_relieved() -> None:
 )
 def test_the_other_schedules_rise(schedule: Any, expected: list[float]) -> None:
     config = Sparsify(epochs=100, rate=0.2, schedule=schedule)
-    found = [pull_rates(config, torch.ones(3), at(e)) for e in (0, 25, 75)]
+    found = [penalty_rates(config, torch.ones(3), at(e)) for e in (0, 25, 75)]
     assert found == pytest.approx([0.2 * e for e in expected])
 
 
@@ -86,28 +86,28 @@ def test_one_percentile_for_all_layers() -> None:
     nn.init.uniform_(large.weight, 1, 2)
     for module in (small, large):
         module.weight.grad = torch.zeros_like(module.weight)
-    Pull(PAPER, NormScales([small.weight, large.weight]))(at(60))
+    SparsityPenalty(PAPER, NormScales([small.weight, large.weight]))(at(60))
     assert torch.allclose(small.weight.grad, torch.full((65,), -1e-3))  # type: ignore[arg-type]
     assert torch.allclose(large.weight.grad, torch.full((35,), 1e-5))  # type: ignore[arg-type]
 
 
 def test_it_is_taken_anew_each_step() -> None:
     scale = nn.Parameter(torch.tensor([0.1, 0.2, 0.9]))
-    pull, seen = Pull(PAPER, NormScales([scale])), []
+    penalty, seen = SparsityPenalty(PAPER, NormScales([scale])), []
     for _ in range(2):
         scale.grad = torch.zeros(3)
-        pull(at(60))
+        penalty(at(60))
         seen.append((scale.grad > 1e-4).tolist())
         with torch.no_grad():
             scale.copy_(scale.flip(0))
     assert seen == [[True, True, False], [False, True, True]]
 
 
-def test_the_pull_adds_to_the_gradient_and_leaves_zeros_and_frozen_scales() -> None:
+def test_the_penalty_adds_to_the_gradient_and_leaves_zeros_and_frozen_scales() -> None:
     scale = nn.Parameter(torch.tensor([0.0, 2.0, -2.0]))
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
     scale.grad = torch.tensor([5.0, 5.0, 5.0])
-    Pull(Sparsify(epochs=1, rate=0.5, schedule="constant"), NormScales([scale, frozen]))(at(0, 1))
+    SparsityPenalty(Sparsify(epochs=1, rate=0.5, schedule="constant"), NormScales([scale, frozen]))(at(0, 1))
     assert scale.grad.tolist() == [5.0, 5.5, 4.5] and frozen.grad is None
 
 
@@ -122,28 +122,30 @@ def test_which_scales_are_prunable() -> None:
     assert prunable_scales(net, [])["neck.bn"] is net["neck"]["bn"].weight  # type: ignore[index]
 
 
-def test_clipping_does_not_touch_the_pull(tmp_path: Path) -> None:
+def test_clipping_does_not_touch_the_penalty(tmp_path: Path) -> None:
     """With the loss's gradient clipped to nearly nothing, plain SGD moves each scale by lr * rate."""
     config = Sparsify(epochs=2, lr=0.1, momentum=0, warmup_epochs=0, final_lr=1, ema_decay=0, rate=0.01,
                       schedule="constant", clip_norm=1e-9, weight_decay=0.5)  # fmt: skip
     net = make_net(0.0)
-    before = net[1].weight.detach().clone()
-    fit(net, loss, config, make_env(tmp_path), after_backward=Pull(config, NormScales([net[1].weight])))
-    assert torch.allclose(net[1].weight, before - 8 * 0.1 * 0.01, atol=1e-5)
+    scale = net.get_parameter("1.weight")
+    before = scale.detach().clone()
+    fit(net, loss, config, make_env(tmp_path), after_backward=SparsityPenalty(config, NormScales([scale])))
+    assert torch.allclose(scale, before - 8 * 0.1 * 0.01, atol=1e-5)
 
 
 def test_decay_does_not_act_on_scales_a_second_time() -> None:
     net = make_net()
     for optimizer in ("sgd", "adamw", "soap"):
-        config = Sparsify(epochs=1, weight_decay=0.3, optimizer=optimizer)  # type: ignore[arg-type]
+        config = Sparsify(epochs=1, weight_decay=0.3, optimizer=optimizer)
         groups = make_optimizer(net, None, config).param_groups
         decays = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
-        assert decays[id(net[1].weight)] == decays[id(net[0].bias)] == 0
-        assert decays[id(net[0].weight)] == decays[id(net[4].weight)] == 0.3
+        by_name = {name: decays[id(p)] for name, p in net.named_parameters()}
+        assert by_name["1.weight"] == by_name["0.bias"] == 0
+        assert by_name["0.weight"] == by_name["4.weight"] == 0.3
         assert len(decays) == len(list(net.parameters()))
 
 
-def test_a_skipped_step_pulls_nothing(tmp_path: Path) -> None:
+def test_a_skipped_step_penalizes_nothing(tmp_path: Path) -> None:
     def bad(model: nn.Module, batch: Any, position: Position) -> dict[str, Tensor]:
         return {"square": loss(model, batch, position)["square"] * (np.nan if position.step in (1, 2) else 1)}
 
@@ -166,14 +168,14 @@ class Recorded:
     def sizes(self) -> Tensor:
         return self.values
 
-    def pull(self, rates: Tensor) -> None:
+    def penalize(self, rates: Tensor) -> None:
         self.rates = rates
 
 
 def test_any_signal_gets_a_rate_for_each_channel() -> None:
     signal = Recorded([0.1, 0.2, 2.0])
-    pull = Pull(PAPER, signal)
-    pull(at(0))
+    penalty = SparsityPenalty(PAPER, signal)
+    penalty(at(0))
     assert signal.rates.tolist() == pytest.approx([1e-3] * 3)
-    pull(at(60))
+    penalty(at(60))
     assert signal.rates.tolist() == pytest.approx([1e-3, 1e-3, 1e-5])

@@ -12,7 +12,7 @@ from edgec.core.events import Event, Note
 from edgec.core.network import Network
 from edgec.core.predictor import Predictor
 from edgec.core.results.accuracy import Accuracy
-from edgec.env import Env, World
+from edgec.env import Env, ProcessGroup
 from edgec.tasks.protocol import Split
 from edgec.testing import STEPS as STEPS
 from edgec.testing import TinyBatch, TinyBatches, TinyTask, env_for, tiny_net
@@ -48,9 +48,13 @@ def make_net(dropout: float = 0.2) -> nn.Module:
         return tiny_net(dropout=dropout)
 
 
-def make_env(folder: Path, world: World | None = None, heard: list[Event] | None = None) -> Env:
+def make_env(
+    folder: Path, process_group: ProcessGroup | None = None, heard: list[Event] | None = None
+) -> Env:
     listeners = () if heard is None else (heard.append,)
-    return env_for(Task(), folder, stage="train", dense=Network("none"), listeners=listeners, world=world)
+    return env_for(
+        Task(), folder, stage="train", dense=Network("none"), listeners=listeners, process_group=process_group
+    )
 
 
 def notes(heard: list[Event]) -> list[str]:

@@ -67,14 +67,14 @@ def _reached(models: Mapping[str, Schema]) -> list[str]:
 
 def _refs(node: object) -> Iterator[str]:
     if isinstance(node, Mapping):
-        for key, value in node.items():  # pyright: ignore[reportUnknownVariableType]
+        for key, value in node.items():
             if key == "$ref":
-                yield str(value).removeprefix(REF)  # pyright: ignore[reportUnknownArgumentType]
+                yield str(value).removeprefix(REF)
             elif key != "discriminator":
-                yield from _refs(value)  # pyright: ignore[reportUnknownArgumentType]
+                yield from _refs(value)
     elif isinstance(node, list):
-        for item in node:  # pyright: ignore[reportUnknownVariableType]
-            yield from _refs(item)  # pyright: ignore[reportUnknownArgumentType]
+        for item in node:
+            yield from _refs(item)
 
 
 def _section(name: str, model: Schema) -> str:

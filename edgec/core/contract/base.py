@@ -52,7 +52,7 @@ class ImageInput(Input, frozen=True):
 
 
 class Contract(Part, frozen=True):
-    """How an artifact is used. Each task has its own subclass, told apart in JSON by "task"; an extension brings its own.
+    """How an artifact is used. Each task has its own subclass, distinguished in JSON by "task"; an extension brings its own.
 
     `output`: "raw" for the network's own outputs, else what the graph computes from them. `outputs`: their names, in order.
     `multiple`: what height and width of an input must be multiples of, where `dynamic_size` says that any go.

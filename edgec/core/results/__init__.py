@@ -1,1 +1,1 @@
-"""What stages hand back, as typed records: one module a kind of stage, and what they share."""
+"""What stages hand back, as typed records: one module per kind of stage, and what they share."""

@@ -12,6 +12,7 @@ from edgec.core.results.artifact_id import ArtifactField, ArtifactId, Precision
 from edgec.core.results.fusion import Fusion
 from edgec.core.results.stage import StageResult
 
+# by file size, for what is shipped; the accuracy of the stage goes by `stages.export.FINAL`
 SMALLEST_FIRST: tuple[Precision, ...] = ("codebook", "int8", "fp16", "fp32")
 
 

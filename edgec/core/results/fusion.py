@@ -32,7 +32,7 @@ class LoneDequantize(Frozen):
 
 
 class Fusion(Frozen):
-    """Counts of the optimised graph. `wanted`: convolutions that were to run in integers, where that is known."""
+    """Counts of the optimized graph. `wanted`: convolutions that were to run in integers, where that is known."""
 
     integer: int
     left_float: tuple[LeftFloat, ...] = ()

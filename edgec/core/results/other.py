@@ -1,4 +1,4 @@
-"""Results of what is no compression: the network that went in, and stages of the user's own."""
+"""Results of what does not compress: the network that went in, and stages of the user's own."""
 
 from __future__ import annotations
 

@@ -94,13 +94,13 @@ class PruneResult(StageResult):
         return stored
 
     def flags(self, metric: Metric, profile: ProfileResult | None) -> Sequence[str]:
-        found: list[str] = []
+        flags: list[str] = []
         if self.target is not None and self.target.missed:
             t = self.target
-            found.append(f"kept {t.reached:.3f} of the {TITLES[t.of]}, {t.asked:.3f} were asked")
+            flags.append(f"kept {t.reached:.3f} of the {TITLES[t.of]}, {t.asked:.3f} were asked")
         if profile is not None:
-            found += profile.slowed(ArtifactId("model", "fp32"), DENSE)
-        return found
+            flags += profile.slowed(ArtifactId("model", "fp32"), DENSE)
+        return flags
 
     def sections(self, metrics: Sequence[Metric]) -> Sequence[Section]:
         rows = [
@@ -142,7 +142,7 @@ class LayerDecomposed(Frozen):
     """One convolution as a column and a row convolution, `rank` channels between them.
 
     `of`: the full rank; `energy`: the share of the layer's output energy that is kept; `lost`: how far the network's
-    outputs move (share of their energy) when this layer alone is cut.
+    outputs move (share of their energy) when this layer alone is decomposed.
     """
 
     name: str

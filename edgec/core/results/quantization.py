@@ -202,14 +202,14 @@ class QuantizeResult(StageResult):
         return _without_graph(handler(self))
 
     def flags(self, metric: Metric, profile: ProfileResult | None) -> Sequence[str]:
-        found: list[str] = []
+        flags: list[str] = []
         if not self.max_drop_kept:
             lost = f"{self.graph.drop:.{metric.digits}f} {metric.unit}".rstrip()
-            found.append(f"int8 loses {lost} of {metric.title}, more than max_drop")
-        found += self.graph.flags()
+            flags.append(f"int8 loses {lost} of {metric.title}, more than max_drop")
+        flags += self.graph.flags()
         if profile is not None:
-            found += [*profile.slowed(INT8, FP32), *profile.slowed(INT8, DENSE)]
-        return found
+            flags += [*profile.slowed(INT8, FP32), *profile.slowed(INT8, DENSE)]
+        return flags
 
     def sections(self, metrics: Sequence[Metric]) -> Sequence[Section]:
         head = metrics[0]
@@ -233,7 +233,7 @@ class QuantizeResult(StageResult):
 
 
 class Parity(Frozen):
-    """How near the int8 graph in onnxruntime is to what was trained, in dB: as written, and as the runtime optimises it."""
+    """How near the int8 graph in onnxruntime is to what was trained, in dB: as written, and as the runtime optimizes it."""
 
     as_written_db: float
     optimised_db: float
@@ -259,18 +259,18 @@ class QatResult(DistillResult):
         return _without_graph(handler(self))
 
     def flags(self, metric: Metric, profile: ProfileResult | None) -> Sequence[str]:
-        found = [*super().flags(metric, profile), *self.graph.flags()]
+        flags = [*super().flags(metric, profile), *self.graph.flags()]
         if self.parity.as_written_db < LEAST_PARITY_DB:
-            found.append(
+            flags.append(
                 f"the int8 graph is {self.parity.as_written_db:.1f} dB from what was trained, less than {LEAST_PARITY_DB:g}"
             )
         if profile is not None:
-            found += profile.slowed(CODEBOOK, INT8)
-        return found
+            flags += profile.slowed(CODEBOOK, INT8)
+        return flags
 
     def sections(self, metrics: Sequence[Metric]) -> Sequence[Section]:
         p = self.parity
         row = [f"{p.as_written_db:.1f}", f"{p.optimised_db:.1f}", ", ".join(self.only_in_integers)]
-        columns = ["as written, dB", "as optimised, dB", "rounded in the graph alone"]
+        columns = ["as written, dB", "as optimized, dB", "rounded in the graph alone"]
         parity = Section("Parity of training and int8 graph", [Table("Parity", columns, [row])])
         return [*super().sections(metrics), parity, *self.graph.sections()]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import JsonValue
 
 from edgec.core.frozen import Frozen
 from edgec.core.metric import Metric
@@ -52,15 +54,15 @@ class StageRecord:
     seconds: float | None = None
     cost: Cost | None = None
 
-    def stored(self) -> dict[str, Any]:
+    def stored(self) -> dict[str, JsonValue]:
         """The record as the store keeps it: the result's own keys beside "kind", "seconds" and "cost"."""
-        tree: dict[str, Any] = {"kind": self.kind, **self.result.model_dump(mode="json")}
+        tree: dict[str, JsonValue] = {"kind": self.kind, **self.result.model_dump(mode="json")}
         if self.seconds is not None:
             tree["seconds"] = self.seconds
         if self.cost is not None:
             tree["cost"] = self.cost.model_dump(mode="json")
         return tree
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, JsonValue]:
         """`metrics.json` of the run's folder: what the store keeps, and whether it was taken from there."""
         return {"kind": self.kind, "cached": self.cached, **self.stored()}

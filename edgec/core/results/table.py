@@ -68,7 +68,7 @@ class KeptChannels:
 
 @dataclass(frozen=True)
 class WeightPoints:
-    """Where weights lie, over -1 to 1, and the points that they take."""
+    """Where weights lie, over -1 to 1, and the centroids that they take."""
 
     title: str
     histogram: Sequence[int]

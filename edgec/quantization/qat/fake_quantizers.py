@@ -1,6 +1,6 @@
 """Fake quantization: what an int8 graph will round, rounded in training; gradients pass straight through.
 
-Activations are unsigned and asymmetric, weights signed and symmetric for each output channel, as `placement` stores them.
+Activations are unsigned and asymmetric, weights signed and symmetric per output channel, as `placement` stores them.
 Ranges start where calibration put them, and are learned, follow a moving average, or stay (Krishnamoorthi 2018,
 arXiv 1806.08342). Learned steps are in `learned_step`, palettized weights in `codebook`.
 """
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgec.core.grid import Grid, Range
+from edgec.core.typed_torch import floats
 from edgec.quantization.qat.learned_step import quantize_per_channel, quantize_per_tensor
 from edgec.quantization.weights.formats import SMALLEST, WeightFormat
 
@@ -67,7 +68,7 @@ class ActivationQuantizer(nn.Module):
         return self._now()[0]
 
     def freeze(self) -> None:
-        """Keep the range in this step: call it after every backward pass. An optimiser leaves out what has no gradient."""
+        """Keep the range in this step: call it after every backward pass. An optimizer leaves out what has no gradient."""
         self.frozen = True
         self.stretch.grad = self.shift.grad = None
 
@@ -80,7 +81,7 @@ class ActivationQuantizer(nn.Module):
 
 
 class WeightQuantizer(nn.Module):
-    """Rounds weights [out, ...] to 2^bits - 1 signed levels, with a step for each output channel.
+    """Rounds weights [out, ...] to 2^bits - 1 signed levels, with a step per output channel.
 
     `learned`: the steps are learned; otherwise the largest magnitude of a channel is the last level.
     """
@@ -112,7 +113,7 @@ class WeightQuantizer(nn.Module):
 
     def format(self, weight: Tensor) -> WeightFormat:
         """How the layer is stored now."""
-        steps = tuple(self.step(weight).tolist()) if self.learned else None
+        steps = tuple(floats(self.step(weight))) if self.learned else None
         return WeightFormat(self.bits, None, steps)
 
 

@@ -20,14 +20,10 @@ def gradient_scale(elements: int, last: int) -> float:
 def quantize_per_tensor(x: Tensor, scale: Tensor, zero: Tensor, first: int, last: int) -> Tensor:
     """x rounded to levels first..last; `scale` [1] and `zero` [1] get gradients."""
     factor = gradient_scale(x.numel() // max(len(x), 1), last)
-    return torch._fake_quantize_learnable_per_tensor_affine(  # pyright: ignore[reportPrivateImportUsage]
-        x, scale, zero, first, last, factor
-    )
+    return torch.ops.aten._fake_quantize_learnable_per_tensor_affine(x, scale, zero, first, last, factor)
 
 
 def quantize_per_channel(x: Tensor, scale: Tensor, zero: Tensor, first: int, last: int) -> Tensor:
     """x [channels, ...] rounded to levels first..last; `scale` [channels] gets gradients."""
     factor = gradient_scale(x[0].numel(), last)
-    return torch._fake_quantize_learnable_per_channel_affine(  # pyright: ignore[reportPrivateImportUsage]
-        x, scale, zero, 0, first, last, factor
-    )
+    return torch.ops.aten._fake_quantize_learnable_per_channel_affine(x, scale, zero, 0, first, last, factor)

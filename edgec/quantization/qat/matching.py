@@ -1,4 +1,4 @@
-"""Which node of a traced network is which tensor of its ONNX graph: told by their values on one input.
+"""Which node of a traced network is which tensor of its ONNX graph: matched by their values on one input.
 
 Where several nodes have the same value, such as a rectifier and what it takes where that is positive, the operator decides.
 """

@@ -1,6 +1,6 @@
 """The network that quantization-aware training (QAT) sees: traced, batch norms folded, rounding where its int8 graph will.
 
-The ONNX graph decides where quantizers stand, by the rule of `place_pairs`; tensors of the two graphs are recognised by
+The ONNX graph decides where quantizers stand, by the rule of `place_pairs`; tensors of the two graphs are recognized by
 their values on one input. So what is trained is what is exported, whatever operators are called on either side.
 """
 
@@ -142,12 +142,12 @@ def qat_network(
 
 def _convolutions(graph: fx.GraphModule, layers: Collection[str]) -> list[tuple[str, fx.Node]]:
     """The named layers, each with the nodes that run it."""
-    found: list[tuple[str, fx.Node]] = []
+    convolutions: list[tuple[str, fx.Node]] = []
     for node in graph.graph.nodes:
         weight = node.args[1] if node.op == "call_function" and node.target in CONVOLUTIONS else None
         if isinstance(weight, fx.Node) and weight.op == "get_attr":
-            found.append((str(weight.target).removesuffix(".weight"), node))
-    return [(layer, node) for layer, node in found if layer in layers]
+            convolutions.append((str(weight.target).removesuffix(".weight"), node))
+    return [(layer, node) for layer, node in convolutions if layer in layers]
 
 
 def _round_weights(graph: fx.GraphModule, node: fx.Node, name: str, quantizer: Rounding) -> None:
@@ -204,9 +204,9 @@ def _weight_quantizer(
 def _after(graph: fx.GraphModule, node: fx.Node, module: str, but: Collection[fx.Node | None]) -> fx.Node:
     """Call a module on a node's value; whoever took the value takes what the module gives, but for the nodes in `but`."""
     with graph.graph.inserting_after(node):
-        made = graph.graph.call_module(module, (node,))
-    node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made and user not in but)
-    return made
+        inserted = graph.graph.call_module(module, (node,))
+    node.replace_all_uses_with(inserted, delete_user_cb=lambda user: user is not inserted and user not in but)
+    return inserted
 
 
 def _features(net: nn.Module, names: list[str], images: Tensor) -> dict[str, Tensor]:

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The operators of a network, traced."""
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def traced(net: nn.Module, example: Tensor) -> fx.GraphModule:
     except Exception as error:  # torch.export raises many classes of its own
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StageError(
-            f"the network cannot be traced for training with quantization ({first}); avoid Python control flow on tensors"
+            f"the network cannot be traced for quantization-aware training ({first}); avoid Python control flow on tensors"
         ) from error
     assert isinstance(module, fx.GraphModule)
     module.graph.set_codegen(CodeGen())  # outputs as a flat tuple, which copies without warnings

@@ -2,7 +2,7 @@
 
 This is the scaling of quantized distillation (Polino, Pascanu and Alistarh 2018, arXiv 1802.05668, section 2.1; buckets
 of 256 there). Gradients pass straight through. Integer convolutions cannot run it, since a bucket is no output channel: the
-weights are rebuilt when a graph is loaded, and the layer computes in float.
+weights are dequantized when a graph is loaded, and the layer computes in float.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def levels_of(weight: np.ndarray, bits: int, bucket: int) -> tuple[np.ndarray, n
 
     The last bucket is filled up with its last weight.
     """
-    levels, step, low = _leveled(torch.from_numpy(weight.astype(np.float32)), bits, bucket)
+    levels, step, low = _leveled(torch.as_tensor(weight.astype(np.float32)), bits, bucket)
     first = -(2 ** (bits - 1))
     return (levels + first).numpy().astype(np.int8), step.numpy(), (low - first * step).numpy()
 

@@ -41,7 +41,7 @@ def first_centroids(weight: Tensor, count: int, start: Start) -> Tensor:
             if np.allclose(moved, centroids, atol=1e-7):
                 break
             centroids = moved
-    return torch.from_numpy(np.sort(centroids)).float()
+    return torch.as_tensor(np.sort(centroids)).float()
 
 
 class CodebookQuantizer(nn.Module):

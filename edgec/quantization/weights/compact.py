@@ -15,8 +15,8 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph in fewer bytes: inner tensors get short names, nodes other than convolutions none, and zero points that
     are zero anyway go. Inputs, outputs and the convolutions' weights keep their names, by which layers are known.
     """
-    made = opened(model)
-    graph = made.graph
+    copy = opened(model)
+    graph = copy.graph
     for node in graph:
         zero = (
             array_of(node.inputs[2]) if node.op_type == "DequantizeLinear" and len(node.inputs) > 2 else None
@@ -31,7 +31,7 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
     values = [value for value in dict.fromkeys(inner) if value is not None and value.name]
     names = [name if (name := name_of(value)) in kept else next(fresh) for value in values]
     ir.convenience.rename_values(values, names)
-    small = saved(made)
+    small = saved(copy)
     for node in small.graph.node:
         if node.op_type != "Conv":
             node.name = ""

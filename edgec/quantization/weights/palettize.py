@@ -28,8 +28,8 @@ LEAST = 256  # bytes; below it the nodes take more than they save
 
 def palettized(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with every int8 initializer of at most 16 values as indices and a codebook."""
-    made = opened(model)
-    graph, first = made.graph, made.graph[0]
+    copy = opened(model)
+    graph, first = copy.graph, copy.graph[0]
     for stored in list(graph.initializers.values()):
         values = array_of(stored)
         if values is None or values.dtype != np.int8 or values.size < LEAST:
@@ -48,13 +48,13 @@ def palettized(model: onnx.ModelProto) -> onnx.ModelProto:
         graph.insert_before(first, (cast, gather))
         replace_uses(stored, gather.outputs[0])
     graph.opset_imports[""] = max(graph.opset_imports[""], OPSET)
-    smaller = saved(made)
+    smaller = saved(copy)
     validate(smaller)
     return smaller
 
 
 def _four_bits(name: str, indices: np.ndarray) -> onnx.TensorProto:
-    """An unsigned 4-bit tensor: two values a byte, the first in the low half."""
+    """An unsigned 4-bit tensor: two values per byte, the first in the low half."""
     flat = indices.reshape(-1).astype(np.uint8)
     flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
     data = (flat[::2] | (flat[1::2] << 4)).tobytes()

@@ -1,1 +1,1 @@
-"""One file a runtime that takes files of its own."""
+"""One file per runtime that takes its own files."""

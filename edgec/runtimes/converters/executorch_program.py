@@ -13,11 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 from torch import Tensor, nn
 
 from edgec.core.errors import StageError
+from edgec.onnx.proto import load_model
 from edgec.onnx.to_torch import TorchGraph
 
 SMALLEST, LARGEST = 8, 512  # sides of an image, where sizes are open
@@ -52,7 +52,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     try:
-        net = TorchGraph(onnx.load("given.onnx")).eval()
+        net = TorchGraph(load_model(Path("given.onnx"))).eval()
         net = Halves(net).eval() if precision == "fp16" else net
         write(net, [int(s) for s in shape], False, Path("model.pte"))
         if sizes == "open":

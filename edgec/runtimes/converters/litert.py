@@ -1,4 +1,4 @@
-"""LiteRT (TensorFlow Lite): a .tflite by onnx2tf and TensorFlow, in an environment of their own that `edgec doctor --install
+"""LiteRT (TensorFlow Lite): a .tflite by onnx2tf and TensorFlow, in a separate environment that `edgec doctor --install
 litert-converter` makes.
 
 int8 is calibrated by TensorFlow's converter, per-channel weights and asymmetric activations: it takes no scales from outside.
@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from edgec.core.errors import Missing, StageError
 from edgec.core.files import write_atomic
 from edgec.onnx.graph import clone
+from edgec.onnx.proto import save_model
 from edgec.onnx.scales import without_pairs
 from edgec.runtimes.converters.litert_environment import GIGABYTES, converter_python
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_tool
 
 PROGRAM = Path(__file__).with_name("litert_converter.py")
 FILES = ("given.onnx", "any.onnx", "golden.npz", "images.npy", "job.json")
 
 
-def convert(source: Source, folder: Path) -> str:
+def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.tflite, layout.json (how its inputs and outputs lie) and, for int8 with open sizes, any.tflite."""
     what = f"{source.path.name} for litert"
     python = converter_python()
@@ -37,11 +37,11 @@ def convert(source: Source, folder: Path) -> str:
     model = without_pairs(source.model)[0] if int8 else clone(source.model)
     if int8:  # XNNPACK's int8 kernels take no other size than the one that was calibrated
         if source.open_sizes:
-            onnx.save(model, str(folder / "any.onnx"))
+            save_model(model, folder / "any.onnx")
         for value in model.graph.input:
             for dim, side in zip(value.type.tensor_type.shape.dim, source.shapes[value.name], strict=True):
                 dim.dim_value = side
-    onnx.save(model, str(folder / "given.onnx"))
+    save_model(model, folder / "given.onnx")
     with np.load(source.golden, allow_pickle=False) as arrays:
         golden = {name: arrays[name] for name in arrays.files}
     np.savez(folder / "golden.npz", allow_pickle=False, **golden)

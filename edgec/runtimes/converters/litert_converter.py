@@ -44,12 +44,12 @@ def converted(file: str, precision: str) -> bytes:
         input_onnx_file_path=file, output_folder_path="saved", non_verbose=True, not_use_onnxsim=True
     )
     if precision == "int8":
-        made = calibrated(np.load("images.npy"))
+        content = calibrated(np.load("images.npy"))
     else:
         half = "float16" if precision == "fp16" else "float32"
-        made = (Path("saved") / f"{Path(file).stem}_{half}.tflite").read_bytes()
+        content = (Path("saved") / f"{Path(file).stem}_{half}.tflite").read_bytes()
     shutil.rmtree("saved")
-    return made
+    return content
 
 
 def calibrated(images: np.ndarray) -> bytes:
@@ -77,8 +77,8 @@ def layout_of(path: Path, image: np.ndarray, wanted: list[np.ndarray]) -> dict[s
     interpreter.allocate_tensors()
     interpreter.set_tensor(given["index"], fed.astype(np.float32))
     interpreter.invoke()
-    found = [interpreter.get_tensor(o["index"]) for o in interpreter.get_output_details()]
-    return {"input": {"channels_last": last}, "outputs": [position_of(value, found) for value in wanted]}
+    outputs = [interpreter.get_tensor(o["index"]) for o in interpreter.get_output_details()]
+    return {"input": {"channels_last": last}, "outputs": [position_of(value, outputs) for value in wanted]}
 
 
 def position_of(value: np.ndarray, found: list[np.ndarray]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ DONE = "complete.json"
 GIGABYTES = 2.6
 
 
-def place() -> Path:
+def environment_folder() -> Path:
     """Where the converter's environment is: under $EDGEC_CONVERTERS, or the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return Path(os.environ.get("EDGEC_CONVERTERS", cache / "edgec" / "converters")) / "litert"
@@ -25,8 +25,8 @@ def place() -> Path:
 
 def converter_python() -> Path | None:
     """The Python of the converter's environment; None where it was not installed whole."""
-    python = place() / "bin" / "python"
-    return python if (place() / DONE).is_file() and python.exists() else None
+    python = environment_folder() / "bin" / "python"
+    return python if (environment_folder() / DONE).is_file() and python.exists() else None
 
 
 def install_converter() -> Path:
@@ -37,9 +37,9 @@ def install_converter() -> Path:
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         first, last = (".".join(map(str, each)) for each in PYTHONS)
         raise Missing(
-            f"TensorFlow is there for Python {first} to {last}; run edgec with one of these to install it"
+            f"TensorFlow is available for Python {first} to {last}; run edgec with one of these to install it"
         )
-    folder = place()
+    folder = environment_folder()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
     commands = (

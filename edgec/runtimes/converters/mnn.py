@@ -8,12 +8,11 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-import onnx
-
 from edgec.core.errors import StageError
 from edgec.core.grid import Grid
+from edgec.onnx.proto import save_model
 from edgec.onnx.scales import Convolution, without_pairs
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_python
 
 CODE = """
@@ -22,7 +21,7 @@ sys.exit(0 if _tools.mnnconvert(["mnnconvert", *sys.argv[1:]]) else 1)
 """
 
 
-def convert(source: Source, folder: Path) -> str:
+def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.mnn."""
     model = source.model
     what = f"{source.path.name} for mnn"
@@ -37,7 +36,7 @@ def convert(source: Source, folder: Path) -> str:
             )
         (folder / "scales.bin").write_bytes(compression(list(layers.values())))
         more = ["--compressionParamsFile", "scales.bin"]
-    onnx.save(model, str(folder / "given.onnx"))
+    save_model(model, folder / "given.onnx")
     arguments = ["-f", "ONNX", "--modelFile", "given.onnx", "--MNNModel", "model.mnn", "--bizCode", "edgec"]
     run_python(CODE, [*arguments, *more], folder, what, "mnn")
     for name in ("given.onnx", "scales.bin"):
@@ -64,8 +63,8 @@ def _layer(layer: Convolution) -> bytes:
 
 
 def _tensor(name: str, grid: Grid) -> bytes:
-    told = _field(1, name.encode()) + _number(2, 8) + struct.pack("<Bf", (3 << 3) | 5, grid.scale)
-    return told + _number(4, grid.signed_zero) + _number(5, -128) + _number(6, 127)
+    parameters = _field(1, name.encode()) + _number(2, 8) + struct.pack("<Bf", (3 << 3) | 5, grid.scale)
+    return parameters + _number(4, grid.signed_zero) + _number(5, -128) + _number(6, 127)
 
 
 def _field(number: int, data: bytes) -> bytes:

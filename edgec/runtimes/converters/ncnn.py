@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from edgec.core.errors import StageError
+from edgec.onnx.proto import save_model
 from edgec.onnx.scales import Convolution, without_pairs
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_tool
 
 INT8_TAG = 0x000D4B38
@@ -29,10 +29,10 @@ WEIGHTLESS = frozenset(
 )  # fmt: skip
 
 
-def convert(source: Source, folder: Path) -> str:
+def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.param and model.bin."""
     model, layers = without_pairs(source.model) if source.precision == "int8" else (source.model, {})
-    onnx.save(model, str(folder / "given.onnx"))
+    save_model(model, folder / "given.onnx")
     what = f"{source.path.name} for ncnn"
     half = source.precision == "fp16"
     command = ["pnnx", "given.onnx", f"inputshape={_shapes(source, 1.0)}", f"fp16={int(half)}"]
@@ -54,16 +54,16 @@ def convert(source: Source, folder: Path) -> str:
     return "model.param"
 
 
-def _shapes(source: Source, factor: float) -> str:
+def _shapes(source: ConversionSource, factor: float) -> str:
     """The inputs' shapes as pnnx takes them; the second of two, for open sizes, is larger."""
     multiple = 32
-    told: list[str] = []
+    shapes: list[str] = []
     for shape in source.shapes.values():
         sides = [
             s if factor == 1 else max(multiple, round(s * factor) // multiple * multiple) for s in shape[2:]
         ]
-        told.append("[" + ",".join(map(str, [*shape[:2], *sides])) + "]")
-    return ",".join(told)
+        shapes.append("[" + ",".join(map(str, [*shape[:2], *sides])) + "]")
+    return ",".join(shapes)
 
 
 @dataclass
@@ -88,16 +88,16 @@ def with_scales(text: str, data: bytes, layers: list[Convolution], what: str) ->
     known = {_digest(layer.weight): layer for layer in layers}
     reader = _Reader(data, what)
     parts: list[bytes] = []
-    told: list[str] = []
+    rewritten: list[str] = []
     for line in lines:
         layer = _parsed(line)
-        told.append(_rewritten(layer, reader, parts, known, what))
+        rewritten.append(_rewritten(layer, reader, parts, known, what))
     if reader.at != len(data):
         raise StageError(f"{what}: {len(data) - reader.at} bytes of weights belong to no known layer")
     if known:
         names = ", ".join(layer.name for layer in list(known.values())[:5])
         raise StageError(f"{what}: pnnx changed the weights of {names}; their scales cannot be carried over")
-    return "\n".join([first, counts, *told, ""]), b"".join(parts)
+    return "\n".join([first, counts, *rewritten, ""]), b"".join(parts)
 
 
 def _digest(weight: np.ndarray) -> bytes:

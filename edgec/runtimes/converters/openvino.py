@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-
-from edgec.runtimes.source import Source
+from edgec.onnx.proto import save_model
+from edgec.runtimes.source import ConversionSource
 from edgec.runtimes.tool import run_python
 
 CODE = """
@@ -16,10 +15,10 @@ openvino.save_model(model, sys.argv[2], compress_to_fp16=sys.argv[3] == "fp16")
 """
 
 
-def convert(source: Source, folder: Path) -> str:
+def convert(source: ConversionSource, folder: Path) -> str:
     """Write model.xml and model.bin."""
     given = folder / "given.onnx"
-    onnx.save(source.model, str(given))
+    save_model(source.model, given)
     what = f"{source.path.name} for openvino"
     run_python(CODE, ["given.onnx", "model.xml", source.precision], folder, what, "openvino")
     given.unlink()

@@ -71,11 +71,8 @@ def _affine(
     rng: np.random.Generator,
 ) -> Prepared:  # fmt: skip
     """Scale, rotate and shift about the centre, onto a picture of `size`."""
-    zoom = (
-        base * float(np.exp(rng.uniform(np.log(1 - config.scale), -np.log(1 - config.scale))))
-        if config.scale
-        else base
-    )
+    reach = float(np.log(1 - config.scale))
+    zoom = base * float(np.exp(rng.uniform(reach, -reach))) if config.scale else base
     angle = np.deg2rad(rng.uniform(-config.rotate_degrees, config.rotate_degrees))
     shift = rng.uniform(-config.translate, config.translate, 2) * np.array([size[1], size[0]])
     c, s = zoom * np.cos(angle), zoom * np.sin(angle)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from edgec.core.errors import DataError, Problem
+from edgec.core.frozen import json_object
 from edgec.images.reading import inside
 from edgec.recipe import CocoData, CocoSplit
 from edgec.tasks.detection.format import DetectionFormat, Found
@@ -21,19 +25,16 @@ def _load(path: Path) -> dict[str, Any]:
             raise DataError(
                 [Problem(str(path), f"{path.stat().st_size} bytes", f"at most {MAX_BYTES} are read")]
             )
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json_object(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise DataError(
             [Problem(str(path), f"cannot be read ({error.strerror})", "check the path")]
         ) from None
     except (ValueError, RecursionError) as error:
-        raise DataError([Problem(str(path), f"is no JSON ({error})", "write it again")]) from None
-    missing = [
-        k
-        for k in ("images", "annotations", "categories")
-        if not isinstance(tree, dict) or not isinstance(tree.get(k), list)
-    ]
-    if missing:
+        raise DataError([Problem(str(path), f"is not valid JSON ({error})", "write it again")]) from None
+    lists = ("images", "annotations", "categories")
+    missing = [k for k in lists if tree is None or not isinstance(tree.get(k), list)]
+    if tree is None or missing:
         raise DataError([Problem(str(path), f"lacks the lists {', '.join(missing)}", "give COCO instances")])
     return tree
 
@@ -41,7 +42,7 @@ def _load(path: Path) -> dict[str, Any]:
 def _id(value: Any) -> int | str:
     """An id; other JSON values cannot be one."""
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(f"{value!r} is no id")
+        raise TypeError(f"{value!r} is not an id")
     return value
 
 
@@ -58,7 +59,8 @@ def coco_classes(path: Path) -> tuple[str, ...]:
 
 def _with_id(items: list[Any]) -> list[dict[str, Any]]:
     """The entries that have an id; the others are named where they are read, or by those that refer to them."""
-    return [i for i in items if isinstance(i, dict) and isinstance(i.get("id"), int | str)]
+    entries = [json_object(item) for item in items]
+    return [e for e in entries if e is not None and isinstance(e.get("id"), int | str)]
 
 
 def read_coco(images: Path, annotations: Path) -> tuple[list[Raw], list[Problem]]:
@@ -120,3 +122,27 @@ def _classes(data: CocoData) -> tuple[str, ...]:
 
 
 COCO = DetectionFormat(_read, _classes)
+
+
+def find_coco(root: Path) -> dict[str, JsonValue] | None:
+    """The keys of `data` where a folder is laid out as COCO: annotations/*.json named after splits."""
+    splits: dict[str, dict[str, JsonValue]] = {}
+    classes: list[str] = []
+    files = sorted((root / "annotations").glob("*.json"))
+    for split in ("train", "val", "test"):
+        file = next((f for f in files if split in f.stem), None)
+        folders = [p for p in (*sorted(root.iterdir()), *sorted((root / "images").glob("*"))) if p.is_dir()]
+        folder = next((p for p in folders if split in p.name), root / "images")
+        if file is None or not folder.is_dir():
+            continue
+        splits[split] = {"images": str(folder.absolute()), "annotations": str(file.absolute())}
+        if not classes:
+            try:
+                tree = json.loads(file.read_text(encoding="utf-8"))
+                classes = [c["name"] for c in sorted(tree["categories"], key=lambda c: c["id"])]
+            except (ValueError, KeyError, TypeError):
+                return None
+    if "train" not in splits:
+        return None
+    splits.setdefault("val", copy.deepcopy(splits["train"]))  # YAML would write the same object as an alias
+    return {"format": "coco", "classes": [*classes], **splits}

@@ -11,15 +11,15 @@ import torch
 from edgec.core.contract.detection import IMAGE, DetectionContract, DetectionInput
 from edgec.core.session import Array
 from edgec.tasks.detection.decode import Detections, decode, detections
-from edgec.tasks.detection.images import Mapping, fit_image
+from edgec.tasks.detection.images import Placement, fit_image
 
 LEAST_SCORE = 0.005  # of the boxes that accuracy is measured on, where the graph has no threshold of its own
 
 
-def prepare(image: Array, wanted: DetectionInput) -> tuple[Array, Mapping]:
+def prepare(image: Array, wanted: DetectionInput) -> tuple[Array, Placement]:
     """An RGB uint8 image [h, w, 3] as the input [3, h, w] float32, and how it was placed on it."""
-    fitted, mapping = fit_image(image, wanted.size, wanted.fit, wanted.pad_value)
-    return np.ascontiguousarray(scaled(fitted[None], wanted)[0]), mapping
+    fitted, placement = fit_image(image, wanted.size, wanted.fit, wanted.pad_value)
+    return np.ascontiguousarray(scaled(fitted[None], wanted)[0]), placement
 
 
 def scaled(fitted: Array, wanted: DetectionInput) -> Array:
@@ -35,14 +35,14 @@ def scaled(fitted: Array, wanted: DetectionInput) -> Array:
 def finish(
     outputs: Sequence[Array],
     contract: DetectionContract,
-    mappings: Sequence[Mapping],
+    placements: Sequence[Placement],
     score_threshold: float = LEAST_SCORE,
 ) -> list[Detections]:
     """Detections of each image, in pixels of the image, from the outputs for a batch and how its images were placed."""
-    found = detect_batch(outputs, contract, len(mappings), score_threshold)
+    detected = detect_batch(outputs, contract, len(placements), score_threshold)
     return [
-        Detections(mapping.to_image(one.boxes), one.scores, one.labels)
-        for mapping, one in zip(mappings, found, strict=True)
+        Detections(placement.to_image(one.boxes), one.scores, one.labels)
+        for placement, one in zip(placements, detected, strict=True)
     ]
 
 
@@ -58,7 +58,7 @@ def detect_batch(
     if contract.output == "boxes":
         return [_of_image(outputs, index, score_threshold) for index in range(images)]
     with torch.inference_mode():
-        maps = [torch.from_numpy(np.ascontiguousarray(o)) for o in outputs]  # pyright: ignore[reportUnknownMemberType]
+        maps = [torch.as_tensor(np.ascontiguousarray(o)) for o in outputs]
         boxes, scores = decode(maps, contract.heads)
     return detections(_array(boxes), _array(scores), score_threshold, iou_threshold, max_detections)
 

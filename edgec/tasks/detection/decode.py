@@ -77,12 +77,12 @@ def detections(
 
     `boxes` [n, k, 4] xyxy, `scores` [n, k, classes]. A box counts for every class above the threshold.
     """
-    found: list[Detections] = []
+    detected: list[Detections] = []
     for image_boxes, image_scores in zip(boxes, scores, strict=True):
         rows, labels = np.nonzero(image_scores > score_threshold)
         kept_boxes, kept_scores = image_boxes[rows], image_scores[rows, labels]
         if len(rows) == 0:
-            found.append(
+            detected.append(
                 Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
             )
             continue
@@ -91,18 +91,18 @@ def detections(
         xywh = np.concatenate([low, kept_boxes[:, 2:] - kept_boxes[:, :2]], 1)
         index = cv2.dnn.NMSBoxesBatched(
             xywh.astype(np.float64),  # pyright: ignore[reportArgumentType]
-            kept_scores.astype(np.float32),  # pyright: ignore[reportArgumentType]
+            kept_scores.astype(np.float32),
             labels.astype(np.int32),  # pyright: ignore[reportArgumentType]
             score_threshold,
             iou_threshold,
         )
         order = np.asarray(index, dtype=np.int64).reshape(-1)
         order = order[np.argsort(-kept_scores[order], kind="stable")][:max_detections]
-        found.append(
+        detected.append(
             Detections(
                 kept_boxes[order].astype(np.float32),
                 kept_scores[order].astype(np.float32),
                 labels[order].astype(np.int64),
             )
         )
-    return found
+    return detected

@@ -54,8 +54,8 @@ def detect(
         except DataError as error:
             problems += error.problems
             continue
-        tensor, mapping = prepare(image, contract.input)
-        detections = finish(model.outputs(tensor[None]), contract, [mapping], score)[0]
+        tensor, placement = prepare(image, contract.input)
+        detections = finish(model.outputs(tensor[None]), contract, [placement], score)[0]
         objects_of[str(path)] = _objects(detections, contract.classes)
         write_atomic(output / name, encode_jpeg(draw_detections(image, detections, contract.classes)))
     tree = {

@@ -37,15 +37,15 @@ class Fitted:
 
     def __call__(self, index: int) -> Prepared:
         """Image uint8 [h, w, 3], boxes [n, 4], labels [n] in pixels of the input; difficult objects are left out."""
-        found = self._cache.get(index)
-        if found is None:
+        prepared = self._cache.get(index)
+        if prepared is None:
             sample = self.samples[index]
-            image, mapping = fit_image(sample.read(), self.size, self.fit, self.pad_value)
+            image, placement = fit_image(sample.read(), self.size, self.fit, self.pad_value)
             easy = ~sample.difficult
-            found = image, mapping.to_input(sample.boxes[easy]).astype(np.float32), sample.labels[easy]
+            prepared = image, placement.to_input(sample.boxes[easy]).astype(np.float32), sample.labels[easy]
             if len(self._cache) < self._room:
-                self._cache[index] = found
-        return found
+                self._cache[index] = prepared
+        return prepared
 
 
 class _Augmented(Dataset[Prepared]):

@@ -44,7 +44,7 @@ def yolo_loss(
     """{"box", "objectness", "class"}: weighted scalars, each summed over the batch and divided by its positives.
 
     `outputs`: raw maps [n, a * (5 + c), h, w]; `targets` [m, 6] as in Batch. A prediction that overlaps an object by
-    more than `ignore_iou` without being assigned to it is no negative. Arithmetic is float32 under autocast too.
+    more than `ignore_iou` without being assigned to it is not a negative. Arithmetic is float32 under autocast too.
     """
     with torch.autocast(outputs[0].device.type, enabled=False):
         grids = [(o.shape[2], o.shape[3]) for o in outputs]

@@ -105,17 +105,17 @@ def evaluate_detections(
         counts: list[np.ndarray] = []
         scores: list[np.ndarray] = []
         objects = 0
-        for found, truth in zip(predictions, truths, strict=True):
-            mine, theirs = found.labels == label, truth.labels == label
+        for predicted, truth in zip(predictions, truths, strict=True):
+            mine, theirs = predicted.labels == label, truth.labels == label
             difficult = truth.difficult[theirs]
             objects += int((~difficult).sum())
             if not mine.any():
                 continue
-            order = np.argsort(-found.scores[mine], kind="stable")
-            hit, counted = match(box_iou(found.boxes[mine][order], truth.boxes[theirs]), difficult, IOUS)
+            order = np.argsort(-predicted.scores[mine], kind="stable")
+            hit, counted = match(box_iou(predicted.boxes[mine][order], truth.boxes[theirs]), difficult, IOUS)
             hits.append(hit)
             counts.append(counted)
-            scores.append(found.scores[mine][order])
+            scores.append(predicted.scores[mine][order])
         if objects == 0:
             continue
         if not hits:

@@ -49,7 +49,7 @@ class Raw:
     size: tuple[int, int] | None = None  # height, width
 
 
-def check(
+def check_samples(
     raws: Sequence[Raw], classes: Sequence[str], tolerance: float = 1.0
 ) -> tuple[list[Sample], list[Problem]]:
     """The good samples and every problem. A bad object is left out of its sample; a bad image is left out whole.

@@ -7,6 +7,7 @@ test. Signs are drawn large, warped in perspective, lit, blurred, partly covered
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import cv2
 import numpy as np
@@ -59,9 +60,11 @@ def render(split: str, index: int, seed: int, size: int) -> Sample:
 def _background(rng: np.random.Generator, names: tuple[str, ...], size: int) -> np.ndarray:
     """A random crop of a photograph, mirrored and recoloured at random. float32 [size, size, 3]."""
     photo = photograph(names[int(rng.integers(len(names)))])
-    side = int(rng.integers(min(photo.shape[:2]) // 3, min(photo.shape[:2]) + 1))
-    top = int(rng.integers(photo.shape[0] - side + 1))
-    left = int(rng.integers(photo.shape[1] - side + 1))
+    height, width = (int(extent) for extent in photo.shape[:2])
+    shorter = min(height, width)
+    side = int(rng.integers(shorter // 3, shorter + 1))
+    top = int(rng.integers(height - side + 1))
+    left = int(rng.integers(width - side + 1))
     crop = cv2.resize(photo[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
@@ -73,8 +76,8 @@ def _place(
     rng: np.random.Generator, canvas: np.ndarray, name: str, taken: list[np.ndarray]
 ) -> np.ndarray | None:
     """Composite one sign in place; its box xyxy, or None when no room was found."""
-    size = canvas.shape[0]
-    side = float(np.exp(rng.uniform(np.log(18), np.log(0.45 * size))))
+    size = int(canvas.shape[0])
+    side = float(np.exp(rng.uniform(float(np.log(18)), float(np.log(0.45 * size)))))
     sign = draw_sign(name, rng)
     full = sign.shape[0]
     corners = np.array([[0, 0], [full, 0], [full, full], [0, full]], np.float32)
@@ -154,12 +157,9 @@ def _camera(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
 def _read(data: SignsData, split: str) -> Found:
     """The images of a split, drawn."""
     with ThreadPoolExecutor(2) as pool:
-        count = getattr(data, split)
-        return Found(
-            samples=list(
-                pool.map(lambda i: render(split, i, data.image_seed, data.photograph_size), range(count))
-            )
-        )
+        images: range = range(getattr(data, split))
+        draw = partial(render, split, seed=data.image_seed, size=data.photograph_size)
+        return Found(samples=list(pool.map(draw, images)))
 
 
 SIGNS_FORMAT = DetectionFormat(_read, lambda data: CLASSES)

@@ -49,7 +49,7 @@ def assign(
     overlap = shape_iou(sizes, anchors)
     best = overlap.max(1, keepdim=True).values if len(targets) else overlap[:, :1]
     chosen = (overlap >= best) | (overlap > iou_threshold)
-    found: list[Assigned] = []
+    assigned: list[Assigned] = []
     start = 0
     for head, (rows, columns) in zip(heads, grids, strict=True):
         count = len(head.anchors)
@@ -62,8 +62,8 @@ def assign(
         cell = ((image * count + anchor) * rows + row) * columns + column
         keep = _best_of_each(cell, fit)
         which, anchor, column, row, image = which[keep], anchor[keep], column[keep], row[keep], image[keep]
-        found.append(Assigned(image, anchor, row, column, targets[which, 2:6], targets[which, 1].long()))
-    return found
+        assigned.append(Assigned(image, anchor, row, column, targets[which, 2:6], targets[which, 1].long()))
+    return assigned
 
 
 def _best_of_each(cell: Tensor, fit: Tensor) -> Tensor:

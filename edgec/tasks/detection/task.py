@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgec.core.architectures import shipped_archs, strides_of
 from edgec.core.contract.detection import DetectionContract, DetectionInput, Fit
 from edgec.core.errors import DataError, Problem
-from edgec.core.events import Events, Progress
+from edgec.core.events import Events
 from edgec.core.files import sha256_of
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
@@ -34,11 +34,11 @@ from edgec.tasks.detection.draw import draw_detections, encode_jpeg, side_by_sid
 from edgec.tasks.detection.format import DetectionFormat
 from edgec.tasks.detection.graph import BOXES, SCORES, append_nms, decoder
 from edgec.tasks.detection.heads import heads_of
-from edgec.tasks.detection.images import PAD_VALUE, fit_mapping
+from edgec.tasks.detection.images import PAD_VALUE, placement_of
 from edgec.tasks.detection.loader import Fitted, detection_batches
 from edgec.tasks.detection.loss import yolo_loss
 from edgec.tasks.detection.metrics import Truth, evaluate_detections
-from edgec.tasks.detection.samples import Sample, check
+from edgec.tasks.detection.samples import Sample, check_samples
 from edgec.tasks.protocol import Picture, Split
 
 ANCHORS_EACH = 3  # per head, when they come from the data
@@ -97,16 +97,16 @@ class Detection:
         named: Any = getattr(self.data, split)
         if named is None:
             raise DataError([Problem(f"data.{split}", "the recipe names no such split", f"add data.{split}")])
-        found = self._format.read(self.data, split)
-        checked, more = check(found.raws, self.classes)
-        samples = [*found.samples, *checked]
-        problems = [*found.problems, *more]
+        read = self._format.read(self.data, split)
+        checked, more = check_samples(read.raws, self.classes)
+        samples = [*read.samples, *checked]
+        problems = [*read.problems, *more]
         if problems and self.data.problems == "error":
             raise DataError(
                 [
                     *problems,
                     Problem(
-                        f"data.{split}", f"{len(problems)} problems", "mend them, or set data.problems: skip"
+                        f"data.{split}", f"{len(problems)} problems", "fix them, or set data.problems: skip"
                     ),
                 ]
             )
@@ -191,14 +191,14 @@ class Detection:
             raise DataError(
                 [Problem("data.classes", f"{len(self.classes)} names, the network has {wrong[0]}", remedy)]
             )
-        boxes = config is not None and config.output == "boxes"
+        boxes = config if config is not None and config.output == "boxes" else None
         return DetectionContract(
             input=self.input,
             output="boxes" if boxes else "raw",
             multiple=max(head.stride for head in heads),
             classes=self.classes,
             heads=heads,
-            score_threshold=config.score_threshold if boxes else None,
+            score_threshold=boxes.score_threshold if boxes else None,
         )
 
     # --- export
@@ -267,15 +267,16 @@ class Detection:
     ) -> tuple[list[Detections], list[Truth]]:
         """What a network finds in each image of a split, and what there is, in pixels of the images."""
         samples = self.samples(split)[:limit]
-        found: list[Detections] = []
+        predicted: list[Detections] = []
         truths: list[Truth] = []
         size = predictor.batch or 16
+        advance = self.events.progress(f"evaluating on {split}")
         for start in range(0, len(samples), size):
             group = samples[start : start + size]
-            found += self._predict(predictor, split, start, group)
+            predicted += self._predict(predictor, split, start, group)
             truths += [Truth(s.boxes, s.labels, s.difficult) for s in group]
-            self.events.emit(Progress(f"evaluating on {split}", len(truths), len(samples)))
-        return found, truths
+            advance(len(truths), len(samples))
+        return predicted, truths
 
     def _predict(
         self,
@@ -293,11 +294,11 @@ class Detection:
         fitted = self.fitted(split, contract.input)
         images = scaled(np.stack([fitted(start + k)[0] for k in range(len(group))]), contract.input)
         outputs = predictor.outputs(np.ascontiguousarray(images))
-        mappings = [fit_mapping(*s.size, contract.input.size, contract.input.fit) for s in group]
+        placements = [placement_of(*s.size, contract.input.size, contract.input.fit) for s in group]
         if least is None:
             least = LEAST_SCORE if contract.score_threshold is None else contract.score_threshold
-        found = finish(outputs, contract, mappings, least)
-        return [self._by_own_classes(one, contract.classes) for one in found]
+        detected = finish(outputs, contract, placements, least)
+        return [self._by_own_classes(one, contract.classes) for one in detected]
 
     def _by_own_classes(self, found: Detections, classes: Sequence[str]) -> Detections:
         """Detections with the labels of the data's classes. Those of classes that the data does not have are left out."""
@@ -325,8 +326,8 @@ class Detection:
             truth = Detections(sample.boxes, np.ones(len(sample.boxes), np.float32), sample.labels)
             panels, captions = [draw_detections(image, truth, self.classes, scores=False)], ["annotated"]
             for name, predictor in predictors.items():
-                found = self._predict(predictor, "val", index, [sample], least=0.3)[0]
-                panels.append(draw_detections(image, found, self.classes))
+                detected = self._predict(predictor, "val", index, [sample], least=0.3)[0]
+                panels.append(draw_detections(image, detected, self.classes))
                 captions.append(name)
             data = encode_jpeg(side_by_side(panels, captions))
             pictures.append(Picture(sample.name, f"{sample.name}: {', '.join(captions)}", data))

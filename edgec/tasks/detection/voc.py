@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
+from pydantic import JsonValue
 
 from edgec.core.errors import DataError, Problem
 from edgec.images.reading import image_named, inside
 from edgec.recipe import VocData
 from edgec.tasks.detection.format import DetectionFormat, Found
 from edgec.tasks.detection.samples import Object, Raw
+
+LOOKED_AT = 2000  # annotations read to find the classes
 
 
 def read_voc(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
@@ -44,18 +48,18 @@ def _read_one(root: Path, name: str, place: str) -> Raw:
         tree: Any = ElementTree.parse(path, forbid_dtd=True).getroot()
     except FileNotFoundError:
         raise DataError(
-            [Problem(place, f"{path} is missing", "add it, or take the id off the list")]
+            [Problem(place, f"{path} is missing", "add it, or remove the id from the list")]
         ) from None
     except DefusedXmlException:
         raise DataError(
             [Problem(str(path), "declares a DTD or entities", "remove them; annotations need none")]
         ) from None
     except (ParseError, OSError, UnicodeDecodeError, ValueError) as error:
-        raise DataError([Problem(str(path), f"is no XML ({error})", "write it again")]) from None
+        raise DataError([Problem(str(path), f"is not valid XML ({error})", "write it again")]) from None
     image = image_named(inside(root, f"JPEGImages/{name}", place))
     if image is None:
         raise DataError(
-            [Problem(place, f"no image JPEGImages/{name}.jpg", "add it, or take the id off the list")]
+            [Problem(place, f"no image JPEGImages/{name}.jpg", "add it, or remove the id from the list")]
         )
     inside(root, str(image.relative_to(root)), place)  # it may be a link
     objects: list[Object] = []
@@ -85,7 +89,9 @@ def _size(tree: Any, path: Path) -> tuple[int, int] | None:
     try:
         size = int(height), int(width)
     except ValueError:
-        raise DataError([Problem(str(path), f"size {width} x {height} is no number", "correct it")]) from None
+        raise DataError(
+            [Problem(str(path), f"size {width} x {height} must be numbers", "correct it")]
+        ) from None
     return size if min(size) > 0 else None
 
 
@@ -101,3 +107,32 @@ def _read(data: VocData, split: str) -> Found:
 
 
 VOC = DetectionFormat(_read, lambda data: data.classes)
+
+
+def find_voc(root: Path) -> dict[str, JsonValue] | None:
+    """The keys of `data` where a folder is laid out as VOC, with the classes of its first annotations."""
+    sets = root / "ImageSets" / "Main"
+    if not (root / "Annotations").is_dir() or not sets.is_dir():
+        return None
+    names = [p.stem for p in sorted(sets.glob("*.txt"))]
+    counts: Counter[str] = Counter()
+    for path in sorted((root / "Annotations").glob("*.xml"))[:LOOKED_AT]:
+        try:
+            counts.update(
+                n.text or "" for n in ElementTree.parse(path, forbid_dtd=True).iterfind("object/name")
+            )
+        except (ElementTree.ParseError, DefusedXmlException, OSError):
+            continue  # `--dry-run` lists broken files with their problem
+    splits = {"train": _pick(names, "train", "trainval"), "val": _pick(names, "val", "test")}
+    if "test" in names and splits["val"] != "test":
+        splits["test"] = "test"
+    return {
+        "format": "voc",
+        "root": str(root.absolute()),
+        "classes": [*sorted(c for c in counts if c)],
+        **splits,
+    }
+
+
+def _pick(names: list[str], *wanted: str) -> str:
+    return next((name for name in wanted if name in names), names[0] if names else wanted[0])

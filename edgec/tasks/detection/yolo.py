@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import JsonValue
 
 from edgec.core.errors import DataError, Problem
 from edgec.images.reading import inside, is_image, read_image
 from edgec.recipe import YoloData
 from edgec.tasks.detection.format import DetectionFormat, Found
 from edgec.tasks.detection.samples import Object, Raw
+
+LOOKED_AT = 2000  # label files read to find the classes
 
 
 def read_yolo(root: Path, split: str) -> tuple[list[Raw], list[Problem]]:
@@ -76,3 +82,41 @@ def _read(data: YoloData, split: str) -> Found:
 
 
 YOLO = DetectionFormat(_read, lambda data: data.classes)
+
+
+def _names_in(path: Path) -> list[str]:
+    """The classes of a YOLO data.yaml: `names` is a list, or maps index to name."""
+    tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    names: Any = cast("dict[str, Any]", tree).get("names", []) if isinstance(tree, dict) else []
+    return [
+        str(name) for name in (cast("dict[Any, Any]", names).values() if isinstance(names, dict) else names)
+    ]
+
+
+def find_yolo(root: Path) -> dict[str, JsonValue] | None:
+    """The keys of `data` where a folder has images/ and labels/, with the classes of its data.yaml or of its labels."""
+    if not (root / "images").is_dir() or not (root / "labels").is_dir():
+        return None
+    classes: list[str] = []
+    for name in ("data.yaml", "dataset.yaml", "classes.txt", "labels/classes.txt"):
+        path = root / name
+        if path.is_file() and path.suffix == ".txt":
+            classes = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        elif path.is_file():
+            classes = _names_in(path)
+        if classes:
+            break
+    if not classes:
+        highest = -1
+        for path in sorted((root / "labels").rglob("*.txt"))[:LOOKED_AT]:
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                first = line.split()[:1]
+                highest = max(highest, int(first[0]) if first and first[0].isdigit() else -1)
+        classes = [f"class{i}" for i in range(highest + 1)]
+    folders = {p.name for p in (root / "images").iterdir() if p.is_dir()}
+    train = "images/train" if "train" in folders else "images"
+    val = next((f"images/{n}" for n in ("val", "valid", "test") if n in folders), train)
+    splits: dict[str, JsonValue] = {"train": train, "val": val}
+    if "test" in folders and val != "images/test":
+        splits["test"] = "images/test"
+    return {"format": "yolo", "root": str(root.absolute()), "classes": [*classes], **splits}

@@ -26,7 +26,7 @@ Joints = tuple[Sequence[int], Sequence[int]]  # rows and columns of an output at
 class Panel:
     """An image [h, w, 3] uint8, at most SIDE x SIDE, with a line above and a line below it.
 
-    `scale`: the line below tells what the brightest colour stands for. `joints` are marked at the edges.
+    `scale`: the line below says what the brightest colour stands for. `joints` are marked at the edges.
     """
 
     image: np.ndarray
@@ -60,10 +60,12 @@ def compared(
     ]
     panels.append(Panel(enlarged(crop(truth)), "original", f"{side} x {side} pixels"))
     error = np.abs(luma(crop(last)) - luma(crop(truth)))
-    panels.append(Panel(enlarged(colours(error)), "error of the last", told(error, "on luma"), scale=True))
+    panels.append(
+        Panel(enlarged(colours(error)), "error of the last", scale_caption(error, "on luma"), scale=True)
+    )
     seams = np.abs(last.astype(np.int16) - tiles).max(2)
     shown, grid = fitted(seams, joints)
-    panels.append(Panel(colours(shown), "tiles against whole", told(seams, "of 255"), True, grid))
+    panels.append(Panel(colours(shown), "tiles against whole", scale_caption(seams, "of 255"), True, grid))
     return panels
 
 
@@ -83,7 +85,7 @@ def colours(levels: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 
-def told(levels: np.ndarray, unit: str) -> str:
+def scale_caption(levels: np.ndarray, unit: str) -> str:
     """What the brightest colour of a map stands for, and how far that is amplified."""
     most = float(levels.max())
     return f"{most:.0f} {unit}, x {255 / most:.3g}" if most else "no difference"

@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 from edgec.core.errors import NetworkError
 from edgec.core.results.accuracy import Accuracy
 
-BEST_PSNR = 100.0  # dB, told for equal images, whose ratio is infinite
+BEST_PSNR = 100.0  # dB, reported for identical images, whose ratio is infinite
 SSIM_WINDOW = 11  # pixels, of the Gaussian
 
 
@@ -49,10 +49,11 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     """Structural similarity of two arrays [h, w] in 0..255 (Wang et al. 2004): Gaussian of sigma 1.5."""
     if min(a.shape) < SSIM_WINDOW:
         return float(np.array_equal(a, b))  # no window fits
-    value = structural_similarity(
-        a, b, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    return float(
+        structural_similarity(
+            a, b, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
     )
-    return float(value)  # type: ignore[arg-type]
 
 
 def shaved(image: np.ndarray, border: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import JsonValue
 
 from edgec.core.errors import DataError, Problem
 from edgec.images.bicubic import bicubic_down, cropped
@@ -82,12 +83,12 @@ def _images_in(
     root = relative if relative.is_absolute() else root
     folder = root if relative.is_absolute() else inside(root, str(relative), place)
     if not folder.is_dir():
-        raise DataError([Problem(place, f"{folder} is no folder", "check data.root and the set's path")])
+        raise DataError([Problem(place, f"{folder} is not a folder", "check data.root and the set's path")])
     files = sorted(p for p in folder.iterdir() if is_image(p) and p.is_file())
     if not files:
         remedy = f"images end in {', '.join(SUFFIXES)}"
         raise DataError([Problem(str(folder), "holds no image", remedy)])
-    found: dict[str, Path] = {}
+    images_by_stem: dict[str, Path] = {}
     problems: list[Problem] = []
     for path in files[:limit]:
         try:
@@ -95,12 +96,12 @@ def _images_in(
         except DataError as error:
             problems += error.problems
             continue
-        if path.stem in found:  # their figures would share a name
-            message = f"has the name of {found[path.stem].name}"
+        if path.stem in images_by_stem:  # their figures would share a name
+            message = f"has the name of {images_by_stem[path.stem].name}"
             problems.append(Problem(str(path), message, "rename or remove one of them"))
             continue
-        found[path.stem] = path
-    return found, problems
+        images_by_stem[path.stem] = path
+    return images_by_stem, problems
 
 
 def _problems_of(pair: Pair) -> list[Problem]:
@@ -132,3 +133,19 @@ def read_folders(data: FolderData, split: str) -> tuple[list[Pair], list[Problem
     if sets is None:
         raise DataError([Problem(f"data.{split}", "the recipe names no such split", f"add data.{split}")])
     return pairs_of(data.root, sets, data.scale)
+
+
+def find_folders(root: Path) -> dict[str, JsonValue] | None:
+    """The keys of `data` for folders of images: by their names for training and validation, or one for both."""
+    folders = [root, *sorted(p for p in root.rglob("*") if p.is_dir() and not p.name.startswith("."))]
+    names = [str(f.relative_to(root)) for f in folders if any(is_image(p) for p in f.iterdir())]
+    if not names:
+        return None
+    train = next((n for n in names if "train" in n.lower()), names[0])
+    others = [n for n in names if n != train]
+    val = next(
+        (n for n in others if "val" in n.lower()), next((n for n in others if "test" in n.lower()), train)
+    )
+    splits = {"train": train, "val": val}
+    test = next((n for n in others if n != val and "test" in n.lower()), None)
+    return {"format": "images", "root": str(root.absolute()), **splits, **({"test": test} if test else {})}

@@ -18,7 +18,7 @@ CACHE_BYTES = 1 << 30  # images kept in memory
 Patch = tuple[np.ndarray, np.ndarray]  # low, high: uint8 [h, w, 3]
 
 
-class Opened:
+class OpenedPairs:
     """The images of pairs; read once where memory allows."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
@@ -31,20 +31,20 @@ class Opened:
 
     def __getitem__(self, index: int) -> Patch:
         """(low, high) of a pair."""
-        found = self._cache.get(index)
-        if found is None:
-            found = self.pairs[index].read()
-            size = found[0].nbytes + found[1].nbytes
+        cached = self._cache.get(index)
+        if cached is None:
+            cached = self.pairs[index].read()
+            size = cached[0].nbytes + cached[1].nbytes
             if size <= self._room:
                 self._room -= size
-                self._cache[index] = found
-        return found
+                self._cache[index] = cached
+        return cached
 
 
 class _Patches(Dataset[Patch]):
     """Items are (epoch, index) pairs; index // data.patches is the image."""
 
-    def __init__(self, opened: Opened, data: ImagesBase, seed: int) -> None:
+    def __init__(self, opened: OpenedPairs, data: ImagesBase, seed: int) -> None:
         self.opened, self.data, self.seed = opened, data, seed
 
     def __getitem__(self, item: Any) -> Patch:
@@ -58,7 +58,7 @@ class _Patches(Dataset[Patch]):
 def cut(low: np.ndarray, high: np.ndarray, side: int, scale: int, rng: np.random.Generator) -> Patch:
     """A patch of `side` low-resolution pixels and its partner, at random; smaller images are mirrored at the edge."""
     low, high = mirrored(low, side, side), mirrored(high, side * scale, side * scale)
-    top, left = (int(rng.integers(have - side + 1)) for have in low.shape[:2])
+    top, left = (int(rng.integers(int(have) - side + 1)) for have in low.shape[:2])
     return (
         low[top : top + side, left : left + side],
         high[top * scale : (top + side) * scale, left * scale : (left + side) * scale],
@@ -82,7 +82,7 @@ def turned(low: np.ndarray, high: np.ndarray, rng: np.random.Generator) -> Patch
 
 
 def superres_batches(
-    opened: Opened,
+    opened: OpenedPairs,
     data: ImagesBase,
     prepare: Callable[[np.ndarray], np.ndarray],
     batch: int,
@@ -91,17 +91,15 @@ def superres_batches(
     rank: int,
     world: int,
 ) -> KeyedBatches:
-    """The training batches of a split: `data.patches` patches of each image an epoch.
+    """The training batches of a split: `data.patches` patches of each image per epoch.
 
     `prepare` makes the network's input float32 [3, h, w] of a patch uint8 [h, w, 3].
     Targets are [n, 3, scale * h, scale * w]; RGB in 0..peak, as the images.
     """
 
     def collate(items: list[Patch]) -> Batch:
-        images = torch.from_numpy(np.stack([prepare(low) for low, _ in items]))
-        targets = torch.from_numpy(
-            np.stack([high.transpose(2, 0, 1) for _, high in items]).astype(np.float32)
-        )
+        images = torch.as_tensor(np.stack([prepare(low) for low, _ in items]))
+        targets = torch.as_tensor(np.stack([high.transpose(2, 0, 1) for _, high in items]).astype(np.float32))
         return Batch(images.contiguous(memory_format=torch.channels_last), targets * (data.peak / 255))
 
     items = _Patches(opened, data, seed)

@@ -40,11 +40,11 @@ def training() -> list[tuple[str, np.ndarray]]:
 
 def held_out() -> list[tuple[str, np.ndarray]]:
     """Names and RGB uint8 images of at most 240 x 240 pixels."""
-    found: list[tuple[str, np.ndarray]] = []
+    photographs: list[tuple[str, np.ndarray]] = []
     for name, (left, top, width, height) in HELD_OUT.items():
         image = photograph(name)[top : top + height, left : left + width]
-        found.append((name.partition(".")[0], image))
-    return found
+        photographs.append((name.partition(".")[0], image))
+    return photographs
 
 
 def read_photographs(data: PhotographsData, split: str) -> tuple[list[Pair], list[Problem]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgec.core.contract.superres import SuperresContract, SuperresInput
 from edgec.core.errors import DataError, NetworkError, Problem
-from edgec.core.events import Events, Progress
+from edgec.core.events import Events
 from edgec.core.files import sha256_of
 from edgec.core.metric import Metric
 from edgec.core.predictor import Predictor
@@ -30,7 +30,7 @@ from edgec.tasks.superres import photographs
 from edgec.tasks.superres.draw import compared, encode_png, joints_of, panels_in_a_row
 from edgec.tasks.superres.metrics import Score, score, summary
 from edgec.tasks.superres.pairs import Pair
-from edgec.tasks.superres.patches import Opened, mirrored, superres_batches
+from edgec.tasks.superres.patches import OpenedPairs, mirrored, superres_batches
 from edgec.tiles.contract import Prepared, as_input, tiles_of, upscaled
 
 PairReader = Callable[[Any, str], tuple[list[Pair], list[Problem]]]  # (data, split), see DataSpec.reader
@@ -49,7 +49,7 @@ class SuperResolution:
     def __init__(self, data: SuperresData, seed: int, events: Events | None = None) -> None:
         self.data, self.seed = data, seed
         self.events = events or Events()
-        self._opened: dict[str, Opened] = {}
+        self._opened: dict[str, OpenedPairs] = {}
         self.opened("train")
         self.opened("val")
 
@@ -62,17 +62,17 @@ class SuperResolution:
     def size(self, split: Split) -> int:
         return len(self.opened(split))
 
-    def opened(self, split: Split) -> Opened:
+    def opened(self, split: Split) -> OpenedPairs:
         """The checked pairs of a split. Raises DataError that lists every problem."""
         if split not in self._opened:
-            self._opened[split] = Opened(self._load(split))
+            self._opened[split] = OpenedPairs(self._load(split))
         return self._opened[split]
 
     def _load(self, split: Split) -> list[Pair]:
         read: PairReader = dotted(DATA.row(self.data.format).reader)
         pairs, problems = read(self.data, split)
         if problems and self.data.problems == "error":
-            remedy = "mend them, or set data.problems: skip"
+            remedy = "fix them, or set data.problems: skip"
             raise DataError([*problems, Problem(f"data.{split}", f"{len(problems)} problems", remedy)])
         for problem in problems:
             self.events.note(f"left out: {problem}", level="warning")
@@ -125,19 +125,20 @@ class SuperResolution:
         return as_input(low, self._grown, self.data.peak / 255)
 
     def contract(self, net: nn.Module, config: Export | None = None) -> SuperresContract:
-        lacking = [n for n in ("factor", "multiple", "radius") if not isinstance(getattr(net, n, None), int)]
-        if lacking:
+        names = ("factor", "multiple", "radius")
+        sizes = {n: value for n in names if isinstance(value := getattr(net, n, None), int)}
+        if lacking := [n for n in names if n not in sizes]:
             raise NetworkError(
-                f"a {type(net).__name__} has no whole number {', '.join(lacking)}; see docs/your-own-network.md"
+                f"a {type(net).__name__} needs a whole number {', '.join(lacking)}; see docs/your-own-network.md"
             )
-        factor = int(net.factor)  # type: ignore[arg-type]
         wanted = 1 if self.data.enlarged else self.data.scale
-        if factor != wanted:
-            message = f"{self.data.scale}, enlarged {self.data.enlarged}; the network enlarges by {factor}"
+        if sizes["factor"] != wanted:
+            message = (
+                f"{self.data.scale}, enlarged {self.data.enlarged}; the network enlarges by {sizes['factor']}"
+            )
             raise DataError([Problem("data.scale", message, "give the network's scale, or another network")])
-        multiple = int(net.multiple)  # type: ignore[arg-type]
-        if any(side % multiple for side in self._input()):
-            message = f"the network's input would be {list(self._input())}, it takes multiples of {multiple}"
+        if any(side % sizes["multiple"] for side in self._input()):
+            message = f"the network's input would be {list(self._input())}, it takes multiples of {sizes['multiple']}"
             raise DataError([Problem("data.input", message, "change it")])
         return SuperresContract(
             input=SuperresInput(name="images", shape=(1, 3, *self._input()), scale=self.data.peak / 255),
@@ -145,9 +146,9 @@ class SuperResolution:
             dynamic_size=True,
             scale=self.data.scale,
             enlarged=self.data.enlarged,
-            factor=factor,
-            multiple=multiple,
-            radius=int(net.radius),  # type: ignore[arg-type]
+            factor=sizes["factor"],
+            multiple=sizes["multiple"],
+            radius=sizes["radius"],
         )
 
     # --- export
@@ -192,21 +193,22 @@ class SuperResolution:
             low = mirrored(low, height, width)
             rng = np.random.default_rng((self.seed, k))
             top, left = (
-                int(rng.integers(h - s + 1)) for h, s in zip(low.shape, (height, width), strict=False)
+                int(rng.integers(int(h) - s + 1)) for h, s in zip(low.shape, (height, width), strict=False)
             )
             chosen.append(self._prepare(low[top : top + height, left : left + width]))
         return np.stack(chosen)
 
     def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
-        """PSNR and SSIM of whole images, as told in `metrics.summary`."""
+        """PSNR and SSIM of whole images, as in `metrics.summary`."""
         opened = self.opened(split)
         count = len(opened) if limit is None else min(limit, len(opened))
+        advance = self.events.progress(f"evaluating on {split}")
         scores: list[Score] = []
         for index in range(count):
             pair = opened.pairs[index]
             low, high = opened[index]
             scores.append(score(pair.set, pair.name, upscaled(predictor, low), high, self.data.scale))
-            self.events.emit(Progress(f"evaluating on {split}", index + 1, count))
+            advance(index + 1, count)
         return summary(scores)
 
     def pictures(self, predictors: Mapping[str, Predictor], count: int) -> list[Picture]:
@@ -214,7 +216,7 @@ class SuperResolution:
         and what tiles of data.input change.
         """
         opened = self.opened("val")
-        found: list[Picture] = []
+        pictures: list[Picture] = []
         for index in sorted({int(i) for i in np.linspace(0, len(opened) - 1, min(count, len(opened)))}):
             low, high = opened[index]
             made = {"bicubic": bicubic_up(low, self.data.scale)}
@@ -229,10 +231,10 @@ class SuperResolution:
             caption = (
                 f"{pair.set}/{pair.name}, where the last network errs most: {', '.join(made)}, the original"
             )
-            found.append(
+            pictures.append(
                 Picture(pair.name, f"{caption}, the error, and what tiles change", data, "image/png")
             )
-        return found
+        return pictures
 
 
 def superres_of(recipe: Recipe, events: Events | None) -> SuperResolution:

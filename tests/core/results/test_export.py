@@ -9,7 +9,7 @@ import pytest
 
 from edgec.core.results.artifact_id import DENSE, ArtifactId
 from edgec.core.results.export import ExportResult
-from edgec.core.results.kinds import result_of_json
+from edgec.recipe.stage_results import result_of_json
 
 INT8 = ArtifactId("model", "int8")
 FUSION = {"integer": 2, "left_float": [], "dequantize": 0, "lone": [], "wanted": 2}

@@ -9,7 +9,6 @@ import pytest
 
 from edgec.core.metric import Metric
 from edgec.core.results.artifact_id import DENSE, ArtifactId
-from edgec.core.results.kinds import result_of_json
 from edgec.core.results.profile import (
     DeviceEnvironment,
     DeviceFigures,
@@ -20,6 +19,7 @@ from edgec.core.results.profile import (
 )
 from edgec.core.results.pruning import DecomposeResult, PruneResult, Target
 from edgec.core.results.table import KeptChannels
+from edgec.recipe.stage_results import result_of_json
 
 METRIC = Metric("map50", "mAP 50", share=True)
 FP32 = ArtifactId("model", "fp32")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from edgec.core.metric import Metric
-from edgec.core.results.kinds import result_of_json
 from edgec.core.results.quantization import QatResult, QuantizeResult
+from edgec.recipe.stage_results import result_of_json
 
 MAP = Metric("map50", "mAP 50", share=True)
 PSNR = Metric("psnr", "PSNR", "dB", digits=2)

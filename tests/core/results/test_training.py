@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from edgec.core.metric import Metric
-from edgec.core.results.kinds import result_of_json
 from edgec.core.results.table import Histograms, Lines
 from edgec.core.results.training import DistillResult, Epoch, SparsifyResult, TrainResult
+from edgec.recipe.stage_results import result_of_json
 
 METRICS = (Metric("map50", "mAP 50", share=True), Metric("map", "mAP", share=True))
 TRAINED: dict[str, Any] = {
@@ -79,7 +79,7 @@ def test_curves_count_epochs_from_one_and_leave_out_what_was_not_evaluated() -> 
     assert accuracy.series == {"mAP 50": [(2, 0.5), (3, 0.75)], "mAP": [(2, 0.25), (3, 0.5)]}
 
 
-def test_one_evaluation_is_no_curve() -> None:
+def test_one_evaluation_is_not_a_curve() -> None:
     (section,) = read("train", TRAINED | {"curves": TRAINED["curves"][:2]}).sections(METRICS)
     assert [chart.title for chart in section.charts] == ["loss terms"]
 

@@ -77,7 +77,7 @@ def test_a_moving_average_follows_in_training_until_it_is_frozen() -> None:
     assert quantizer.bounds() == before
 
 
-def test_an_optimiser_leaves_a_frozen_range_alone() -> None:
+def test_an_optimizer_leaves_a_frozen_range_alone() -> None:
     quantizer = ActivationQuantizer("t", -1.0, 1.0)
     optimizer = torch.optim.AdamW(quantizer.parameters(), lr=0.1, weight_decay=0.0)
     seen = []

@@ -113,7 +113,7 @@ def test_it_answers_for_its_network_trains_and_copies(tiny: Any, tiny_net: nn.Mo
     again = copy.deepcopy(qat).train()
     outputs = again(torch.from_numpy(tiny.images))
     assert isinstance(outputs, list)
-    sum(o.square().mean() for o in outputs).backward()
+    torch.stack([o.square().mean() for o in outputs]).sum().backward()
     for name, parameter in again.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
@@ -145,7 +145,7 @@ def test_what_is_trained_is_written_back(tiny: Any, tiny_net: nn.Module) -> None
     }
     qat = qat_network(net, tiny.model, tiny.ranges, (), EXAMPLE, formats=forms)
     optimizer = torch.optim.SGD([p for p in qat.parameters() if p.requires_grad], lr=0.01)
-    sum(o.square().mean() for o in qat(torch.from_numpy(tiny.images))).backward()
+    torch.stack([o.square().mean() for o in qat(torch.from_numpy(tiny.images))]).sum().backward()
     optimizer.step()
     target = copy.deepcopy(net)
     ranges, formats = write_back(qat, target)

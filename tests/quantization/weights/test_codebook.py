@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.quantization.qat.fake_quantizers import largest
-from edgec.quantization.weights.codebook import CodebookQuantizer, first_centroids, huffman_bits, share_bits
+from edgec.quantization.weights.codebook import (
+    CodebookQuantizer,
+    Start,
+    first_centroids,
+    huffman_bits,
+    share_bits,
+)
 from edgec.quantization.weights.formats import UNIT
 
 
@@ -26,10 +33,7 @@ def error(weight: torch.Tensor, points: torch.Tensor) -> float:
 
 def test_k_means_errs_least() -> None:
     weight = weights()
-    by = {
-        start: error(weight, first_centroids(weight, 16, start))
-        for start in ("uniform", "quantiles", "kmeans")
-    }  # type: ignore[arg-type]
+    by = {start: error(weight, first_centroids(weight, 16, start)) for start in get_args(Start)}
     assert by["kmeans"] < by["quantiles"]
     assert by["kmeans"] < by["uniform"]
 
@@ -104,7 +108,9 @@ def test_layers_on_which_the_loss_leans_get_more() -> None:
 
 def code_lengths(counts: list[int]) -> int:
     """Huffman's tree built out, the depths of its leaves counted."""
-    heap = [(count, index, (index,)) for index, count in enumerate(counts)]
+    heap: list[tuple[int, int, tuple[int, ...]]] = [
+        (count, index, (index,)) for index, count in enumerate(counts)
+    ]
     depth = [0] * len(counts)
     heapq.heapify(heap)
     while len(heap) > 1:

@@ -47,13 +47,13 @@ def test_a_float_layer_is_dequantized_when_the_graph_is_loaded(
         run(plain, tiny.images), run(compact(palettized(stored_in_integers)), tiny.images), strict=True
     ):
         assert np.allclose(a, b, atol=1e-4)
-    kinds = Counter(n.op_type for n in optimised(palettized(stored_in_integers)).graph.node)
+    kinds = Counter(n.op_type for n in optimized(palettized(stored_in_integers)).graph.node)
     assert kinds["Cast"] == kinds["Slice"] == kinds["Gather"] == 0
 
 
-def optimised(model: onnx.ModelProto) -> onnx.ModelProto:
+def optimized(model: onnx.ModelProto) -> onnx.ModelProto:
     """What onnxruntime runs."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "optimised.onnx"
-        OnnxSession(model.SerializeToString(), optimised_path=path)
+        path = Path(folder) / "optimized.onnx"
+        OnnxSession(model.SerializeToString(), optimized_path=path)
         return onnx.load(path)

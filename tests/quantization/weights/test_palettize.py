@@ -33,9 +33,9 @@ def four_bits(tiny: Any) -> Any:
 
 def test_codebooks_give_the_same_outputs_at_the_same_kernels(four_bits: Any, tiny: Any, run: Run) -> None:
     small = palettized(four_bits)
-    for optimise in (True, False):
+    for optimize in (True, False):
         for a, b in zip(
-            run(four_bits, tiny.images, optimise), run(small, tiny.images, optimise), strict=True
+            run(four_bits, tiny.images, optimize), run(small, tiny.images, optimize), strict=True
         ):
             assert np.array_equal(a, b)
     assert fusion(small, ()).integer == fusion(four_bits, ()).integer == 24

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from edgec.core.errors import Missing, StageError
 from edgec.probe import executorch_session
 from edgec.runtimes.converters import executorch
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 
 # A package that lowers to the text of what it was given, one line for each input and each operator.
 EXIR = """
@@ -44,13 +44,13 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def source(precision: Any = "fp32", open_sizes: bool = False, kind: str = "Relu") -> Source:
+def source(precision: Any = "fp32", open_sizes: bool = False, kind: str = "Relu") -> ConversionSource:
     sides = [None, None] if open_sizes else [16, 24]
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *sides])
     output = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 3, *sides])
     graph = helper.make_graph([helper.make_node(kind, ["images"], ["out"])], "tiny", [image], [output])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    return Source(Path("model.onnx"), model, precision, {"images": [1, 3, 16, 24]}, open_sizes)
+    return ConversionSource(Path("model.onnx"), model, precision, {"images": [1, 3, 16, 24]}, open_sizes)
 
 
 def test_one_size_gives_one_file(package: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_an_operator_that_is_not_translated_is_named(package: Path, tmp_path: Pa
         executorch.convert(source(kind="Sin"), tmp_path)
 
 
-def test_without_the_package_the_extra_is_told(package: Path, tmp_path: Path) -> None:
+def test_without_the_package_the_extra_is_reported(package: Path, tmp_path: Path) -> None:
     (package / "exir.py").write_text("raise ModuleNotFoundError(\"No module named 'executorch'\")\n")
     with pytest.raises(Missing, match=r"pip install 'edgec\[executorch\]'"):
         executorch.convert(source(), tmp_path)

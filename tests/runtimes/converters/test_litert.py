@@ -18,18 +18,18 @@ from edgec.probe import litert_session
 from edgec.runtimes.convert import installed
 from edgec.runtimes.converters import litert, litert_environment
 from edgec.runtimes.converters.litert_converter import position_of
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Source:
+def source(tmp_path: Path) -> ConversionSource:
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 4, 6])
     output = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 3, 4, 6])
     graph = helper.make_graph([helper.make_node("Relu", ["images"], ["out"])], "tiny", [image], [output])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     value = np.ones((1, 3, 4, 6), np.float32)
     np.savez(tmp_path / "golden.npz", images=value, out=value)
-    return Source(
+    return ConversionSource(
         tmp_path / "model.fp32.onnx", model, "fp32", {"images": [1, 3, 4, 6]}, golden=tmp_path / "golden.npz"
     )
 
@@ -46,8 +46,8 @@ def converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_without_the_converter_the_command_that_makes_it_is_told(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_the_converter_the_command_that_makes_it_is_reported(
+    source: ConversionSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEC_CONVERTERS", str(tmp_path / "nothing"))
     with pytest.raises(Missing, match="edgec doctor --install litert-converter"):
@@ -63,7 +63,7 @@ def test_an_environment_that_was_not_installed_whole_is_none(converter: Path) ->
     assert litert_environment.converter_python() is None
 
 
-def test_what_the_converter_gets(converter: Path, source: Source, tmp_path: Path) -> None:
+def test_what_the_converter_gets(converter: Path, source: ConversionSource, tmp_path: Path) -> None:
     folder = tmp_path / "package"
     folder.mkdir()
     assert litert.convert(source, folder) == "model.tflite"
@@ -77,8 +77,12 @@ def test_what_the_converter_gets(converter: Path, source: Source, tmp_path: Path
     assert source.model.graph.input[0].type.tensor_type.shape.dim[2].dim_value == 4
 
 
-def test_a_network_of_two_images_is_refused(converter: Path, source: Source, tmp_path: Path) -> None:
-    two = Source(source.path, source.model, "fp32", {**source.shapes, "more": [1]}, golden=source.golden)
+def test_a_network_of_two_images_is_refused(
+    converter: Path, source: ConversionSource, tmp_path: Path
+) -> None:
+    two = ConversionSource(
+        source.path, source.model, "fp32", {**source.shapes, "more": [1]}, golden=source.golden
+    )
     with pytest.raises(StageError, match="has 2 inputs"):
         litert.convert(two, tmp_path)
 
@@ -106,7 +110,7 @@ def test_images_in_the_size_of_the_network() -> None:
     assert np.array_equal(grown[:, :, 6:], images[:, :, :2:-1])
 
 
-def test_outputs_are_told_apart_by_their_values() -> None:
+def test_outputs_are_distinguished_by_their_values() -> None:
     rng = np.random.default_rng(0)
     first, second = (rng.random((1, 4, 4, 4)) for _ in range(2))  # shapes tell nothing here
     found = [np.moveaxis(second, 1, -1), first, np.zeros((1, 7))]
@@ -163,9 +167,11 @@ def test_other_sizes_run_in_the_file_for_them(tmp_path: Path, monkeypatch: pytes
     assert Interpreter.opened == ["model.tflite", "model.tflite", "any.tflite", "model.tflite"]
 
 
-def test_the_models_own_graph_stays_as_it_is(converter: Path, source: Source, tmp_path: Path) -> None:
+def test_the_models_own_graph_stays_as_it_is(
+    converter: Path, source: ConversionSource, tmp_path: Path
+) -> None:
     before = source.model.SerializeToString()
-    int8 = Source(source.path, source.model, "int8", {"images": [1, 3, 8, 8]}, True, source.golden)
+    int8 = ConversionSource(source.path, source.model, "int8", {"images": [1, 3, 8, 8]}, True, source.golden)
     folder = tmp_path / "package"
     folder.mkdir()
     litert.convert(int8, folder)

@@ -11,7 +11,7 @@ import pytest
 
 from edgec.core.errors import DataError, Problem
 from edgec.tasks.detection.coco import coco_classes, read_coco
-from edgec.tasks.detection.samples import Sample, check
+from edgec.tasks.detection.samples import Sample, check_samples
 
 Write = Callable[..., Path]
 CLASSES = ("cat", "dog")
@@ -38,7 +38,7 @@ def load(root: Path, content: dict[str, Any] | str, photo: Write) -> tuple[list[
     path = root / "instances.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     raws, problems = read_coco(root / "images", path)
-    samples, more = check(raws, CLASSES)
+    samples, more = check_samples(raws, CLASSES)
     return samples, [*problems, *more]
 
 
@@ -100,9 +100,9 @@ def test_values_of_a_wrong_type_are_named(tmp_path: Path, photo: Write, item: An
     ("item", "words"),
     [
         ({"id": 1, "file_name": "gone.jpg"}, "gone.jpg: cannot be read"),
-        ({"id": 1, "file_name": "../instances.json"}, "leads out of"),
-        ({"id": 1, "file_name": "/etc/passwd"}, "leads out of"),
-        ({"id": 1, "file_name": "a\0.jpg"}, "leads out of"),
+        ({"id": 1, "file_name": "../instances.json"}, "is outside"),
+        ({"id": 1, "file_name": "/etc/passwd"}, "is outside"),
+        ({"id": 1, "file_name": "a\0.jpg"}, "is outside"),
         ({"id": 1, "file_name": "a.jpg", "height": 60, "width": 40}, "says 40 x 60, the image has 60 x 40"),
         ({"id": 1, "file_name": "a.jpg", "height": "x", "width": 40}, "is malformed"),
         ({"id": 1}, "is malformed"),
@@ -137,20 +137,20 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, photo: Write):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "link.jpg").symlink_to(outside)
     samples, problems = load(tmp_path, tree(images=[{"id": 7, "file_name": "link.jpg"}]), photo)
-    assert samples == [] and "leads out of" in problems[0].message
+    assert samples == [] and "is outside" in problems[0].message
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is no JSON"),
-        ("{", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ("", "is not valid JSON"),
+        ("{", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
         ("[]", "lacks the lists images, annotations, categories"),
         ('{"images": [], "categories": {}}', "lacks the lists annotations, categories"),
     ],
 )
-def test_what_is_no_coco_file_is_named(tmp_path: Path, photo: Write, text: str, words: str):
+def test_what_is_not_a_coco_file_is_named(tmp_path: Path, photo: Write, text: str, words: str):
     with pytest.raises(DataError, match=words):
         load(tmp_path, text, photo)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgec.core.contract.detection import DetectionContract, Fit
-from edgec.core.contract.reading import contract_of_json
+from edgec.runtimes.contract_reading import contract_of_json
 from edgec.tasks.detection.batch import collate
 from edgec.tasks.detection.contract import detect_batch, finish, prepare, scaled
 from edgec.tasks.detection.images import fit_image
@@ -60,10 +60,10 @@ def put(output: np.ndarray, anchor: int, row: int, column: int, label: int) -> N
 
 def test_prepare_gives_the_input_that_the_contract_names():
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    tensor, mapping = prepare(image, contract().input)
+    tensor, placement = prepare(image, contract().input)
     assert tensor.shape == (3, 64, 96) and tensor.dtype == np.float32 and tensor.flags.c_contiguous
     assert np.allclose(tensor, image.transpose(2, 0, 1) / 255, atol=1e-6)
-    assert (mapping.scale_x, mapping.offset_x) == (1, 0)
+    assert (placement.scale_x, placement.offset_x) == (1, 0)
 
 
 def test_prepare_pads_or_stretches_as_the_contract_says():
@@ -79,8 +79,8 @@ def test_raw_maps_become_boxes_of_the_image():
     outputs = maps()
     put(outputs[0], 1, 1, 2, 2)
     put(outputs[1], 0, 0, 1, 0)
-    _, mapping = prepare(image, contract().input)
-    found = finish(outputs, contract(), [mapping])[0]
+    _, placement = prepare(image, contract().input)
+    found = finish(outputs, contract(), [placement])[0]
     order = np.argsort(found.labels)
     assert found.labels[order].tolist() == [0, 2] and (found.scores > 0.99).all()
     # cell (row 0, column 1) of stride 32: centre (48, 16), 60 x 90, clipped to the image
@@ -136,14 +136,14 @@ def test_boxes_from_the_graph_are_sorted_by_image_and_score(label_type: type):
 
 
 def test_boxes_from_the_graph_are_placed_on_the_image():
-    _, mapping = prepare(np.zeros((128, 192, 3), np.uint8), contract().input)
+    _, placement = prepare(np.zeros((128, 192, 3), np.uint8), contract().input)
     outputs = [
         np.array([[10.0, 10, 30, 20]], np.float32),
         np.array([0.9], np.float32),
         np.array([2]),
         np.array([0]),
     ]
-    assert finish(outputs, contract(output="boxes"), [mapping])[0].boxes.tolist() == [[20, 20, 60, 40]]
+    assert finish(outputs, contract(output="boxes"), [placement])[0].boxes.tolist() == [[20, 20, 60, 40]]
 
 
 @pytest.mark.parametrize("fit", ["letterbox", "stretch"])
@@ -155,8 +155,8 @@ def test_preparation_by_the_contract_is_that_of_training_bit_for_bit(fit: Fit, s
     fitted, placed = fit_image(image, (64, 96), fit)
     divided = fitted.transpose(2, 0, 1).astype(np.float32) / 255
     trained = collate([(fitted, np.zeros((0, 4)), np.zeros(0))]).images[0].numpy()
-    tensor, mapping = prepare(image, wanted)
-    assert tensor.dtype == np.float32 and mapping == placed
+    tensor, placement = prepare(image, wanted)
+    assert tensor.dtype == np.float32 and placement == placed
     assert np.array_equal(tensor, divided) and np.array_equal(tensor, trained)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -151,8 +152,9 @@ def test_decoding_inside_a_graph_with_any_batch():
 def test_decoding_inside_a_graph_with_any_size():
     net, buffer = small(), io.BytesIO()
     axes = {"images": {0: "n", 2: "h", 3: "w"}, "boxes": {0: "n", 1: "k"}, "scores": {0: "n", 1: "k"}}
+    written: Any = buffer  # torch says paths alone
     torch.onnx.export(
-        Decoded(net), (torch.zeros(2, 3, 64, 96),), buffer, dynamo=False, opset_version=17,
+        Decoded(net), (torch.zeros(2, 3, 64, 96),), written, dynamo=False, opset_version=17,
         input_names=["images"], output_names=["boxes", "scores"], dynamic_axes=axes,
     )  # fmt: skip
     check_graph(buffer.getvalue(), net, (1, 3, 64, 96), (2, 3, 96, 128))

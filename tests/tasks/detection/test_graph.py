@@ -38,9 +38,9 @@ def net() -> torch.nn.Module:
     made = Network.initial("yolov4_tiny", {"classes": 3, "width": 0.25}, seed=1).build()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for head in (made.head32, made.head16):
-            head.weight.normal_(0, 0.3, generator=generator)
-            head.bias.normal_(0, 0.3, generator=generator)
+        for name in ("head32", "head16"):
+            made.get_parameter(f"{name}.weight").normal_(0, 0.3, generator=generator)
+            made.get_parameter(f"{name}.bias").normal_(0, 0.3, generator=generator)
     return made
 
 

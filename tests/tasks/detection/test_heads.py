@@ -35,7 +35,7 @@ def test_a_head_survives_json():
     assert head_of(json.loads(json.dumps(head.to_json())), "there") == head
 
 
-def test_a_network_without_heads_is_told_what_to_declare():
+def test_a_network_without_heads_is_refused_with_what_to_declare():
     with pytest.raises(NetworkError, match=r"Identity has no `heads`.*anchors, stride, scale_xy and classes"):
         heads_of(nn.Identity())
 
@@ -77,6 +77,6 @@ def test_a_wrong_value_is_refused(change: dict[str, Any]):
         heads_of(Net([TREE | change]))
 
 
-def test_an_item_that_is_no_mapping_is_refused():
+def test_an_item_that_is_not_a_mapping_is_refused():
     with pytest.raises(NetworkError, match="is not a head"):
         heads_of(Net([7]))

@@ -9,7 +9,7 @@ import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from edgec.core.contract.detection import Fit
 from edgec.core.errors import DataError
 from edgec.images.reading import MAX_PIXELS, decode_image, read_image
-from edgec.tasks.detection.images import PAD_VALUE, fit_image, fit_mapping
+from edgec.tasks.detection.images import PAD_VALUE, fit_image, placement_of
 
 
 def encoded(image: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -75,7 +76,7 @@ def test_a_truncated_jpeg_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"<svg/>", b"\xff\xd8\xff"])
-def test_what_is_no_image_is_named(data: bytes):
+def test_what_is_not_an_image_is_named(data: bytes):
     with pytest.raises(DataError, match=r"a\.jpg: is "):
         decode_image(data, "a.jpg")
 
@@ -85,7 +86,7 @@ def test_a_missing_file_is_named(tmp_path: Path):
         read_image(tmp_path / "gone.jpg")
 
 
-def test_a_folder_is_no_image(tmp_path: Path):
+def test_a_folder_is_not_an_image(tmp_path: Path):
     with pytest.raises(DataError, match="cannot be read"):
         read_image(tmp_path)
 
@@ -133,22 +134,22 @@ def test_threads_leave_the_warning_filters_alone(monkeypatch: pytest.MonkeyPatch
 
 def test_only_formats_of_photographs_are_opened():
     """EPS would start Ghostscript on a file of unknown origin."""
-    with pytest.raises(DataError, match="no image"):
+    with pytest.raises(DataError, match="not an image"):
         decode_image(encoded(noise(8, 8), "EPS"), "a.jpg")
 
 
 def test_letterbox_keeps_the_aspect_and_pads_grey():
-    image, mapping = fit_image(np.zeros((100, 200, 3), np.uint8), (320, 320), "letterbox")
+    image, placement = fit_image(np.zeros((100, 200, 3), np.uint8), (320, 320), "letterbox")
     assert image.shape == (320, 320, 3)
     assert (image[:80] == PAD_VALUE).all() and (image[240:] == PAD_VALUE).all() and (image[80:240] == 0).all()
-    box = mapping.to_input(np.array([[0, 0, 200, 100]], np.float32))
+    box = placement.to_input(np.array([[0, 0, 200, 100]], np.float32))
     assert box.tolist() == [[0, 80, 320, 240]]
 
 
 def test_stretch_fills_the_input():
-    image, mapping = fit_image(np.zeros((100, 200, 3), np.uint8), (64, 96), "stretch")
+    image, placement = fit_image(np.zeros((100, 200, 3), np.uint8), (64, 96), "stretch")
     assert image.shape == (64, 96, 3) and (image == 0).all()
-    assert mapping.to_input(np.array([[50, 25, 200, 100]], np.float32)).tolist() == [[24, 16, 96, 64]]
+    assert placement.to_input(np.array([[50, 25, 200, 100]], np.float32)).tolist() == [[24, 16, 96, 64]]
 
 
 def test_an_image_of_the_right_size_is_untouched():
@@ -159,8 +160,8 @@ def test_an_image_of_the_right_size_is_untouched():
 def test_a_bright_patch_is_where_its_box_says():
     image = np.zeros((120, 300, 3), np.uint8)
     image[30:90, 60:180] = 255
-    fitted, mapping = fit_image(image, (160, 160), "letterbox")
-    x1, y1, x2, y2 = mapping.to_input(np.array([[60, 30, 180, 90]], np.float32))[0]
+    fitted, placement = fit_image(image, (160, 160), "letterbox")
+    x1, y1, x2, y2 = placement.to_input(np.array([[60, 30, 180, 90]], np.float32))[0]
     rows, columns = np.nonzero(fitted[:, :, 0] > 190)
     edges = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert np.abs(edges - [x1, y1, x2, y2]).max() <= 1
@@ -171,31 +172,31 @@ def test_a_bright_patch_is_where_its_box_says():
     st.integers(1, 5000),
     st.integers(1, 5000),
     st.sampled_from([(320, 320), (64, 416), (416, 64), (32, 32)]),
-    st.sampled_from(["letterbox", "stretch"]),
+    st.sampled_from(get_args(Fit)),
     st.lists(st.floats(0, 1), min_size=4, max_size=4),
 )
 def test_boxes_go_to_the_input_and_back(
-    height: int, width: int, size: tuple[int, int], fit: str, at: list[float]
+    height: int, width: int, size: tuple[int, int], fit: Fit, at: list[float]
 ):
-    mapping = fit_mapping(height, width, size, fit)
+    placement = placement_of(height, width, size, fit)
     x1, x2 = sorted([at[0] * width, at[2] * width])
     y1, y2 = sorted([at[1] * height, at[3] * height])
     boxes = np.array([[x1, y1, x2, y2]], np.float32)
-    placed = mapping.to_input(boxes)
+    placed = placement.to_input(boxes)
     slack = 1e-3
     assert (placed >= -slack).all() and (placed <= np.array([size[1], size[0]] * 2) + slack).all()
-    assert np.abs(mapping.to_image(placed) - boxes).max() <= 1e-4 * max(height, width) + 1e-3
+    assert np.abs(placement.to_image(placed) - boxes).max() <= 1e-4 * max(height, width) + 1e-3
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from(["letterbox", "stretch"]))
-def test_every_shape_fits(height: int, width: int, fit: str):
-    image, mapping = fit_image(np.zeros((height, width, 3), np.uint8), (64, 96), fit)
+@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from(get_args(Fit)))
+def test_every_shape_fits(height: int, width: int, fit: Fit):
+    image, placement = fit_image(np.zeros((height, width, 3), np.uint8), (64, 96), fit)
     assert image.shape == (64, 96, 3)
-    assert mapping == fit_mapping(height, width, (64, 96), fit)
+    assert placement == placement_of(height, width, (64, 96), fit)
 
 
 def test_detections_are_clipped_to_the_image():
-    mapping = fit_mapping(100, 200, (320, 320), "letterbox")
-    boxes = mapping.to_image(np.array([[-50, 0, 400, 320]], np.float32))
+    placement = placement_of(100, 200, (320, 320), "letterbox")
+    boxes = placement.to_image(np.array([[-50, 0, 400, 320]], np.float32))
     assert boxes.tolist() == [[0, 0, 200, 100]] and boxes.dtype == np.float32

@@ -153,7 +153,7 @@ def test_a_perfect_answer_costs_almost_nothing():
 
 
 @pytest.mark.parametrize(("label", "ignored"), [(0, True), (1, False)])
-def test_a_prediction_on_an_object_is_no_negative(label: int, ignored: bool):
+def test_a_prediction_on_an_object_is_not_a_negative(label: int, ignored: bool):
     """The cell beside the object's sees it as well; only the image that holds the object spares it."""
     head = Head(((40.0, 40.0),), 16, 1.0, 2)
     output = torch.zeros(2, 7, 3, 4)

@@ -158,7 +158,7 @@ def test_predictions_and_truths_must_be_as_many():
 
 
 def test_json_is_flat():
-    found = evaluate(seen((A, 0, 0.9)), truth((A, 0), (B, 1)), ("a", "b")).to_json()
+    found = evaluate(seen((A, 0, 0.9)), truth((A, 0), (B, 1)), ("a", "b")).accuracy().flat()
     assert found["ap50/a"] == 1.0 and found["ap50/b"] == 0.0 and found["map50"] == 0.5
     assert {type(value) for value in found.values()} <= {int, float}
 
@@ -211,7 +211,8 @@ def coco_precision(
                 add(annotations, image, label, box, area=1e12 if difficult else 1.0)
         for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
             add(guesses, image, label, box, area=1.0, score=float(score))
-    reference, results = COCO(), COCO()
+    reference: Any = COCO()
+    results: Any = COCO()
     dataset = {
         "images": [{"id": i + 1} for i in range(len(truths))],
         "categories": [{"id": c + 1, "name": str(c)} for c in range(classes)],

@@ -366,9 +366,9 @@ def test_a_perfect_network_scores_one_whatever_the_fit(tmp_path: Path, voc_image
     task = Detection(voc(tmp_path, fit=fit), Loss(), 0)
     found = task.evaluate(perfect(task, "val"), "val")
     assert found["map50"] == found["map"] == 1.0
-    assert (found["images"], found["objects"]) == (4, 8)
-    assert found["ap50/cat"] == found["ap50/dog"] == 1.0
-    assert all(isinstance(v, (int, float)) for v in found.values())
+    assert found.counts == {"images": 4, "objects": 8}
+    assert found.by_class == {"ap50": {"cat": 1.0, "dog": 1.0}}
+    assert all(isinstance(v, (int, float)) for v in found.flat().values())
 
 
 def test_difficult_objects_are_neither_wanted_nor_punished(tmp_path: Path, voc_image: Write):
@@ -392,15 +392,15 @@ def test_difficult_objects_are_neither_wanted_nor_punished(tmp_path: Path, voc_i
         ]
 
     found = task.evaluate(Predictor(run, boxes_contract(task)), "val")
-    assert found["map50"] == 1.0 and found["objects"] == 1
+    assert found["map50"] == 1.0 and found.counts["objects"] == 1
 
 
 def test_a_fixed_batch_is_filled_up_and_the_filling_is_not_counted(task: Detection):
     sizes: list[int] = []
     found = task.evaluate(perfect(task, "val", batch=4, sizes=sizes), "val")
-    assert sizes == [4, 4] and found["images"] == 7 and found["map50"] == 1.0
+    assert sizes == [4, 4] and found.counts["images"] == 7 and found["map50"] == 1.0
     sizes.clear()
-    assert task.evaluate(perfect(task, "val", sizes=sizes), "val", limit=3)["images"] == 3
+    assert task.evaluate(perfect(task, "val", sizes=sizes), "val", limit=3).counts["images"] == 3
     assert sizes == [3]
 
 
@@ -436,7 +436,7 @@ def test_a_blind_network_scores_zero(task: Detection):
         return [np.full((len(images), 26, 96 // s, 96 // s), -20, np.float32) for s in (32, 16)]
 
     found = task.evaluate(Predictor(run, task.contract(Still())), "val")
-    assert found["map50"] == found["map"] == 0.0 and found["images"] == 7
+    assert found["map50"] == found["map"] == 0.0 and found.counts["images"] == 7
 
 
 def names(pictures: Sequence[Any]) -> list[str]:
@@ -449,6 +449,7 @@ def test_pictures_show_truth_and_every_network(task: Detection):
     assert len(pictures) == 3 and len(set(names(pictures))) == 3
     for picture in pictures:
         image = cv2.imdecode(np.frombuffer(picture.data, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
         assert image.shape[1] > 2.9 * (image.shape[0] - 24)  # three square panels
         assert picture.mime == "image/jpeg" and "dense" in picture.caption and "int8" in picture.caption
     again = task.pictures({"dense": good, "int8": good}, 3)

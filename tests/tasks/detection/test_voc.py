@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgec.core.errors import DataError, Problem
-from edgec.tasks.detection.samples import Sample, check
+from edgec.tasks.detection.samples import Sample, check_samples
 from edgec.tasks.detection.voc import read_voc
 
 Write = Callable[..., Path]
@@ -17,7 +17,7 @@ CLASSES = ("cat", "dog")
 
 def load(root: Path) -> tuple[list[Sample], list[Problem]]:
     raws, problems = read_voc(root, "train")
-    samples, more = check(raws, CLASSES)
+    samples, more = check_samples(raws, CLASSES)
     return samples, [*problems, *more]
 
 
@@ -104,7 +104,7 @@ def test_every_problem_is_listed(tmp_path: Path, voc_image: Write):
     assert any(w.startswith(f"{listed}:2: ") and "noxml.xml is missing" in w for w in words)
     assert any(w.startswith(f"{listed}:3: ") and "no image JPEGImages/nojpg.jpg" in w for w in words)
     assert any("cut.jpg: is a broken image" in w for w in words)
-    assert any("text.jpg: is no image" in w for w in words)
+    assert any("text.jpg: is not an image" in w for w in words)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_a_document_type_is_refused(tmp_path: Path, voc_image: Write, head: str)
 
 
 @pytest.mark.parametrize("text", ["", "<annotation>", "\x00", "{}", "<a/><b/>"])
-def test_what_is_no_xml_is_named(tmp_path: Path, voc_image: Write, text: str):
+def test_what_is_not_xml_is_named(tmp_path: Path, voc_image: Write, text: str):
     path = voc_image(tmp_path, "a", [])
     path.write_text(text)
     samples, problems = load(tmp_path)
-    assert samples == [] and problems[0].place == str(path) and "no XML" in problems[0].message
+    assert samples == [] and problems[0].place == str(path) and "not valid XML" in problems[0].message
 
 
 @pytest.mark.parametrize("name", ["../../a", "../../../etc/passwd", "x/../../../a"])
@@ -133,7 +133,7 @@ def test_ids_stay_inside_the_root(tmp_path: Path, voc_image: Write, name: str):
     samples, problems = load(root)
     assert [s.name for s in samples] == ["a"]
     assert len(problems) == 1 and problems[0].place.endswith("train.txt:2")
-    assert "leads out of" in problems[0].message
+    assert "is outside" in problems[0].message
 
 
 @pytest.mark.parametrize("part", ["JPEGImages/a.jpg", "Annotations/a.xml"])
@@ -144,13 +144,13 @@ def test_links_out_of_the_root_are_refused(tmp_path: Path, voc_image: Write, par
     (root / part).rename(outside)
     (root / part).symlink_to(outside)
     samples, problems = load(root)
-    assert samples == [] and "leads out of" in problems[0].message
+    assert samples == [] and "is outside" in problems[0].message
 
 
 def test_a_split_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"ImageSets/Main/train\.txt: cannot be read"):
         read_voc(tmp_path, "train")
-    with pytest.raises(DataError, match="leads out of"):
+    with pytest.raises(DataError, match="is outside"):
         read_voc(tmp_path, "../../../x")
 
 
@@ -162,7 +162,7 @@ def test_blood_cells_have_two_empty_boxes(shared_data: Path):
     counts, places = 0, []
     for split in ("train", "val", "test"):
         raws, problems = read_voc(root, split)
-        samples, more = check(raws, ("RBC", "WBC", "Platelets"))
+        samples, more = check_samples(raws, ("RBC", "WBC", "Platelets"))
         counts += sum(len(s.boxes) for s in samples)
         places += [str(p) for p in [*problems, *more]]
     assert counts == 4888 - 2
@@ -177,7 +177,7 @@ def test_voc_test_split_loads_whole(shared_data: Path):
         pytest.skip("no VOC")
     raws, problems = read_voc(root, "test")
     classes = sorted({o.label for raw in raws for o in raw.objects if isinstance(o.label, str)})
-    samples, more = check(raws, classes)
+    samples, more = check_samples(raws, classes)
     assert len(classes) == 20 and len(samples) == 114 and [*problems, *more] == []
     assert sum(len(s.boxes) for s in samples) == 342
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgec.core.errors import DataError, Problem
-from edgec.tasks.detection.samples import Sample, check
+from edgec.tasks.detection.samples import Sample, check_samples
 from edgec.tasks.detection.yolo import read_yolo
 
 Write = Callable[..., Path]
@@ -16,7 +16,7 @@ Write = Callable[..., Path]
 
 def load(root: Path, split: str = "images/train") -> tuple[list[Sample], list[Problem]]:
     raws, problems = read_yolo(root, split)
-    samples, more = check(raws, ("cat", "dog"))
+    samples, more = check_samples(raws, ("cat", "dog"))
     return samples, [*problems, *more]
 
 
@@ -104,7 +104,7 @@ def test_a_list_file_stays_inside_the_root(tmp_path: Path, photo: Write, line: s
     (root / "train.txt").write_text(f"images/train/a.png\n{line}\n")
     samples, problems = load(root, "train.txt")
     assert len(samples) == 1 and [p.place for p in problems] == [f"{root / 'train.txt'}:2"]
-    assert "leads out of" in problems[0].message
+    assert "is outside" in problems[0].message
 
 
 def test_a_listed_image_that_is_missing_is_named(tmp_path: Path, photo: Write):
@@ -125,7 +125,7 @@ def test_links_out_of_the_root_are_refused(tmp_path: Path, photo: Write, part: s
         outside.write_text("1 0.5 0.5 0.5 0.5")
     (root / part).symlink_to(outside)
     _, problems = load(root)
-    assert len(problems) == 1 and "leads out of" in problems[0].message
+    assert len(problems) == 1 and "is outside" in problems[0].message
 
 
 def test_a_linked_image_keeps_its_own_label(tmp_path: Path, photo: Write):
@@ -141,7 +141,7 @@ def test_a_linked_image_keeps_its_own_label(tmp_path: Path, photo: Write):
 
 @pytest.mark.parametrize("split", ["images/none", "../x", "/etc"])
 def test_a_split_that_is_not_there_is_named(tmp_path: Path, split: str):
-    with pytest.raises(DataError, match=r"neither a folder nor a list|leads out of"):
+    with pytest.raises(DataError, match=r"neither a folder nor a list|is outside"):
         read_yolo(tmp_path, split)
 
 

@@ -25,9 +25,9 @@ def test_bicubic_on_set5_has_the_published_figures(shared_data: Path, scale: int
         output = bicubic_up(read_image(folder / f"LR_x{scale}" / path.name), scale)
         scores.append(score("set5", path.stem, output, cropped(read_image(path), scale), scale))
     found = summary(scores)
-    assert found["psnr/set5"] == pytest.approx(BICUBIC[scale][0], abs=0.02)
-    assert found["ssim/set5"] == pytest.approx(BICUBIC[scale][1], abs=0.001)
-    assert found["psnr"] == found["psnr/set5"]
+    assert found.by_set["psnr"]["set5"] == pytest.approx(BICUBIC[scale][0], abs=0.02)
+    assert found.by_set["ssim"]["set5"] == pytest.approx(BICUBIC[scale][1], abs=0.001)
+    assert found["psnr"] == found.by_set["psnr"]["set5"]
 
 
 def test_luma_of_black_white_and_the_primaries() -> None:
@@ -76,7 +76,7 @@ def test_equal_images_have_finite_figures() -> None:
     assert ssim(np.zeros((4, 4)), np.zeros((4, 4))) == 1  # smaller than the window
 
 
-def test_sets_and_images_are_told_apart() -> None:
+def test_sets_and_images_are_distinguished() -> None:
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     near = np.clip(truth.astype(int) + 3, 0, 255).astype(np.uint8)
@@ -84,5 +84,6 @@ def test_sets_and_images_are_told_apart() -> None:
     a, b, c = score("x", "a", near, truth, 0), score("x", "b", far, truth, 0), score("y", "a", far, truth, 0)
     found = summary([a, b, c])
     assert found["psnr"] == pytest.approx((a.psnr + b.psnr + c.psnr) / 3)
-    assert found["psnr/x"] == pytest.approx((a.psnr + b.psnr) / 2)
-    assert found["psnr/y"] == found["psnr/y/a"] == c.psnr < found["psnr/x/a"]
+    assert found.by_set["psnr"]["x"] == pytest.approx((a.psnr + b.psnr) / 2)
+    assert found.by_set["psnr"]["y"] == found.by_image["psnr"]["y"]["a"] == c.psnr
+    assert c.psnr < found.by_image["psnr"]["x"]["a"]

@@ -47,7 +47,7 @@ def test_grey_and_transparent_images_become_rgb(tmp_path: Path, mode: str) -> No
     np.testing.assert_array_equal(high, expected)
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     for name, size in (("good", 32), ("small", 8), ("lonely", 32), ("wrong", 32)):
         write(tmp_path / "hr" / f"{name}.png", size, size)
     for name, size in (("good", 16), ("small", 4), ("wrong", 15)):
@@ -62,11 +62,11 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     pairs, problems = pairs_of(tmp_path, sets, 2)
     assert [p.name for p in pairs] == ["good"]
     told = "\n".join(map(str, problems))
-    for part in ("small.png", "lonely.png", "15 x 15", "broken.png", "leads out of", "nowhere", "partner"):
+    for part in ("small.png", "lonely.png", "15 x 15", "broken.png", "is outside", "nowhere", "partner"):
         assert part in told, part
 
 
-def test_images_that_share_a_name_are_told(tmp_path: Path) -> None:
+def test_images_that_share_a_name_are_reported(tmp_path: Path) -> None:
     for name in ("a.bmp", "a.png", "b.png"):
         write(tmp_path / "hr" / name, 32, 32)
     pairs, problems = pairs_of(tmp_path, {"s": ImageSet(hr=Path("hr"))}, 2)
@@ -89,13 +89,13 @@ def test_an_image_must_not_link_out_of_the_root(tmp_path: Path) -> None:
     (tmp_path / "root" / "hr" / "a.png").symlink_to(tmp_path / "elsewhere" / "a.png")
     pairs, problems = pairs_of(tmp_path / "root", {"s": ImageSet(hr=Path("hr"))}, 2)
     assert [p.name for p in pairs] == ["b"]
-    assert len(problems) == 1 and "leads out of" in str(problems[0])
+    assert len(problems) == 1 and "is outside" in str(problems[0])
     absolute = ImageSet(hr=tmp_path / "elsewhere")  # named by the recipe itself
     pairs, problems = pairs_of(tmp_path / "root", {"s": absolute}, 2)
     assert [p.name for p in pairs] == ["a"] and not problems
 
 
-def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "hr" / "a.png", 32, 32)
     (tmp_path / "lr").mkdir()
     pairs, problems = pairs_of(tmp_path, {"s": ImageSet(hr=Path("hr"), lr=Path("lr"))}, 2)

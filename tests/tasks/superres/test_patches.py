@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgec.images.bicubic import bicubic_up
 from edgec.recipe import PhotographsData
 from edgec.tasks.superres.pairs import built_in
-from edgec.tasks.superres.patches import Opened, cut, superres_batches, turned
+from edgec.tasks.superres.patches import OpenedPairs, cut, superres_batches, turned
 from edgec.tiles.contract import as_input
 
 
@@ -58,7 +58,9 @@ def make(seed: int = 0, workers: int = 0, rank: int = 0, world: int = 1, **more:
     rng = np.random.default_rng(5)
     images = [(f"i{k}", rng.integers(0, 256, (40, 30 + 2 * k, 3), dtype=np.uint8)) for k in range(4)]
     prepare = partial(as_input, grown=2 if data.enlarged else 1, scale=data.peak / 255)
-    batches = superres_batches(Opened(built_in("s", images, 2)), data, prepare, 4, seed, workers, rank, world)
+    batches = superres_batches(
+        OpenedPairs(built_in("s", images, 2)), data, prepare, 4, seed, workers, rank, world
+    )
     try:
         return [t for epoch in (0, 1) for b in batches.epoch(epoch) for t in (b.images, b.targets)]
     finally:

@@ -90,7 +90,7 @@ def test_the_scale_of_white_changes_no_figure(folder: Path, peak: int) -> None:
     images = task.images("val", 3)
     assert images.shape == (3, 3, 16, 16) and images.dtype == np.float32
     assert 0.4 * peak < images.max() <= peak
-    found, usual = (t.evaluate(torch_predictor(net, t), "val") for t in (task, make(folder)))
+    found, usual = (t.evaluate(torch_predictor(net, t), "val").flat() for t in (task, make(folder)))
     assert found == pytest.approx(usual)
     (batch,) = list(task.batches(2, 1, seed=0).epoch(0))[:1]
     (other,) = list(make(folder, patch=8).batches(2, 1, seed=0).epoch(0))[:1]
@@ -125,13 +125,13 @@ def test_figures_for_each_set_and_image_and_progress(folder: Path) -> None:
     heard: list[Event] = []
     task = make(folder, Events(listeners=(heard.append,)))
     found = task.evaluate(torch_predictor(Enlarge(), task), "val")
-    assert {"psnr", "ssim", "psnr8", "ssim8", "psnr/a", "psnr/b", "psnr/b/1"} <= found.keys()
-    assert found["psnr"] == pytest.approx((found["psnr/a"] + found["psnr/b"]) / 2)
+    assert {"psnr", "ssim", "psnr8", "ssim8"} <= found.values.keys()
+    sets = found.by_set["psnr"]
+    assert sets.keys() == {"a", "b"} and "1" in found.by_image["psnr"]["b"]
+    assert found["psnr"] == pytest.approx((sets["a"] + sets["b"]) / 2)
     assert [e.done for e in heard if isinstance(e, Progress)] == [1, 2, 3, 4]
-    assert (
-        len([k for k in task.evaluate(torch_predictor(Enlarge(), task), "val", limit=1) if k.count("/") == 2])
-        == 2
-    )
+    first = task.evaluate(torch_predictor(Enlarge(), task), "val", limit=1)
+    assert {metric: list(sets) for metric, sets in first.by_image.items()} == {"psnr": ["a"], "ssim": ["a"]}
 
 
 def test_an_image_that_is_already_enlarged_goes_in_enlarged(folder: Path) -> None:
@@ -143,7 +143,7 @@ def test_an_image_that_is_already_enlarged_goes_in_enlarged(folder: Path) -> Non
     np.testing.assert_array_equal(upscaled(torch_predictor(net, task), low), bicubic_up(low, 2))
 
 
-def test_networks_that_do_not_fit_are_told(folder: Path) -> None:
+def test_networks_that_do_not_fit_are_reported(folder: Path) -> None:
     task = make(folder)
     with pytest.raises(NetworkError, match=r"factor, multiple, radius.*your-own-network"):
         task.contract(nn.Conv2d(3, 3, 1))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import onnx
 
-from edgec.runtimes.source import Source
+from edgec.runtimes.source import ConversionSource
 
 
-def convert(source: Source, folder: Path) -> str:
+def convert(source: ConversionSource, folder: Path) -> str:
     onnx.save(source.model, str(folder / "model.copied"))
     return "model.copied"

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from edgec.core.network import Network
 from edgec.env import Env
 from edgec.tasks.predictor import torch_predictor
+from edgec.tasks.protocol import Task
 from toy_edgec.rows import Nudge, NudgeResult
 
 
@@ -13,3 +16,7 @@ def nudge(config: Nudge, network: Network, env: Env) -> tuple[Network, NudgeResu
         bias.data += config.by
     final = env.task.evaluate(torch_predictor(net, env.task, env.device), "val")
     return network.with_weights(net), NudgeResult(nudged=len(biases), final=final)
+
+
+def plan(config: Nudge, place: str, network: Network, task: Task, shaped: bool) -> Iterator[str]:
+    yield f"every bias grows by {config.by:g}"

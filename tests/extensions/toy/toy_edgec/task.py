@@ -105,8 +105,9 @@ class Brightness:
         return np.random.default_rng(0).random((count, 3, SIDE, SIDE), dtype=np.float32)
 
     def evaluate(self, predictor: Predictor, split: Split, limit: int | None = None) -> Accuracy:
+        scale = BrightnessContract.of(predictor.contract, predictor.name).input.scale
         errors = [
-            abs(float(predictor.run(image[None])[0].squeeze()) - float(image.mean()))
+            abs(float(predictor.run(255 * scale * image[None])[0].squeeze()) - float(image.mean()))
             for image in self.images(split, self.data.images)
         ]
         return Accuracy(values={"score": 1 - float(np.mean(errors))}, counts={"images": self.data.images})

@@ -9,10 +9,11 @@ import pytest
 
 from edgec.core.contract.base import Contract, Input
 from edgec.core.contract.detection import DetectionContract
-from edgec.core.contract.reading import contract_of_json, contract_type
 from edgec.core.contract.superres import SuperresContract
 from edgec.core.errors import EdgecError, ExtensionError, RecipeError
 from edgec.core.extensions import added
+from edgec.recipe.tasks import TaskSpec
+from edgec.runtimes.contract_reading import contract_of_json, contract_type
 
 DETECTOR: dict[str, Any] = {  # as artifacts carried it before contracts had a version
     "task": "detection",
@@ -95,7 +96,7 @@ def test_a_newer_version_is_refused_with_what_to_do() -> None:
     )
 
 
-def test_a_newer_version_is_told_even_where_its_keys_are_unknown() -> None:
+def test_a_newer_version_is_reported_even_where_its_keys_are_unknown() -> None:
     assert "version 7" in message({"version": 7, "task": "detection", "shape": "new"})
 
 
@@ -131,7 +132,7 @@ def test_a_missing_key_is_named(key: str) -> None:
     assert f"its contract has no {key};" in message({k: v for k, v in DETECTOR.items() if k != key})
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     said = message({"task": "superres", "scale": 0, "enlarged": "perhaps"})
     for key in ("input", "factor", "radius", "scale: 0", "enlarged: perhaps"):
         assert key in said
@@ -157,20 +158,21 @@ class DepthContract(Contract, frozen=True):
     metres: float
 
 
-class DepthTask:
-    contract = DepthContract
+DEPTH = TaskSpec("depth", "mine:depth_of", DepthContract)
 
 
 def test_a_package_brings_the_contract_of_its_task() -> None:
-    with added("edgec.tasks", "depth", DepthTask):
+    with added("edgec.tasks", "depth", DEPTH):
         contract = read({"task": "depth", "input": {"name": "x", "shape": [1, 3, 8, 8]}, "metres": 2.5})
     assert isinstance(contract, DepthContract) and contract.metres == 2.5
 
 
-def test_a_package_without_a_contract_is_named() -> None:
+def test_a_package_whose_task_is_no_row_is_named() -> None:
     with (
         added("edgec.tasks", "depth", object()),
-        pytest.raises(ExtensionError, match="task 'depth' of an installed package names no contract"),
+        pytest.raises(
+            ExtensionError, match="task 'depth' of an installed package is a object, not a TaskSpec"
+        ),
     ):
         contract_type("depth", "model.onnx")
 

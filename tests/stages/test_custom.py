@@ -13,16 +13,18 @@ from edgec.core.network import Network
 from edgec.core.results.other import CustomResult, InputResult
 from edgec.env import Env
 from edgec.recipe import Custom
-from edgec.run.apply import apply
+from edgec.stages.custom import custom
 
 NETWORK = Network("none")
 CONFIG = Custom(kind="custom", function="mine:stage")
 
 
 def applied(returned: Any, monkeypatch: pytest.MonkeyPatch, allow_code: bool = True) -> Any:
-    monkeypatch.setattr("edgec.run.apply.resolve_dotted", lambda name: lambda config, network, env: returned)
+    monkeypatch.setattr(
+        "edgec.stages.custom.resolve_dotted", lambda name: lambda config, network, env: returned
+    )
     env = Env(None, "mine", Events(), NETWORK, Path(), Path(), allow_code=allow_code)  # type: ignore[arg-type]
-    return apply(CONFIG, NETWORK, env)
+    return custom(CONFIG, NETWORK, env)
 
 
 def test_metrics_may_be_any_mapping_with_an_accuracy_among_them(monkeypatch: pytest.MonkeyPatch) -> None:

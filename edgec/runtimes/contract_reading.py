@@ -9,13 +9,10 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from edgec.core.contract.base import VERSION, Contract
-from edgec.core.contract.detection import DetectionContract
-from edgec.core.contract.superres import SuperresContract
-from edgec.core.errors import ExtensionError, Problem, RecipeError
-from edgec.core.extensions import extension, extension_names
+from edgec.core.errors import Problem, RecipeError
+from edgec.recipe.tasks import TASKS
 
 EXPORT = "export the network again, or give another file of a run's artifacts/"
-CONTRACTS: dict[str, type[Contract]] = {"detection": DetectionContract, "superres": SuperresContract}
 
 
 def contract_type(task: str, place: str) -> type[Contract]:
@@ -23,17 +20,11 @@ def contract_type(task: str, place: str) -> type[Contract]:
 
     Raises RecipeError for a task that nothing brings, ExtensionError for a package that cannot be used.
     """
-    if task in CONTRACTS:
-        return CONTRACTS[task]
-    row = extension("edgec.tasks", task)
+    row = TASKS.find(task)
     if row is None:
-        known = ", ".join(sorted({*CONTRACTS, *extension_names("edgec.tasks")}))
-        remedy = f"install the package that brings this task; known: {known}"
+        remedy = f"install the package that brings this task; known: {', '.join(sorted(TASKS.names()))}"
         raise RecipeError([Problem(place, f"is an artifact for the task {task!r}, which is unknown", remedy)])
-    contract = getattr(row, "contract", None)
-    if not (isinstance(contract, type) and issubclass(contract, Contract)):
-        raise ExtensionError(f"task {task!r} of an installed package names no contract; update that package")
-    return contract
+    return row.contract
 
 
 def contract_of_json(text: str, place: str) -> Contract:

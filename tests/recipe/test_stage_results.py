@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from edgec.core.results.kinds import RESULTS, result_of_json
 from edgec.core.results.other import CustomResult, InputResult
 from edgec.core.results.stage import Cost, StageRecord
-from edgec.core.table import dotted
+from edgec.recipe.stage_results import record_of_json, result_of_json, result_type
 from edgec.recipe.stages import STAGES
 
 
-def test_every_stage_of_a_recipe_has_its_result() -> None:
-    assert {*STAGES.names(), "input"} == set(RESULTS)
-    assert all(result.kind == kind for kind, result in RESULTS.items())
+def test_every_stage_of_a_recipe_has_a_result_that_names_it() -> None:
+    assert {name: result_type(name).kind for name in STAGES.names()} == {
+        name: name for name in STAGES.names()
+    }
+    assert result_type("input") is InputResult
+    assert result_type("of a package that is gone") is CustomResult
 
 
 @pytest.mark.parametrize("final", [{}, {"map50": 0.5, "images": 4, "ap50/stop": 0.25}])
@@ -58,14 +60,9 @@ def test_a_record_stands_beside_its_result_in_json() -> None:
         "seconds": 1.25,
         "cost": {"params": 1, "macs": 2, "padded_macs": 3},
     }
+    assert record_of_json("mine", record.to_json()) == record
     assert StageRecord("mine", "input", InputResult()).to_json() == {
         "kind": "input",
         "cached": False,
         "final": {},
-    }
-
-
-def test_the_table_of_stages_names_the_same_types() -> None:
-    assert {row.name: dotted(row.result) for row in STAGES.own} == {
-        kind: result for kind, result in RESULTS.items() if kind != "input"
     }
