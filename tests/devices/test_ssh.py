@@ -352,7 +352,7 @@ def test_the_device_file_tells_all_that_is_wrong(tmp_path: Path, monkeypatch: py
     path.write_text("phone:\n  address: usb://x\n  python: /a b/python\n")
     with pytest.raises(RecipeError) as caught:
         open_devices(["phone"])
-    assert "devices.yaml:3 phone.python: '/a b/python' holds characters" in str(caught.value)
+    assert "devices.yaml:3 phone.python: '/a b/python' contains characters" in str(caught.value)
     assert "devices.yaml:2 phone.address: device 'usb://x' is not an address" in str(caught.value)
     path.write_text("phone:\n  address: adb://R58\n")
     with pytest.raises(RecipeError, match="did you mean phone"):
