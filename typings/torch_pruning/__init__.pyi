@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-
 from torch_pruning import importance as importance
 from torch_pruning import pruner as pruner
 
