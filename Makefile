@@ -12,7 +12,7 @@ demo: $(VENV)/ready
 	$(BIN)/edgec compress detector.yaml
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-runtimes: $(EXTRAS_VENV)/ready $(EDGEC_CONVERTERS)/litert/complete.json
 	EDGEC_REQUIRE_RUNTIMES=1 $(EXTRAS_VENV)/bin/python -m pytest -q -m runtimes
