@@ -17,6 +17,8 @@ from results_file import add_write, finish, name_data_folder
 from results_schema import Figure
 
 from edgec.core.errors import RecipeError
+from edgec.core.results.artifact_id import ArtifactId
+from edgec.core.results.export import ExportResult
 from edgec.recipe import load
 from edgec.run.pipeline import compress
 
@@ -68,14 +70,16 @@ def main() -> None:
         tree["data"] |= {"train": "test", "val": "test"}
         with tempfile.TemporaryDirectory() as scratch:
             os.environ["EDGEC_STORE"] = str(Path(scratch) / "store")
-            record = compress(tree, run=Path(scratch) / "run").stages["export"]
-        artifact = record.to_json()["artifacts"]["model.fp32"]
+            exported = compress(tree, run=Path(scratch) / "run").stages["export"].result
+        assert isinstance(exported, ExportResult)
+        artifact = exported.artifacts[ArtifactId("model", "fp32")]
+        assert artifact.test is not None
         figures[name] = {
-            "parameters": artifact["params"],
-            "map50_torch": round(artifact["torch"]["test"], 4),
-            "map50_onnxruntime": round(artifact["test"]["map50"], 4),
-            "map50_11point_onnxruntime": round(artifact["test"]["map50_11point"], 4),
-            "snr_db": artifact["snr_db"],
+            "parameters": artifact.params,
+            "map50_torch": round(artifact.torch["test"], 4),
+            "map50_onnxruntime": round(artifact.test["map50"], 4),
+            "map50_11point_onnxruntime": round(artifact.test["map50_11point"], 4),
+            "snr_db": artifact.snr_db or 0.0,
         }
         print(name, figures[name], flush=True)
     finish("darknet", figures_of(figures), options.write, figures)

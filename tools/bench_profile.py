@@ -107,7 +107,8 @@ def trust() -> dict[str, Any]:
         harness: list[list[float]] = []
         bare: list[list[float]] = []
         for _ in range(ROUNDS):
-            harness.append(local.probe(job)["samples_ms"])
+            answer: Any = local.probe(job)
+            harness.append(answer["samples_ms"])
             command = [sys.executable, "-c", BARE, str(first), str(SECONDS)]
             bare.append(
                 json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)

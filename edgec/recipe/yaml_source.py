@@ -254,12 +254,22 @@ def problems_of(error: ValidationError, source: RecipeSource, model: type[BaseMo
         elif kind == "missing":
             message, remedy = "this key is missing", "add it"
         elif kind in ("union_tag_invalid", "union_tag_not_found"):
-            tags = [t.strip("' ") for t in item.get("ctx", {}).get("expected_tags", "").split(",")]
+            tags = [
+                t
+                for each in item.get("ctx", {}).get("expected_tags", "").split(",")
+                if (t := each.strip("' "))
+            ]
             tag = str(item.get("ctx", {}).get("tag", ""))
-            close = difflib.get_close_matches(tag, tags, 1)
+            close = difflib.get_close_matches(tag or str(path[-1]), tags, 1)
             name = str(item.get("ctx", {}).get("discriminator", "kind")).strip("'")
             message = f"{name} {tag!r} is unknown" if tag else f"the key {name!r} is missing"
-            remedy = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(t for t in tags if t)}"
+            remedy = (
+                f"did you mean {close[0]!r}?"
+                if close
+                else f"choose from {', '.join(tags)}"
+                if tags
+                else f"add `{name}:`, or give the entry the name of one; `edgec schema` lists them"
+            )
         elif not isinstance(value, Mapping | list):
             message = f"{message} (found {value!r})"
         problems.append(Problem(source.place(path), message, remedy))

@@ -64,7 +64,7 @@ def golden(path: Path, wrong: float = 0.0) -> Path:
 
 def test_what_the_board_is(board: Board, open_board: Callable[..., Device]) -> None:
     device = open_board()
-    told = device.environment()
+    told: Any = device.environment()
     device.close()
     assert told["cores"] == len(os.sched_getaffinity(0))
     assert told["python"].count(".") == 2
@@ -78,10 +78,11 @@ def test_latency_on_the_board_leaves_nothing_there(
     path = tiny_onnx()
     device = open_board()
     with device.lease(Events()):
-        answer = device.probe(job(path, golden=str(golden(path))))
+        answer: Any = device.probe(job(path, golden=str(golden(path))))
         assert answer["snr_db"] > 100
         assert len(answer["samples_ms"]) >= 3
-        assert "Conv" in device.probe(job(path, what="operators"))["types"]
+        times: Any = device.probe(job(path, what="operators"))
+        assert "Conv" in times["types"]
         files = sorted(p.name for p in board.copies.rglob("*") if p.is_file())
         assert files == ["artifact.onnx", "artifact.onnx", "golden.npz", "probe.pyz"]
     assert list(board.copies.iterdir()) == []

@@ -23,6 +23,8 @@ from edgec.core.errors import GateBroken, Missing, NetworkError, RecipeError
 from edgec.core.events import Event, StageEnded
 from edgec.core.files import sha256_of
 from edgec.core.network import Network
+from edgec.core.results.pruning import PruneResult
+from edgec.core.results.quantization import QuantizeResult
 from edgec.recipe import Prune, load
 from edgec.run.plan import plan
 from edgec.runtimes.artifact import predictor
@@ -222,9 +224,12 @@ def test_ones_own_network_and_stage(tiny: Tree, tmp_path: Path, monkeypatch: pyt
         "export": {},
     }
     run = edgec.compress(tiny, allow_code=True)
-    assert run.stages["mine"].to_json()["seen"] == 3
-    assert run.stages["quantize"].to_json()["fusion"]["left_float"] == []
-    assert run.network.parameters < run.stages["mine"].to_json()["parameters"]
+    mine: Any = run.stages["mine"].to_json()
+    quantized = run.stages["quantize"].result
+    assert isinstance(quantized, QuantizeResult)
+    assert mine["seen"] == 3
+    assert quantized.graph.fusion.left_float == ()
+    assert run.network.parameters < mine["parameters"]
 
 
 def test_two_processes_train_as_torchrun_starts_them(tiny: Tree, tmp_path: Path) -> None:
@@ -284,7 +289,9 @@ def test_prune_groups_by_name(tiny: Tree) -> None:
         }
     }
     run = edgec.compress(tiny)
-    assert {g["name"] for g in run.stages["prune"].to_json()["groups"]} == {"early", "other"}
+    pruned = run.stages["prune"].result
+    assert isinstance(pruned, PruneResult)
+    assert {group.name for group in pruned.groups} == {"early", "other"}
     assert isinstance(load(tiny).stages["prune"], Prune)
 
 

@@ -59,18 +59,21 @@ def test_everything_comes_out_and_a_second_run_takes_it_from_the_cache(tiny: Tre
         assert model.contract.dynamic_size is not name.endswith("tile")
         assert isinstance(model.contract, SuperresContract)
         assert (model.contract.factor, model.contract.radius) == (2, 1 + 4 + 1 + 1)
-    fusion = run.stages["quantize"].to_json()["fusion"]
+    quantized: Any = run.stages["quantize"].to_json()
+    fusion = quantized["fusion"]
     assert fusion["integer"] == fusion["wanted"] > 0
     assert {f["layer"] for f in fusion["left_float"]} == {"blocks.0.cca.reduce", "blocks.0.cca.expand"}
 
-    cells = {c["artifact"]: c["size"] for c in run.stages["profile"].to_json()["cells"]}
+    profile: Any = run.stages["profile"].to_json()
+    cells = {c["artifact"]: c["size"] for c in profile["cells"]}
     assert cells["model.int8"] == [[32, 32]] and cells["model.int8.tile"] == [[24, 40]]
-    compared = {(s["artifact"], s["against"]) for s in run.stages["profile"].to_json()["speedups"]}
+    compared = {(s["artifact"], s["against"]) for s in profile["speedups"]}
     assert ("model.int8", "dense.fp32") in compared and ("model.int8.tile", "dense.fp32") not in compared
     assert ("model.int8.tile", "model.fp32.tile") in compared
 
     figures = edgec.evaluate(run.folder, tiny)
-    exported = run.stages["export"].to_json()["artifacts"]
+    export: Any = run.stages["export"].to_json()
+    exported = export["artifacts"]
     assert figures["model.int8"].flat() == pytest.approx(exported["model.int8"]["val"])
     tile, whole = (figures[f"model.fp32{end}"]["psnr"] for end in (".tile", ""))
     assert tile == pytest.approx(whole, abs=0.5)  # attention sees tiles, not the image

@@ -34,7 +34,7 @@ def job(path: Path, **changes: Any) -> ProbeJob:
 
 
 def test_latency_of_an_onnx_file(tiny_onnx: Callable[..., Path]) -> None:
-    answer = local.probe(job(tiny_onnx()))
+    answer: Any = local.probe(job(tiny_onnx()))
     samples = answer["samples_ms"]
     assert len(samples) >= 3
     assert all(0 < value < 1000 for value in samples)
@@ -83,7 +83,7 @@ def test_the_golden_input_is_used_when_it_fits(tiny_onnx: Callable[..., Path], t
 
 
 def test_operators_add_up(tiny_onnx: Callable[..., Path]) -> None:
-    answer = local.probe(job(tiny_onnx(), what="operators"))
+    answer: Any = local.probe(job(tiny_onnx(), what="operators"))
     assert "Conv" in answer["types"] or "FusedConv" in answer["types"]
     assert sum(row["share"] for row in answer["operators"]) == pytest.approx(1.0)
     assert sum(answer["types"].values()) == pytest.approx(answer["total_ms"], abs=1e-3)
