@@ -15,9 +15,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from edgec.core.errors import ExtensionError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUPS = ("edgec.tasks", "edgec.stages", "edgec.runtimes", "edgec.distillers", "edgec.data")
 
@@ -90,6 +93,8 @@ def forget() -> None:
 
 @cache
 def _points(group: str) -> tuple[EntryPoint, ...]:
+    from importlib.metadata import entry_points  # slow, and `--help` needs no packages
+
     return tuple(entry_points(group=group))
 
 
