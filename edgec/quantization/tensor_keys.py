@@ -18,7 +18,7 @@ def keys_of(model: onnx.ModelProto) -> dict[str, str]:
     """
     layers = {node.output[0]: layer for layer, node in convolutions(model).items()}
     keys = {i.name: i.name for i in model.graph.input}
-    met: dict[str, int] = {}  # pools of several sizes over one tensor are told apart by their order
+    met: dict[str, int] = {}  # pools of several sizes over one tensor are distinguished by their order
     for node in model.graph.node:
         data = [keys[name] for name in node.input if name in keys]
         for index, output in enumerate(node.output):

@@ -219,7 +219,7 @@ def side(
     accuracy = entry.on(split) if entry is not None else None
     latency: dict[str, SideLatency] = {}
     for threads in profile.first.thread_counts if profile is not None else ():
-        cell = profile.latency_of(artifact, threads=threads) if profile is not None else None
+        cell = profile.first.latency_of(artifact, threads=threads) if profile is not None else None
         if cell is not None:
             latency[str(threads)] = SideLatency(
                 median_ms=cell.median_ms,
@@ -236,7 +236,7 @@ def side(
         test=entry.test if entry is not None else None,
         metric=accuracy.get(metric) if accuracy is not None else None,
         latency=latency,
-        speedup=profile.speedup_of(artifact) if profile is not None else None,
+        speedup=profile.first.speedup_of(artifact) if profile is not None else None,
     )
 
 

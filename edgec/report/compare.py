@@ -191,8 +191,8 @@ def _entries(name: str, report: Report) -> list[Entry]:
                 metric=accuracy.get(headline) if accuracy is not None else None,
                 dense=report.dense.metric,
                 bytes=exported.bytes,
-                cell=profile.latency_of(artifact) if profile is not None else None,
-                speedup=profile.speedup_of(artifact) if profile is not None else None,
+                cell=profile.first.latency_of(artifact) if profile is not None else None,
+                speedup=profile.first.speedup_of(artifact) if profile is not None else None,
                 kept=report.kept,
             )
         )

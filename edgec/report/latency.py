@@ -232,4 +232,4 @@ def _operators_table(times: OperatorTimes) -> Table:
 
 def one_thread(report: Report, artifact: AnyArtifact) -> Latency | None:
     """Of an artifact in onnxruntime with one thread; None where it was not profiled."""
-    return report.profile.latency_of(artifact) if report.profile is not None else None
+    return report.profile.first.latency_of(artifact) if report.profile is not None else None

@@ -1,4 +1,4 @@
-"""Events: what listeners are told of work that is not a training."""
+"""Events: what listeners hear of work that is not training."""
 
 from __future__ import annotations
 

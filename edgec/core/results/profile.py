@@ -315,23 +315,6 @@ class ProfileResult(StageResult):
         """Of all devices."""
         return tuple(failure for figures in self.devices for failure in figures.failures)
 
-    def latency_of(
-        self, artifact: AnyArtifact, runtime: str = ONNXRUNTIME, threads: int = 1, batch: int = 1
-    ) -> Latency | None:
-        """On the first device, see `DeviceFigures.latency_of`."""
-        return self.first.latency_of(artifact, runtime, threads, batch)
-
-    def speedup_of(
-        self,
-        artifact: AnyArtifact,
-        against: AnyArtifact = DENSE,
-        runtime: str = ONNXRUNTIME,
-        threads: int = 1,
-        batch: int = 1,
-    ) -> Speedup | None:
-        """On the first device, see `DeviceFigures.speedup_of`."""
-        return self.first.speedup_of(artifact, against, runtime, threads, batch)
-
     def slowed(self, artifact: AnyArtifact, against: AnyArtifact) -> list[str]:
         """Flags of a stage that made `artifact`: where it is slower than `against` in onnxruntime on the first device."""
         wanted = (artifact, against, ONNXRUNTIME)

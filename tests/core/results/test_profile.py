@@ -54,22 +54,22 @@ def figures(**more: Any) -> DeviceFigures:
 
 def test_a_case_is_found_by_all_of_it_wherever_it_stands() -> None:
     result = ProfileResult(devices=(figures(),))
-    found = result.latency_of(INT8)
+    found = result.first.latency_of(INT8)
     assert found is not None and found.median_ms == 10.0 and found.case == Case(
         artifact=INT8, runtime="onnxruntime", threads=1
     )  # fmt: skip
     for case, ms in (({"batch": 8}, 80.0), ({"threads": 2}, 6.0), ({"runtime": "ncnn"}, 30.0)):
-        other = result.latency_of(INT8, **case)  # pyright: ignore[reportArgumentType]
+        other = result.first.latency_of(INT8, **case)  # pyright: ignore[reportArgumentType]
         assert other is not None and other.median_ms == ms
-    assert result.latency_of(INT8, threads=4) is None
-    assert result.latency_of(ArtifactId("model", "int8", "tile")) is None
-    fast = result.speedup_of(INT8)
+    assert result.first.latency_of(INT8, threads=4) is None
+    assert result.first.latency_of(ArtifactId("model", "int8", "tile")) is None
+    fast = result.first.speedup_of(INT8)
     assert fast is not None and fast.ratio == 2.0
-    batched = result.speedup_of(INT8, batch=8)
+    batched = result.first.speedup_of(INT8, batch=8)
     assert batched is not None and batched.ratio == 1.5
-    own = result.speedup_of(INT8, FP32)
+    own = result.first.speedup_of(INT8, FP32)
     assert own is not None and own.ratio == 1.8
-    assert result.speedup_of(INT8, runtime="ncnn") is None
+    assert result.first.speedup_of(INT8, runtime="ncnn") is None
     across = result.first.across_of(INT8, "onnxruntime", batch=8)
     assert across is not None and across.ratio == 1.5
 
