@@ -63,6 +63,26 @@ def tiny_onnx(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def save() -> Callable[..., Path]:
+    """Writes a product with a constant, [1, 3, side, side] of any type, to a path."""
+
+    def write(path: Path, element: int = TensorProto.FLOAT, op: str = "Mul", side: int = 16) -> Path:
+        dtype = helper.tensor_dtype_to_np_dtype(element)
+        weights = [numpy_helper.from_array(np.ones((1, 3, side, side), dtype), "w")]
+        nodes = [helper.make_node(op, ["images", "w"], ["out"], name="product")]
+        given = helper.make_tensor_value_info("images", element, [1, 3, side, side])
+        output = helper.make_tensor_value_info("out", element, [1, 3, side, side])
+        graph = helper.make_graph(nodes, "tiny", [given], [output], weights)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path)
+        )
+        return path
+
+    return write
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where the extras are installed on purpose (EDGEC_REQUIRE_RUNTIMES), a real runtime that is missing is a failure."""

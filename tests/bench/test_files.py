@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,8 @@ from edgec.recipe import Profile
 QUICK: dict[str, Any] = {"warmup_seconds": 0.01, "min_seconds": 0.03, "max_seconds": 0.1, "interval": 0.3}
 
 
-def save(path: Path, element: int = TensorProto.FLOAT, op: str = "Mul", side: int = 16) -> Path:
-    dtype = helper.tensor_dtype_to_np_dtype(element)
-    weights = [numpy_helper.from_array(np.ones((1, 3, side, side), dtype), "w")]
-    nodes = [helper.make_node(op, ["images", "w"], ["out"], name="product")]
-    given = helper.make_tensor_value_info("images", element, [1, 3, side, side])
-    output = helper.make_tensor_value_info("out", element, [1, 3, side, side])
-    graph = helper.make_graph(nodes, "tiny", [given], [output], weights)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
-    return path
-
-
 def test_a_round_visits_every_artifact_before_the_next_begins(
-    tmp_path: Path, null_runtime: str, monkeypatch: pytest.MonkeyPatch
+    save: Callable[..., Path], tmp_path: Path, null_runtime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visited: list[str] = []
 
@@ -58,7 +47,7 @@ def test_a_round_visits_every_artifact_before_the_next_begins(
     assert [c.runs for c in figures.first.cells] == [9, 9]
 
 
-def test_onnxruntime_with_operators(tmp_path: Path) -> None:
+def test_onnxruntime_with_operators(save: Callable[..., Path], tmp_path: Path) -> None:
     path = save(tmp_path / "other.onnx")
     config = Profile(runtimes=("onnxruntime",), threads=(1,), processes=1, **QUICK)
     figures = profile_artifacts([path, path], config, Events()).first
@@ -70,7 +59,7 @@ def test_onnxruntime_with_operators(tmp_path: Path) -> None:
     assert figures.speedups == ()
 
 
-def test_the_others_are_kept_when_one_artifact_is_broken(tmp_path: Path) -> None:
+def test_the_others_are_kept_when_one_artifact_is_broken(save: Callable[..., Path], tmp_path: Path) -> None:
     heard: list[Any] = []
     good = save(tmp_path / "good.onnx")
     torn = save(tmp_path / "torn.onnx")
@@ -84,7 +73,9 @@ def test_the_others_are_kept_when_one_artifact_is_broken(tmp_path: Path) -> None
     assert sum(isinstance(e, Note) and e.level == "error" for e in heard) == 1  # said once, not in each round
 
 
-def test_nothing_measured_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_measured_is_an_error(
+    save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = Profile(runtimes=("onnxruntime",), threads=(1,), processes=1, **QUICK)
     with pytest.raises(StageError, match=r"gone.onnx: not found"):
         profile_artifacts([tmp_path / "gone.onnx"], config, Events())
@@ -97,12 +88,12 @@ def test_nothing_measured_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
         profile_artifacts([save(tmp_path / "a.onnx")], config, Events())
 
 
-def test_torch_cannot_run_a_file(tmp_path: Path) -> None:
+def test_torch_cannot_run_a_file(save: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(StageError, match="take onnxruntime"):
         profile_artifacts([save(tmp_path / "a.onnx")], Profile(runtimes=("torch",)), Events())
 
 
-def test_facts_are_read_from_the_graph(tmp_path: Path) -> None:
+def test_facts_are_read_from_the_graph(save: Callable[..., Path], tmp_path: Path) -> None:
     assert facts_of(save(tmp_path / "a.onnx")) == GraphFacts("fp32", open_batch=False)
     assert facts_of(save(tmp_path / "b.onnx", TensorProto.FLOAT16)).precision == "fp16"
     assert facts_of(save(tmp_path / "c.onnx", op="QuantizeLinear")).precision == "int8"
@@ -131,7 +122,7 @@ def save_palettized(path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["model.codebook", "model.codebook.tile", "few bits"])
 def test_palettized_weights_are_measured_in_onnxruntime_and_not_converted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Also those of a tile, and of files that edgec did not name: what counts is how the graph stores them."""
     asked: list[str] = []
@@ -148,7 +139,9 @@ def test_palettized_weights_are_measured_in_onnxruntime_and_not_converted(
     assert {c.artifact.name for c in prepared.candidates} == {name, "model.fp32"}
 
 
-def test_equal_names_are_distinguished_and_golden_files_found(tmp_path: Path) -> None:
+def test_equal_names_are_distinguished_and_golden_files_found(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
     paths = [save(tmp_path / folder / "model.fp32.onnx") for folder in ("a", "b")]
     golden = tmp_path / "b" / "golden" / "model.fp32.npz"
     golden.parent.mkdir()
@@ -160,7 +153,9 @@ def test_equal_names_are_distinguished_and_golden_files_found(tmp_path: Path) ->
     assert [c.golden for c in candidates] == [None, golden]
 
 
-def test_each_file_is_compared_with_fp32_of_its_own_network_shape_and_folder(tmp_path: Path) -> None:
+def test_each_file_is_compared_with_fp32_of_its_own_network_shape_and_folder(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
     names = (
         "dense.fp32",
         "model.fp32",

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from edgec.core.errors import StageError
 from edgec.core.events import Progress
@@ -28,18 +26,6 @@ from edgec.tasks.protocol import Split
 from edgec.testing import TinyTask, env_for
 
 QUICK: dict[str, Any] = {"warmup_seconds": 0.01, "min_seconds": 0.03, "max_seconds": 0.1, "interval": 0.3}
-
-
-def save(path: Path, element: int = TensorProto.FLOAT, op: str = "Mul", side: int = 16) -> Path:
-    dtype = helper.tensor_dtype_to_np_dtype(element)
-    weights = [numpy_helper.from_array(np.ones((1, 3, side, side), dtype), "w")]
-    nodes = [helper.make_node(op, ["images", "w"], ["out"], name="product")]
-    given = helper.make_tensor_value_info("images", element, [1, 3, side, side])
-    output = helper.make_tensor_value_info("out", element, [1, 3, side, side])
-    graph = helper.make_graph(nodes, "tiny", [given], [output], weights)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
-    return path
 
 
 @dataclass
@@ -71,7 +57,11 @@ def make_env(tmp_path: Path, heard: list[Any]) -> Callable[..., Env]:
 
 
 def test_the_figures_of_an_export_folder(
-    tmp_path: Path, null_runtime: str, make_env: Callable[..., Env], heard: list[Any]
+    save: Callable[..., Path],
+    tmp_path: Path,
+    null_runtime: str,
+    make_env: Callable[..., Env],
+    heard: list[Any],
 ) -> None:
     folder = tmp_path / "export"
     for name in ("model.int8", "model.fp32", "dense.fp32"):
